@@ -1,0 +1,43 @@
+# The same verbs here and in .ci/run. Everything they make is in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test check bench clean
+
+setup: $(VENV)/runtime.ok  ## make .venv with what Loa runs on
+
+$(VENV)/python.ok:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Loa needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/runtime.ok: $(VENV)/python.ok requirements/runtime.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/runtime.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.ok: $(VENV)/runtime.ok requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	@touch $@
+
+demo: setup  ## a station and four loudspeakers on this machine, measured
+	$(BIN)/loa demo
+
+test: $(VENV)/dev.ok  ## all tests: the pure ones in parallel, then the real-time ones one by one
+	$(BIN)/pytest -n auto -m "not realtime"
+	$(BIN)/pytest -m realtime
+
+check: $(VENV)/dev.ok  ## formatter, linter, strict types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.ok  ## the published figures, measured here
+	$(BIN)/loa bench latency
+	$(BIN)/loa bench latency --playout-delay 20 --frame-ms 5
+
+clean:
+	rm -rf $(VENV)

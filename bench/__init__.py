@@ -1,0 +1,1 @@
+"""Measurements of the whole, and the tools that measure."""

@@ -1,0 +1,1 @@
+"""Sound into frames and back: no sockets, no clocks, no policy."""

@@ -1,0 +1,1 @@
+"""Where sound comes from: each source yields 48 kHz blocks."""

@@ -1,0 +1,1 @@
+"""Where sound goes: each output pulls the player by its own clock."""

@@ -1,0 +1,39 @@
+"""The one command: finds the room a verb lives in and hands over."""
+
+import importlib
+import sys
+
+# verb: (module with `main(argv) -> int`, what the verb does)
+VERBS = {
+    "serve": ("server.cli.serve", "run the station: control, producer and sender"),
+    "live": ("server.cli.live", "speak a file, standard input or a test tone to loudspeakers"),
+    "speaker": ("endpoints.cli", "be a loudspeaker"),
+    "demo": ("bench.demo", "a station and four loudspeakers on this machine, measured"),
+    "bench": ("bench.cli", "measure: latency"),
+}
+
+
+def usage() -> str:
+    """The list of verbs, for `loa --help`."""
+    lines = [f"  {verb:<9}{what}" for verb, (_, what) in VERBS.items()]
+    return "usage: loa VERB [options]    (loa VERB --help for its options)\n\n" + "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; the exit status is its own."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in {"-h", "--help"}:
+        print(usage())
+        return 0 if words else 2
+    if words[0] not in VERBS:
+        print(f"loa: no verb {words[0]!r}; the verbs are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(VERBS[words[0]][0])
+    try:
+        return int(module.main(words[1:]))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The station: decides who hears what; never touches a sample outside the producer."""

@@ -1,0 +1,1 @@
+"""Frames into packets and back; pure but for `transport.net`."""

@@ -1,0 +1,1 @@
+"""The station's media clock, learnt from afar."""

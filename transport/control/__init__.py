@@ -1,0 +1,1 @@
+"""The one vocabulary station and loudspeaker share."""

@@ -1,0 +1,1 @@
+"""From packets in any order to samples in step."""

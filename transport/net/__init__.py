@@ -1,0 +1,1 @@
+"""The edge of transport: sockets and kernel time stamps."""

@@ -1,0 +1,1 @@
+"""One RTP stream's state at either end."""
