@@ -1,0 +1,104 @@
+"""The loudspeaker's composition root: sound flows through it from top to bottom."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from endpoints.media import Media
+from endpoints.outputs.base import Output
+from endpoints.player import Player
+from endpoints.session import ControlSession, ServerAddress
+from endpoints.sync import TimeSync
+from transport.clock.estimator import ClockEstimate
+from transport.control.messages import VERSION, Hello, Listen, Telemetry, Welcome
+from transport.net.clocks import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSettings:
+    """How one loudspeaker is set up."""
+
+    server: ServerAddress
+    name: str
+    multicast: bool
+    interface: str | None = None
+    servo: bool = True
+
+
+class Loudspeaker:
+    """Datagrams in, sound out."""
+
+    def __init__(
+        self,
+        settings: SpeakerSettings,
+        clock: Clock,
+        output: Output,
+        say: Callable[[str], None],
+        fixed_estimate: ClockEstimate | None = None,
+    ) -> None:
+        """`fixed_estimate` replaces what the time exchange finds, to show what that is for."""
+        uniform = random.SystemRandom().random
+        self._settings = settings
+        self._clock = clock
+        self._born_ns = clock.now_ns()
+        self._local_address = "127.0.0.1"
+        self._fixed = fixed_estimate
+        self._session = ControlSession(settings.server, self, uniform, say)
+        self._sync = TimeSync(clock, self._clock_changed)
+        self._player = Player(self._estimate, f"loa-{settings.name}", servo=settings.servo)
+        self._media = Media(self._player, clock, uniform)
+        self._output = output
+        self._say = say
+
+    def _estimate(self) -> ClockEstimate | None:
+        return self._fixed or self._sync.estimate
+
+    def _clock_changed(self) -> None:
+        self._player.clock_changed()
+
+    async def run(self) -> None:
+        """Play until cancelled; OutputError or RefusedForGood when that is impossible."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._media.run)
+            nursery.start_soon(self._sync.run)
+            nursery.start_soon(self._session.run)
+            nursery.start_soon(self._output.run, self._player.pull)
+
+    # ------------------------------------------------------------- what the session asks
+    def hello(self) -> Hello:
+        """Who we are."""
+        return Hello(VERSION, self._settings.name, self._settings.multicast, self._media.port)
+
+    def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
+        """The station is at `address`."""
+        self._local_address = local_address
+        self._sync.ask(address, welcome.time_port)
+        self._media.report_to(address, welcome.rtcp_port)
+
+    def declared(self, listen: Listen) -> None:
+        """The station says what to play."""
+        self._player.declare(listen)
+        interface = self._settings.interface or self._local_address
+        try:
+            self._media.join(listen, interface)
+        except OSError as error:
+            self._say(f"cannot join a multicast group on {interface}: {error.strerror or error}")
+
+    def telemetry(self) -> Telemetry:
+        """How we are."""
+        counts = self._player.counts()
+        estimate = self._estimate()
+        dropped = sum(n for key, n in counts.items() if key.startswith("dropped_"))
+        return Telemetry(
+            state=self._player.state,
+            level_dbfs=round(self._player.level_dbfs, 1),
+            sync_error_us=round(self._player.sync_error_us, 1),
+            clock_uncertainty_us=round(estimate.uncertainty_ns / 1e3, 1) if estimate else 0.0,
+            packets_received=counts["received"],
+            packets_lost=counts["lost"],
+            packets_late=counts["dropped_late"],
+            packets_dropped=dropped,
+            uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
+        )

@@ -1,0 +1,147 @@
+"""`loa speaker`: be a loudspeaker."""
+
+import argparse
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+
+import trio
+
+from endpoints.app import Loudspeaker, SpeakerSettings
+from endpoints.outputs.base import Output, OutputError, Sink
+from endpoints.outputs.pipe import PipeSink
+from endpoints.outputs.virtual import NullSink, VirtualDevice
+from endpoints.outputs.wav import WavSink
+from endpoints.session import RefusedForGood, ServerAddress
+from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
+from transport.clock.estimator import ClockEstimate
+from transport.control.messages import check_name
+from transport.net.clocks import HostClock
+
+_DEFAULT_PORT = 7460
+
+
+class UsageError(Exception):
+    """An option that cannot be used; one line."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="loa speaker", description="Be a loudspeaker.")
+    parser.add_argument("--server", required=True, metavar="HOST[:PORT]", help="the station")
+    parser.add_argument("--name", default=platform.node() or "speaker", help="(%(default)s)")
+    parser.add_argument(
+        "--output",
+        default="null",
+        metavar="wav:FILE|pipe|null",
+        help="a recording, raw s16le 48 kHz mono on standard output, or nothing (%(default)s)",
+    )
+    parser.add_argument(
+        "--delivery", choices=("unicast", "multicast"), default="unicast", help="(%(default)s)"
+    )
+    parser.add_argument("--interface", help="IPv4 address to join multicast groups on")
+    parser.add_argument(
+        "--buffer-ms",
+        type=float,
+        default=10.0,
+        help="how far ahead the output is filled; must be well below D (%(default)s)",
+    )
+    parser.add_argument(
+        "--simulate",
+        default="{}",
+        metavar="JSON",
+        help="a wrong clock and crystal, for tests",
+    )
+    return parser
+
+
+def _sink(text: str, crystal: Crystal) -> Sink:
+    kind, _, rest = text.partition(":")
+    if kind == "wav" and rest:
+        try:
+            return WavSink(Path(rest), crystal)
+        except OSError as error:
+            raise UsageError(f"cannot write {rest}: {error.strerror or error}") from None
+    if text == "pipe":
+        return PipeSink(sys.stdout.fileno())
+    if text == "null":
+        return NullSink()
+    raise UsageError(f"--output {text}: use wav:FILE, pipe or null")
+
+
+def _build(options: argparse.Namespace) -> Loudspeaker:
+    try:
+        simulation = Simulation.parse(options.simulate)
+        server = ServerAddress.parse(options.server, _DEFAULT_PORT)
+        name = check_name(options.name)
+    except (SimulationError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    if not 2 <= options.buffer_ms <= 1000:
+        raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
+    true = HostClock()
+    clock = SimulatedClock(true, simulation)
+    crystal = Crystal(simulation)
+    buffer_samples = round(options.buffer_ms * 48)
+    output: Output = VirtualDevice(
+        _sink(options.output, crystal),
+        crystal,
+        true.now_ns,
+        clock.of_true,
+        period_samples=max(buffer_samples // 2, 60),
+        buffer_samples=buffer_samples,
+        reading_noise_us=simulation.reading_noise_us,
+        seed=simulation.seed,
+    )
+    settings = SpeakerSettings(
+        server, name, options.delivery == "multicast", options.interface, simulation.servo
+    )
+    own_clock = None if simulation.time_exchange else _own_wall_clock(clock)
+    return Loudspeaker(settings, clock, output, _say, own_clock)
+
+
+def _own_wall_clock(clock: SimulatedClock) -> ClockEstimate:
+    """What a loudspeaker that trusts its own wall clock takes for the media clock."""
+    base_ns = time.time_ns() - time.monotonic_ns()
+    return ClockEstimate(clock.now_ns(), 0.0, base_ns, 0.0, 0.0)
+
+
+def _say(text: str) -> None:
+    print(f"loa speaker: {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> int:
+    """Play until Ctrl-C."""
+    options = _parser().parse_args(argv)
+    try:
+        trio.run(_until_terminated, _build(options))
+    except UsageError as error:
+        _say(str(error))
+        return 2
+    except BaseExceptionGroup as group:
+        first = _first(group)
+        if not isinstance(first, OutputError | RefusedForGood):
+            raise
+        _say(str(first))
+        return 1
+    return 0
+
+
+async def _until_terminated(speaker: Loudspeaker) -> None:
+    """A service manager's SIGTERM ends as cleanly as Ctrl-C."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+        await speaker.run()
+
+
+async def _cancel_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+            return
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

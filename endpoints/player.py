@@ -1,0 +1,146 @@
+"""What the output pulls: the voice that is heard now, at the place where the media clock is."""
+
+import secrets
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from codec.dsp.meter import Meter
+from codec.format import SAMPLE_RATE, Samples
+from endpoints.voice import Voice
+from transport.clock.estimator import ClockEstimate
+from transport.clock.timeline import samples_of_ns
+from transport.control.messages import Listen, StreamSpec
+from transport.control.priority import heard
+from transport.jitter.playout import DriftServo, Playhead
+
+_SSRC_AT = {False: 8, True: 4}
+_SILENT = 1e-4
+
+
+class Player:
+    """Holds the voices; sans-I/O: datagrams, pulls and times come in as arguments."""
+
+    def __init__(
+        self, estimate: Callable[[], ClockEstimate | None], cname: str, *, servo: bool = True
+    ) -> None:
+        """`estimate` gives the newest knowledge of the media clock."""
+        self._estimate = estimate
+        self._cname = cname
+        self._own_ssrc = secrets.randbits(32)
+        self._playhead = Playhead(DriftServo() if servo else None)
+        self._voices: dict[int, Voice] = {}
+        self._past: Counter[str] = Counter()
+        self._strangers: Counter[str] = Counter()
+        self._meter = Meter()
+        self._sync_error_samples = 0.0
+        self._quiet = True
+
+    # ------------------------------------------------------------- streams
+    def declare(self, listen: Listen) -> None:
+        """Listen to exactly these streams from now on; what plays on, plays on untouched."""
+        wanted = {spec.ssrc: spec for spec in listen.streams}
+        for ssrc in list(self._voices):
+            if wanted.get(ssrc) != self._voices[ssrc].spec:
+                self._past += _counts(self._voices.pop(ssrc))
+        for ssrc, spec in wanted.items():
+            if ssrc not in self._voices:
+                self._voices[ssrc] = Voice(spec, self._own_ssrc, self._cname)
+
+    def clock_changed(self) -> None:
+        """The station's clock is another one: find the place anew."""
+        self._playhead.forget()
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        """A datagram from a media port, at `now_ns` of this machine's clock."""
+        estimate = self._estimate()
+        ssrc = _ssrc_of(data)
+        voice = None if ssrc is None else self._voices.get(ssrc)
+        if estimate is None or voice is None:
+            self._strangers["no_clock" if estimate is None else "ssrc"] += 1
+            return
+        voice.receiver.receive(data, samples_of_ns(estimate.theirs(now_ns)), now_ns)
+
+    def reports(self, now_ns: int) -> list[bytes]:
+        """A receiver report for each voice that has been heard."""
+        return [
+            v.receiver.report(now_ns) for v in self._voices.values() if v.receiver.stats.received
+        ]
+
+    # ------------------------------------------------------------- sound
+    def pull(self, samples: int, sounds_at_ns: int) -> Samples:
+        """`samples` of sound, the first of which will sound at `sounds_at_ns`."""
+        block = self._render(samples, sounds_at_ns)
+        self._meter.feed(block)
+        self._quiet = float(np.max(np.abs(block), initial=0.0)) < _SILENT
+        return block
+
+    def _render(self, samples: int, sounds_at_ns: int) -> Samples:
+        estimate = self._estimate()
+        if estimate is None:
+            return np.zeros(samples, np.float32)
+        segment = self._playhead.advance(samples, estimate.theirs(sounds_at_ns), pause=self._quiet)
+        # Smoothed over a second: one reading of a sound card's clock is noisy.
+        weight = samples / SAMPLE_RATE
+        self._sync_error_samples += weight * (abs(segment.error_samples) - self._sync_error_samples)
+        chosen = heard(self._specs())
+        block = np.zeros(samples, np.float32)
+        for voice in self._voices.values():
+            if voice.spec == chosen:
+                block = voice.read(segment)
+            else:
+                voice.skip(segment)
+        return block
+
+    def _specs(self) -> list[StreamSpec]:
+        """Voices that have begun and not ended: a ticket nobody speaks on silences nobody."""
+        return [
+            voice.spec
+            for voice in self._voices.values()
+            if voice.receiver.stats.received and not voice.receiver.is_over
+        ]
+
+    # ------------------------------------------------------------- figures
+    @property
+    def state(self) -> str:
+        """As telemetry says it."""
+        if self._estimate() is None:
+            return "syncing"
+        return "idle" if self._quiet and not self._voices else "playing"
+
+    @property
+    def level_dbfs(self) -> float:
+        """What is heard now."""
+        return self._meter.rms_dbfs
+
+    @property
+    def sync_error_us(self) -> float:
+        """Distance from where the media clock says this loudspeaker should be."""
+        return self._sync_error_samples / SAMPLE_RATE * 1e6
+
+    def counts(self) -> Counter[str]:
+        """received, lost, concealed, and dropped datagrams by reason, since the start."""
+        total = Counter(self._past)
+        for voice in self._voices.values():
+            total += _counts(voice)
+        for reason, count in self._strangers.items():
+            total[f"dropped_{reason}"] += count
+        return total
+
+
+def _ssrc_of(data: bytes) -> int | None:
+    if len(data) < 12:
+        # The shortest RTP header is 12 bytes; a shorter RTCP packet says nothing of a stream.
+        return None
+    at = _SSRC_AT[192 <= data[1] <= 223]  # RTCP's packet types (RFC 5761 section 4)
+    return int.from_bytes(data[at : at + 4], "big")
+
+
+def _counts(voice: Voice) -> Counter[str]:
+    receiver = voice.receiver
+    counts = Counter(
+        received=receiver.stats.received, lost=receiver.stats.lost, concealed=voice.concealed_frames
+    )
+    counts.update({f"dropped_{reason}": n for reason, n in receiver.dropped.items()})
+    return counts

@@ -1,0 +1,184 @@
+"""The control session: found, lost and found again, for ever."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+from websockets.exceptions import WebSocketException
+from websockets.trio.client import ClientConnection, connect
+
+from transport.control.messages import (
+    SUBPROTOCOL,
+    TO_SPEAKER,
+    TO_STATION,
+    Hello,
+    Listen,
+    Ready,
+    Refused,
+    Telemetry,
+    Welcome,
+)
+from transport.control.session import (
+    HELLO_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
+    TELEMETRY_INTERVAL_S,
+    Backoff,
+)
+from transport.control.wire import MAX_MESSAGE_BYTES
+from transport.errors import MalformedPacket
+
+# How a session may end; anything else is a mistake of ours.
+_BROKEN = (WebSocketException, MalformedPacket, trio.TooSlowError, OSError)
+
+
+class RefusedForGood(Exception):  # noqa: N818 - it is what happened
+    """The station will not have this loudspeaker, whenever it asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where the station's control port is."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, default_port: int) -> "ServerAddress":
+        """From `host` or `host:port`; ValueError for anything else."""
+        host, colon, port = text.rpartition(":")
+        if not colon:
+            host, port = text, str(default_port)
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"{text!r} is no station's address: use host or host:port")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Speaker(Protocol):
+    """What the session needs of the loudspeaker."""
+
+    def hello(self) -> Hello:
+        """What to say first."""
+
+    def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
+        """The station answered from `address`, to our `local_address`."""
+
+    def declared(self, listen: Listen) -> None:
+        """What to listen to from now on."""
+
+    def telemetry(self) -> Telemetry:
+        """How it is."""
+
+
+class ControlSession:
+    """Says hello, does as told, tells how it is."""
+
+    def __init__(
+        self,
+        server: ServerAddress,
+        speaker: Speaker,
+        uniform: Callable[[], float],
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` is told, in one line, what a person should know."""
+        self._server = server
+        self._speaker = speaker
+        self._backoff = Backoff(uniform)
+        self._say = say
+        self._said = ""
+        self._joined = False
+
+    async def run(self) -> None:
+        """For ever; RefusedForGood if there is no point."""
+        while True:
+            reason = await self._once()
+            self._say_once(f"{reason}; trying again")
+            await trio.sleep(self._backoff.next_s())
+
+    def _say_once(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._say(text)
+
+    async def _once(self) -> str:
+        """One session; returns why it ended."""
+        self._joined = False
+        try:
+            async with self._connect() as connection:
+                return await self._converse(connection)
+        except _BROKEN as error:
+            return self._broken(error)
+        except BaseExceptionGroup as group:
+            broken, rest = group.split(_BROKEN)
+            if rest is not None or broken is None:
+                raise
+            return self._broken(broken)
+
+    def _broken(self, error: BaseException) -> str:
+        what = "lost the station at" if self._joined else "station not found at"
+        return f"{what} {self._server}: {_why(error)}"
+
+    def _connect(self) -> connect:
+        return connect(
+            f"ws://{self._server}/control",
+            subprotocols=[SUBPROTOCOL],
+            compression=None,
+            proxy=None,
+            max_size=MAX_MESSAGE_BYTES,
+            open_timeout=HELLO_TIMEOUT_S,
+            ping_interval=5,
+            ping_timeout=SILENCE_TIMEOUT_S,
+            close_timeout=1,
+        )
+
+    async def _converse(self, connection: ClientConnection) -> str:
+        await connection.send(TO_STATION.encode(self._speaker.hello()))
+        with trio.fail_after(HELLO_TIMEOUT_S):
+            answer = await self._receive(connection)
+        match answer:
+            case Refused(reason, final=True):
+                raise RefusedForGood(reason)
+            case Refused(reason):
+                return reason
+            case Welcome():
+                address, local = connection.remote_address[0], connection.local_address[0]
+                self._speaker.welcomed(address, local, answer)
+            case _:
+                raise MalformedPacket("message_order")
+        self._joined = True
+        self._backoff.reset()
+        self._say_once(f"joined the station at {self._server}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_for_ever, connection)
+            while True:
+                message = await self._receive(connection)
+                if isinstance(message, Listen):
+                    self._speaker.declared(message)
+                    await connection.send(TO_STATION.encode(Ready(message.revision)))
+
+    @staticmethod
+    async def _receive(connection: ClientConnection) -> Welcome | Refused | Listen:
+        data = await connection.recv()
+        if not isinstance(data, bytes):
+            raise MalformedPacket("message_text")
+        message: Welcome | Refused | Listen = TO_SPEAKER.decode(data)
+        return message
+
+    async def _tell_for_ever(self, connection: ClientConnection) -> None:
+        while True:
+            await connection.send(TO_STATION.encode(self._speaker.telemetry()))
+            await trio.sleep(TELEMETRY_INTERVAL_S)
+
+
+def _why(error: BaseException) -> str:
+    """The innermost reason, in the system's own words where it has any."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, trio.TooSlowError):
+        return "no answer"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0] or type(error).__name__

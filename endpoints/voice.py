@@ -1,0 +1,106 @@
+"""One stream being played: from buffered frames to samples at exact media times."""
+
+import numpy as np
+
+from codec.dsp.resample import HALF_TAPS, interpolate
+from codec.errors import CorruptPacket
+from codec.format import SAMPLE_RATE, Samples, samples_of_ms
+from codec.opus import Decoder
+from transport.control.messages import StreamSpec
+from transport.jitter.buffer import EncodedFrame
+from transport.jitter.playout import Segment
+from transport.session.receiver import StreamReceiver
+
+_STEP = 120  # concealment comes in steps of 2.5 ms
+# After so long without a frame the speaker has paused: silence, not invention.
+_GIVE_UP_SAMPLES = SAMPLE_RATE // 2
+
+
+class Voice:
+    """Decodes just ahead of the playhead; conceals what is missing."""
+
+    def __init__(self, spec: StreamSpec, own_ssrc: int, cname: str) -> None:
+        self.spec = spec
+        self.receiver = StreamReceiver(spec, own_ssrc, cname)
+        self.concealed_frames = 0
+        self._delay = samples_of_ms_rounded(spec.playout_delay_ms)
+        self._frame = samples_of_ms(spec.frame_ms)
+        self._decoder = Decoder(channels=1)
+        self._history = np.zeros(0, np.float32)
+        self._history_start = 0
+        self._talking = False
+        self._concealed_in_a_row = 0
+
+    def read(self, segment: Segment) -> Samples:
+        """The samples that sound during `segment` of the playhead, its length."""
+        first = segment.start - self._delay - HALF_TAPS
+        last = first + int(segment.samples * segment.ratio) + 2 * HALF_TAPS + 3
+        self._keep_from(first)
+        self._decode_to(last)
+        positions = segment.positions(self._history_start + self._delay)
+        return interpolate(self._history, positions)
+
+    def skip(self, segment: Segment) -> None:
+        """Another voice is heard: let this one's frames go by."""
+        self._talking = False
+        self.receiver.buffer.drop_before(segment.start - self._delay)
+
+    def _end(self) -> int:
+        return self._history_start + len(self._history)
+
+    def _keep_from(self, first: int) -> None:
+        if not self._history_start <= first <= self._end():
+            # The playhead has jumped, or this is the first block: nothing old fits.
+            self._history, self._history_start = np.zeros(0, np.float32), first
+            self._talking = False
+        self._history = self._history[first - self._history_start :]
+        self._history_start = first
+
+    def _decode_to(self, last: int) -> None:
+        while self._end() < last:
+            self._append(self._next_samples(last))
+
+    def _append(self, samples: Samples) -> None:
+        self._history = np.concatenate((self._history, samples))
+
+    def _next_samples(self, last: int) -> Samples:
+        """What follows the history: decoded, concealed, or silence up to `last`."""
+        head = self._end()
+        frame = self.receiver.buffer.take(head)
+        if frame is not None:
+            return self._decode(frame, head)
+        following = self.receiver.buffer.first()
+        if not self._talking:
+            until = last if following is None else min(last, following.start_sample)
+            return np.zeros(until - head, np.float32)
+        gap = self._frame if following is None else min(following.start_sample - head, self._frame)
+        return self._conceal(gap, following, head)
+
+    def _decode(self, frame: EncodedFrame, head: int) -> Samples:
+        self._talking = True
+        self._concealed_in_a_row = 0
+        try:
+            samples = self._decoder.decode(frame.payload)
+        except CorruptPacket:
+            self.receiver.dropped["opus"] += 1
+            samples = self._decoder.conceal(frame.samples)
+        return samples[head - frame.start_sample :]
+
+    def _conceal(self, gap: int, following: EncodedFrame | None, head: int) -> Samples:
+        whole = -(-gap // _STEP) * _STEP
+        self.concealed_frames += 1
+        self._concealed_in_a_row += gap
+        if self._concealed_in_a_row > _GIVE_UP_SAMPLES:
+            self._talking = False
+        adjacent = following is not None and following.start_sample - head <= whole
+        if self.spec.inband_fec and following is not None and adjacent:
+            try:
+                return self._decoder.recover(following.payload, whole)[:gap]
+            except CorruptPacket:
+                pass  # it will be counted when its own turn comes
+        return self._decoder.conceal(whole)[:gap]
+
+
+def samples_of_ms_rounded(ms: float) -> int:
+    """A playout delay in whole samples; everyone rounds alike."""
+    return round(ms * SAMPLE_RATE / 1000)

@@ -1,0 +1,153 @@
+"""What control, producer and sender say to each other, over Unix datagram sockets.
+
+The supervisor makes the socket pairs and keeps them, so a process that dies and returns finds its
+end as it was. State is declared whole, never replayed: whoever starts anew is told everything.
+"""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from transport.control.wire import Vocabulary, vocabulary
+from transport.errors import MalformedPacket
+
+Sent = TypeVar("Sent")
+Received = TypeVar("Received")
+_MAX_BYTES = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class ProgrammeOrder:
+    """A programme the producer shall take audio for, from whoever shows the ticket."""
+
+    programme: str
+    stream: int
+    ticket: str
+    bitrate: int
+    frame_ms: float
+    complexity: int
+    dtx: bool
+    inband_fec: bool
+    expected_loss_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareProgrammes:
+    """Every programme that shall be; the producer ends any other."""
+
+    programmes: tuple[ProgrammeOrder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgrammeReport:
+    """How a programme is: "waiting" for its audio, "live", or "ended"."""
+
+    programme: str
+    state: str
+    ssrc: int
+    timestamp_offset: int
+    level_dbfs: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerReport:
+    """All programmes of one life of the producer."""
+
+    instance: str
+    programmes: tuple[ProgrammeReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a stream's RTP goes; its RTCP goes to `rtcp_port`."""
+
+    address: str
+    port: int
+    rtcp_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One stream's destinations, and its SDP if SAP shall announce it."""
+
+    stream: int
+    destinations: tuple[Destination, ...]
+    announce: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareRoutes:
+    """Every stream the sender forwards."""
+
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """What one life of the sender has done."""
+
+    instance: str
+    datagrams: int
+    overruns: int
+    errors: int
+    time_answers: int
+    malformed: int
+    receivers: int
+    worst_fraction_lost: float
+
+
+@dataclass(frozen=True, slots=True)
+class WhoIsThere:
+    """Control has started: report now."""
+
+
+TO_PRODUCER = vocabulary(DeclareProgrammes, WhoIsThere)
+FROM_PRODUCER = vocabulary(ProducerReport)
+TO_SENDER = vocabulary(DeclareRoutes, WhoIsThere)
+FROM_SENDER = vocabulary(SenderReport)
+
+
+class Bus(Generic[Sent, Received]):
+    """One end of a socket pair."""
+
+    def __init__(
+        self, end: socket.socket, sends: Vocabulary[Sent], receives: Vocabulary[Received]
+    ) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._sends = sends
+        self._receives = receives
+        self.undelivered = 0
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._end.fileno()
+
+    def send(self, message: Sent) -> bool:
+        """Send, or drop and count if the other side is not reading: state is declared again."""
+        try:
+            self._end.send(self._sends.encode(message))
+        except BlockingIOError:
+            self.undelivered += 1
+            return False
+        return True
+
+    def receive(self) -> Iterator[Received]:
+        """Every message that waits."""
+        while True:
+            try:
+                data = self._end.recv(_MAX_BYTES)
+            except BlockingIOError:
+                return
+            try:
+                yield self._receives.decode(data)
+            except MalformedPacket:  # of another version of ours, across a restart
+                self.undelivered += 1
+
+
+def bus_pair() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a bus."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,0 +1,54 @@
+"""What every process of the station is born with, and how it knows that its parent is gone."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """The sockets and memory the supervisor hands down, as file descriptors, and the settings.
+
+    The supervisor binds everything once: a port that is taken is known at once, and a process
+    that dies and returns finds its callers still queued.
+    """
+
+    media_epoch_ns: int
+    http: int
+    ingest: int
+    time: int
+    rtp: int
+    rtcp: int
+    ring: int
+    wake: int
+    lifeline: int
+    ready: int
+    producer_bus: int
+    sender_bus: int
+    interface: str
+    groups: str
+    group_port: int
+    ttl: int
+    announce: bool
+
+    def to_argument(self) -> str:
+        """For the command line of a child."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_arguments(cls) -> "Birth":
+        """What this child was given."""
+        return cls(**json.loads(sys.argv[1]))
+
+
+def adopt(descriptor: int) -> socket.socket:
+    """An inherited socket; our copy of it, so that closing it leaves the supervisor's alone."""
+    return socket.socket(fileno=os.dup(descriptor))
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C reaches the whole group: the supervisor alone answers and then cuts the lifeline."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""The verbs of `loa` that belong to the station."""

@@ -1,0 +1,143 @@
+"""`loa live`: speak a file, standard input or a test tone to loudspeakers."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from codec.errors import SourceError
+from codec.format import SAMPLE_RATE, Samples
+from codec.sources.blocks import first_sound
+from codec.sources.file import FileSource
+from codec.sources.raw import RawFormat
+from codec.sources.tone import ToneSource
+from server.live.client import LiveClient, LiveError, Progress
+
+_BLOCK_SAMPLES = SAMPLE_RATE // 100
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loa live", description="Speak to loudspeakers until the input ends or Ctrl-C."
+    )
+    parser.add_argument("source", help="an audio file, - for standard input, or tone")
+    parser.add_argument("--to", nargs="+", required=True, metavar="SPEAKER", help="names, or all")
+    parser.add_argument(
+        "--server", default="127.0.0.1:7460", metavar="HOST[:PORT]", help="(%(default)s)"
+    )
+    parser.add_argument("--repeat", type=int, default=1, help="a file, so many times (%(default)s)")
+    parser.add_argument(
+        "--raw",
+        metavar="FORMAT:RATE:CHANNELS",
+        help="standard input is raw PCM, e.g. s16le:48000:1",
+    )
+    parser.add_argument("--bitrate", type=int, default=24_000, help="bits a second (%(default)s)")
+    parser.add_argument(
+        "--frame-ms", type=float, default=10.0, help="2.5, 5, 10, 20, 40 or 60 (%(default)s)"
+    )
+    parser.add_argument(
+        "--complexity", type=int, default=9, help="of the encoder, 0 to 10 (%(default)s)"
+    )
+    parser.add_argument(
+        "--playout-delay-ms",
+        type=float,
+        default=40.0,
+        help="D: capture to loudspeaker (%(default)s)",
+    )
+    parser.add_argument("--dtx", action="store_true", help="send nothing in silence")
+    parser.add_argument("--fec", action="store_true", help="Opus in-band FEC")
+    parser.add_argument(
+        "--expected-loss", type=int, default=0, metavar="PERCENT", help="for FEC (%(default)s)"
+    )
+    parser.add_argument(
+        "--multicast", action="store_true", help="also to a multicast group, for stock players"
+    )
+    return parser
+
+
+def _source(options: argparse.Namespace) -> Iterator[Samples]:
+    """The blocks to speak; a file is known to hold sound before anybody is asked to listen."""
+    if options.source == "tone":
+        return ToneSource().blocks(_BLOCK_SAMPLES)
+    if options.source == "-":
+        raw = RawFormat.parse(options.raw) if options.raw else None
+        return FileSource("-", stream=sys.stdin.buffer, raw=raw).blocks(_BLOCK_SAMPLES)
+    if first_sound(FileSource(options.source)) is None:
+        raise SourceError(f"{options.source} is silent throughout: nothing was sent")
+    return _repeated(options.source, options.repeat)
+
+
+def _repeated(path: str, times: int) -> Iterator[Samples]:
+    for _ in range(times):
+        yield from FileSource(path).blocks(_BLOCK_SAMPLES)
+
+
+def _request(options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "to": options.to,
+        "bitrate": options.bitrate,
+        "frame_ms": options.frame_ms,
+        "complexity": options.complexity,
+        "dtx": options.dtx,
+        "inband_fec": options.fec,
+        "expected_loss_percent": options.expected_loss,
+        "playout_delay_ms": options.playout_delay_ms,
+        "multicast": options.multicast,
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Speak; the exit status is 0 only if everything was said."""
+    options = _parser().parse_args(argv)
+    try:
+        blocks = _source(options)
+        client = LiveClient(options.server, _request(options))
+        _say_opened(client)
+        return _speak(client, blocks)
+    except (SourceError, LiveError, ValueError) as error:
+        print(f"loa live: {error}", file=sys.stderr)
+        return 1
+
+
+def _say_opened(client: LiveClient) -> None:
+    grant = client.grant
+    print(f"{grant.programme} on air to {', '.join(grant.listening) or 'nobody yet'}", flush=True)
+    if grant.not_listening:
+        print(
+            f"not listening: {', '.join(grant.not_listening)}; they join when they return",
+            file=sys.stderr,
+        )
+    if grant.sdp is not None:
+        print(f"for stock players: {grant.sdp}", flush=True)
+
+
+def _speak(client: LiveClient, blocks: Iterator[Samples]) -> int:
+    console = Console(stderr=True)
+    screen = Live(console=console, auto_refresh=False, transient=True)
+    showing: AbstractContextManager[object] = screen if console.is_terminal else nullcontext()
+    with showing:
+        try:
+            for progress in client.speak(blocks):
+                if console.is_terminal:
+                    screen.update(_line(progress), refresh=True)
+        except KeyboardInterrupt:
+            pass  # Ctrl-C is how a live voice ends
+        finally:
+            client.finish()
+    summary = client.progress
+    print(f"{client.grant.programme} ended after {summary.seconds:.1f} s", flush=True)
+    if summary.seconds == 0 or not summary.sounded:
+        raise LiveError(
+            "the source was " + ("empty" if summary.seconds == 0 else "silent throughout")
+        )
+    return 0
+
+
+def _line(progress: Progress) -> Text:
+    filled = round((progress.level_dbfs + 60) / 60 * 30) if progress.level_dbfs > -60 else 0
+    bar = "█" * filled + "·" * (30 - filled)
+    return Text(f"on air {progress.seconds:7.1f} s  {bar} {progress.level_dbfs:6.1f} dBFS")

@@ -1,0 +1,57 @@
+"""How live audio reaches the producer: a TCP stream of msgpack objects, straight from the source.
+
+Client: `{"version": 1, "ticket": T}`; then `[media_sample, s16le bytes]` any number of times;
+then `None`. Producer: `{"accepted": bool, "reason": str}` after the first, `{"ended": true}`
+after the last. The ticket names the programme and is the right to speak.
+"""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import numpy as np
+
+VERSION = 1
+_MAX_BUFFER = 1 << 18
+MAX_BLOCK_SAMPLES = 48_000
+_FULL_SCALE = 32767.0
+
+
+class IngestError(Exception):
+    """The other end does not speak this protocol, or refused; the text says why."""
+
+
+class ObjectStream:
+    """msgpack objects over a connected blocking socket, bounded in size."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._unpacker = msgpack.Unpacker(max_buffer_size=_MAX_BUFFER, raw=False)
+
+    def send(self, item: Any) -> None:
+        """One object; OSError if the connection is gone."""
+        self._connection.sendall(msgpack.packb(item))
+
+    def receive(self) -> Iterator[Any]:
+        """Objects until the other end closes; IngestError if what it sends is no msgpack."""
+        while data := self._connection.recv(1 << 16):
+            try:
+                self._unpacker.feed(data)
+                yield from self._unpacker
+            except (ValueError, msgpack.exceptions.UnpackException) as error:
+                raise IngestError("not the ingest protocol") from error
+
+
+def pcm_to_bytes(pcm: np.ndarray) -> bytes:
+    """Mono float32 in [-1, 1] as s16le, clipped."""
+    return (np.clip(pcm, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
+
+
+def block_of(item: Any) -> tuple[int, np.ndarray]:
+    """The media sample and the mono float32 samples of one block; IngestError if it is none."""
+    match item:
+        case [int(start), bytes(data)] if 0 < len(data) <= 2 * MAX_BLOCK_SAMPLES:
+            if len(data) % 2 == 0 and 0 <= start < 1 << 53:
+                return start, np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE
+    raise IngestError("a block is [media sample, up to a second of s16le]")

@@ -1,0 +1,75 @@
+"""Asking the station for the right to speak."""
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+
+_TIMEOUT_S = 5.0
+_DEFAULT_PORT = 7460
+
+
+class LiveError(Exception):
+    """Speaking is not possible; one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the station granted."""
+
+    host: str
+    programme: str
+    ticket: str
+    ingest_port: int
+    time_port: int
+    listening: tuple[str, ...]
+    not_listening: tuple[str, ...]
+    sdp: str | None
+
+
+def parse_server(text: str) -> tuple[str, int]:
+    """Host and port; LiveError for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, str(_DEFAULT_PORT)
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise LiveError(f"{text!r} is no station's address: use host or host:port")
+    return host, int(port)
+
+
+def ask(server: str, request: dict[str, object]) -> Grant:
+    """A ticket from the station at `server`; LiveError if it refuses or is not there."""
+    host, port = parse_server(server)
+    answer = _post(host, port, request)
+    sdp = answer.get("sdp")
+    return Grant(
+        host=host,
+        programme=answer["programme"],
+        ticket=answer["ticket"],
+        ingest_port=answer["ingest_port"],
+        time_port=answer["time_port"],
+        listening=tuple(answer["listening"]),
+        not_listening=tuple(answer["not_listening"]),
+        sdp=f"http://{host}:{port}{sdp}" if sdp else None,
+    )
+
+
+def _post(host: str, port: int, request: dict[str, object]) -> dict[str, Any]:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request(
+            "POST", "/api/live", json.dumps(request), {"Content-Type": "application/json"}
+        )
+        reply = connection.getresponse()
+        body = json.loads(reply.read())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise LiveError(f"station not found at {host}:{port}: {why}") from None
+    except (http.client.HTTPException, ValueError):
+        raise LiveError(f"what answers at {host}:{port} is not a station") from None
+    finally:
+        connection.close()
+    if reply.status != http.HTTPStatus.CREATED or not isinstance(body, dict):
+        refusal = body.get("error") if isinstance(body, dict) else None
+        raise LiveError(refusal or f"the station answered {reply.status}")
+    return body

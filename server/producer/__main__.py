@@ -1,0 +1,78 @@
+"""The producer's process: composition, threads and the bus."""
+
+import gc
+import os
+import random
+import secrets
+import select
+import sys
+import threading
+
+from server.bus import (
+    FROM_PRODUCER,
+    TO_PRODUCER,
+    Bus,
+    DeclareProgrammes,
+    ProgrammeOrder,
+    WhoIsThere,
+)
+from server.child import Birth, adopt, ignore_interrupts
+from server.producer.listener import Listener
+from server.producer.programme import Programme, StreamNumbers
+from server.producer.registry import Registry
+from server.ring import RingWriter
+from transport.net.clocks import MediaClock
+
+_REPORT_S = 0.25
+# How long a thread may keep the interpreter from another one that wants to send a frame.
+_SWITCH_S = 0.0005
+
+
+def _numbers() -> StreamNumbers:
+    return StreamNumbers(secrets.randbits(32), secrets.randbits(16), secrets.randbits(32))
+
+
+def main() -> None:
+    """Run until the supervisor is gone."""
+    ignore_interrupts()
+    sys.setswitchinterval(_SWITCH_S)
+    birth = Birth.from_arguments()
+    clock = MediaClock(birth.media_epoch_ns)
+    ring = RingWriter(birth.ring, birth.wake)
+    uniform = random.SystemRandom().random
+
+    def build(order: ProgrammeOrder) -> Programme:
+        return Programme(order, _numbers(), uniform, ring.write)
+
+    registry = Registry(secrets.token_hex(8), build)
+    changed = os.eventfd(0, os.EFD_NONBLOCK)
+    listener = Listener(adopt(birth.ingest), registry, clock, lambda: os.eventfd_write(changed, 1))
+    threading.Thread(target=listener.run, daemon=True).start()
+    gc.collect()
+    gc.freeze()
+    _talk(birth, registry, clock, changed)
+
+
+def _talk(birth: Birth, registry: Registry, clock: MediaClock, changed: int) -> None:
+    """Take orders from control and report to it, until the lifeline is cut."""
+    bus = Bus(adopt(birth.producer_bus), FROM_PRODUCER, TO_PRODUCER)
+    waiting = select.poll()
+    for descriptor in (bus.fileno(), birth.lifeline, changed):
+        waiting.register(descriptor, select.POLLIN)
+    while True:
+        bus.send(registry.report(clock.now_ns()))
+        ready = {descriptor for descriptor, _ in waiting.poll(_REPORT_S * 1000)}
+        if birth.lifeline in ready:
+            return
+        if changed in ready:
+            os.eventfd_read(changed)
+        for message in bus.receive():
+            match message:
+                case DeclareProgrammes():
+                    registry.declare(message)
+                case WhoIsThere():
+                    pass  # the loop reports in any case
+
+
+if __name__ == "__main__":
+    main()

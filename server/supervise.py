@@ -1,0 +1,212 @@
+"""The station's parent process: binds every port, starts the others, starts again what dies.
+
+It holds no state but sockets and shared memory, imports little and serves nothing, so that it
+has no reason to die; control can then be killed without a sample lost.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+
+from server.bus import bus_pair
+from server.child import Birth
+from server.ring import create_ring
+from server.settings import Settings, SettingsError
+from transport.net.clocks import media_epoch_ns
+from transport.net.stamped import route_interface, udp_socket
+
+_START_S = 20.0
+_CALM_S = 5.0
+_RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)
+# Any address outside decides which interface the default route takes; nothing is sent to it.
+_ANYWHERE = "192.0.2.1"
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of the station, and how often it has died of late."""
+
+    module: str
+    birth: Birth
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    deaths: int = 0
+
+    def start(self, now_s: float) -> None:
+        """Start it, with exactly the descriptors it was born with."""
+        descriptors = [getattr(self.birth, f.name) for f in fields(Birth) if f.name in _DESCRIPTORS]
+        self.started_s = now_s
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", self.module, self.birth.to_argument()],
+            pass_fds=[d for d in descriptors if d >= 0],
+            stdin=subprocess.DEVNULL,
+        )
+
+    def pause_s(self, now_s: float) -> float:
+        """How long to wait before starting it again: at once after a long life."""
+        self.deaths = 0 if now_s - self.started_s > _CALM_S else self.deaths + 1
+        return _RETRY_S[min(self.deaths, len(_RETRY_S) - 1)]
+
+
+_DESCRIPTORS = {
+    "http",
+    "ingest",
+    "time",
+    "rtp",
+    "rtcp",
+    "ring",
+    "wake",
+    "lifeline",
+    "ready",
+    "producer_bus",
+    "sender_bus",
+}
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.bind((address, port))
+        tcp.listen(1024)
+    except OSError:
+        tcp.close()
+        raise
+    return tcp
+
+
+def _bind(make: Callable[[str, int], socket.socket], address: str, port: int) -> socket.socket:
+    try:
+        return make(address, port)
+    except OSError as error:
+        kind = "TCP" if make is _listen else "UDP"
+        why = error.strerror or str(error)
+        raise SettingsError(
+            f"cannot use {kind} port {port} on {address}: {why} "
+            "(is another station running? choose another --port)"
+        ) from None
+
+
+@contextmanager
+def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]]:
+    """All sockets and memory; yields each child's birth, the ready pipe and the HTTP port."""
+    with ExitStack() as held:
+
+        def port(step: int) -> int:
+            return settings.port + step if settings.port else 0
+
+        def own(end: socket.socket) -> int:
+            held.callback(end.close)
+            return end.fileno()
+
+        http = _bind(_listen, settings.bind, port(0))
+        common = {
+            "http": own(http),
+            "ingest": own(_bind(_listen, settings.bind, port(1))),
+            "time": own(_bind(udp_socket, settings.bind, port(0))),
+            "rtp": own(_bind(udp_socket, settings.bind, port(2))),
+            "rtcp": own(_bind(udp_socket, settings.bind, port(3))),
+        }
+        ring, wake = create_ring()
+        lifeline, _lifeline_end = os.pipe()  # cut when this process dies, however it dies
+        ready, ready_end = os.pipe()
+        producer_control, producer = map(own, bus_pair())
+        sender_control, sender = map(own, bus_pair())
+
+        def birth(producer_bus: int, sender_bus: int) -> Birth:
+            return Birth(
+                media_epoch_ns=epoch_ns,
+                **common,
+                ring=ring,
+                wake=wake,
+                lifeline=lifeline,
+                ready=ready_end,
+                producer_bus=producer_bus,
+                sender_bus=sender_bus,
+                interface=_interface(settings),
+                groups=settings.groups,
+                group_port=settings.group_port,
+                ttl=settings.ttl,
+                announce=settings.announce,
+            )
+
+        epoch_ns = media_epoch_ns()
+        births = {
+            "server.sender": birth(-1, sender),
+            "server.producer": birth(producer, -1),
+            "server": birth(producer_control, sender_control),
+        }
+        yield births, ready, http.getsockname()[1]
+
+
+def _interface(settings: Settings) -> str:
+    if settings.interface is not None:
+        return settings.interface
+    if settings.bind != "0.0.0.0":  # noqa: S104 - compared with, not bound to
+        return settings.bind
+    try:
+        return route_interface(_ANYWHERE)
+    except OSError:
+        return "127.0.0.1"
+
+
+def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
+    """Run the station until a signal; SettingsError if it cannot start."""
+    stopping: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: stopping.append(received))
+    with _resources(settings) as (births, ready, port):
+        children = [Child(module, birth) for module, birth in births.items()]
+        try:
+            for child in children:
+                child.start(time.monotonic())
+            _wait_ready(ready, children, stopping)
+            host = "127.0.0.1" if settings.bind == "0.0.0.0" else settings.bind  # noqa: S104
+            if not stopping:
+                ready_line(f"{host}:{port}")
+            while not stopping:
+                _revive(children)
+                select.select([], [], [], 0.05)
+        finally:
+            _end(children)
+    return 0
+
+
+def _wait_ready(ready: int, children: list[Child], stopping: list[int]) -> None:
+    deadline_s = time.monotonic() + _START_S
+    while not stopping and not select.select([ready], [], [], 0.05)[0]:
+        if any(child.process is not None and child.process.poll() for child in children):
+            raise SettingsError("the station could not start; what it said stands above")
+        if time.monotonic() > deadline_s:
+            raise SettingsError(f"the station was not ready after {_START_S:.0f} s")
+
+
+def _revive(children: list[Child]) -> None:
+    now_s = time.monotonic()
+    for child in children:
+        if child.process is not None and child.process.poll() is not None:
+            print(
+                f"loa: {child.module} ended with {child.process.returncode}; starting it again",
+                file=sys.stderr,
+            )
+            time.sleep(child.pause_s(now_s))
+            child.start(now_s)
+
+
+def _end(children: list[Child]) -> None:
+    for child in children:
+        if child.process is not None:
+            child.process.terminate()
+    for child in children:
+        if child.process is not None:
+            try:
+                child.process.wait(3)
+            except subprocess.TimeoutExpired:
+                child.process.kill()

@@ -1,0 +1,143 @@
+"""What station and loudspeaker say to each other, over a WebSocket.
+
+The station declares the whole desired state each time (`Listen`), so a message that was lost with
+its connection needs no replay. PROTOCOL: one message a WebSocket frame, encoded by `wire`.
+"""
+
+import ipaddress
+import math
+import re
+from dataclasses import dataclass
+
+from codec.format import samples_of_ms
+from transport.control.wire import vocabulary
+
+VERSION = 1
+SUBPROTOCOL = "loa.control.v1"
+_NAME = re.compile(r"[\w][\w .:-]{0,63}")
+MAX_PLAYOUT_DELAY_MS = 10_000
+
+
+def check_name(name: str) -> str:
+    """A loudspeaker's name: 1 to 64 letters, digits, spaces and . : - _, or ValueError."""
+    if not _NAME.fullmatch(name) or name == "all":
+        raise ValueError(
+            f"{name!r} is no loudspeaker's name: use 1 to 64 letters, digits, spaces or . : - _"
+        )
+    return name
+
+
+def _check_port(port: int) -> None:
+    if not 0 < port < 65536:
+        raise ValueError(f"{port} is no UDP port")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The loudspeaker's first word. `media_port` is where it wants unicast sent."""
+
+    version: int
+    name: str
+    multicast: bool
+    media_port: int
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        _check_port(self.media_port)
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """How a loudspeaker is, twice a second.
+
+    `state` is one of "syncing", "idle", "playing"; level in dBFS; `sync_error_us` the distance
+    between where it is and where the media clock says it should be; counts since it started.
+    """
+
+    state: str
+    level_dbfs: float
+    sync_error_us: float
+    clock_uncertainty_us: float
+    packets_received: int
+    packets_lost: int
+    packets_late: int
+    packets_dropped: int
+    uptime_s: float
+
+    def __post_init__(self) -> None:
+        if self.state not in {"syncing", "idle", "playing"}:
+            raise ValueError(f"unknown state {self.state!r}")
+        for number in (self.level_dbfs, self.sync_error_us, self.clock_uncertainty_us):
+            if not math.isfinite(number):
+                raise ValueError("telemetry must be finite")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The loudspeaker now listens as `Listen` number `revision` said."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The station's answer: where its clock and its RTCP ear are, on the address called."""
+
+    version: int
+    time_port: int
+    rtcp_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why not; `final` if trying again the same way cannot help."""
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """One RTP stream to play: everything a receiver need know beforehand.
+
+    `group` is None for unicast to the loudspeaker's own media port. A frame's media sample is its
+    RTP timestamp minus `timestamp_offset`; it sounds `playout_delay_ms` after its media time.
+    Of several streams the one with the highest `order` is played.
+    """
+
+    programme: str
+    order: int
+    ssrc: int
+    payload_type: int
+    timestamp_offset: int
+    frame_ms: float
+    inband_fec: bool
+    playout_delay_ms: float
+    group: str | None = None
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        samples_of_ms(self.frame_ms)
+        for value, bits in ((self.ssrc, 32), (self.timestamp_offset, 32), (self.payload_type, 7)):
+            if not 0 <= value < 1 << bits:
+                raise ValueError(f"{value} does not fit {bits} bits")
+        if not 0 < self.playout_delay_ms <= MAX_PLAYOUT_DELAY_MS:
+            raise ValueError(f"a playout delay of {self.playout_delay_ms} ms is out of range")
+        if (self.group is None) != (self.port is None):
+            raise ValueError("a multicast stream has a group and a port, a unicast one neither")
+        if self.group is not None:
+            _check_port(self.port or 0)
+            if not ipaddress.IPv4Address(self.group).is_multicast:
+                raise ValueError(f"{self.group} is no multicast group")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Everything this loudspeaker shall listen to from now on."""
+
+    revision: int
+    streams: tuple[StreamSpec, ...]
+
+
+TO_STATION = vocabulary(Hello, Telemetry, Ready)
+TO_SPEAKER = vocabulary(Welcome, Refused, Listen)

@@ -1,0 +1,70 @@
+"""The one place that reads the machine's clocks."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A machine's own clock: it may be hours off and run fast, but it never steps."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some moment of its own."""
+
+    def of_kernel_stamp(self, realtime_ns: int) -> int | None:
+        """When a packet arrived, on this clock; None if the stamp cannot be trusted."""
+
+
+# A wall clock that moved more than this between two looks has been stepped, not slewed.
+_STEP_NS = 1_000_000
+
+
+class HostClock:
+    """CLOCK_MONOTONIC, and kernel stamps (CLOCK_REALTIME) brought over to it."""
+
+    def __init__(self) -> None:
+        self._offset_ns = self._measure()
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        return time.monotonic_ns()
+
+    def of_kernel_stamp(self, realtime_ns: int) -> int | None:
+        """Convert at once: after a step of the wall clock the old stamps mean nothing."""
+        previous, self._offset_ns = self._offset_ns, self._measure()
+        if abs(self._offset_ns - previous) > _STEP_NS:
+            return None
+        return realtime_ns - self._offset_ns
+
+    @staticmethod
+    def _measure() -> int:
+        before = time.monotonic_ns()
+        realtime = time.time_ns()
+        after = time.monotonic_ns()
+        return realtime - (before + after) // 2
+
+
+def media_epoch_ns() -> int:
+    """What to add to CLOCK_MONOTONIC for a media clock that starts at the right wall time."""
+    return HostClock._measure()  # noqa: SLF001 - the same reading, one place
+
+
+class MediaClock:
+    """The station's clock: CLOCK_MONOTONIC set once, at the station's start, to the wall time.
+
+    All processes of one station are given the same `epoch_ns`, so they agree without talking.
+    """
+
+    def __init__(self, epoch_ns: int) -> None:
+        self._epoch_ns = epoch_ns
+        self._host = HostClock()
+        # Two stations started at the same moment are still two clocks.
+        self.set_ns = epoch_ns
+
+    def now_ns(self) -> int:
+        """Media time."""
+        return self._host.now_ns() + self._epoch_ns
+
+    def of_kernel_stamp(self, realtime_ns: int) -> int | None:
+        """Media time of a kernel stamp; None across a step of the wall clock."""
+        arrival_ns = self._host.of_kernel_stamp(realtime_ns)
+        return None if arrival_ns is None else arrival_ns + self._epoch_ns
