@@ -1,6 +1,7 @@
 """The loudspeaker's media sockets: one for unicast, two for each multicast group."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -79,7 +80,5 @@ class Media:
 
     async def _send_report(self, report: bytes) -> None:
         if self._report_to is not None:
-            try:
+            with suppress(OSError):  # reports are repeated
                 await self._unicast.sendto(report, self._report_to)
-            except OSError:
-                pass  # reports are repeated

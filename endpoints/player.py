@@ -83,7 +83,7 @@ class Player:
         segment = self._playhead.advance(samples, estimate.theirs(sounds_at_ns), pause=self._quiet)
         # Smoothed over a second: one reading of a sound card's clock is noisy.
         weight = samples / SAMPLE_RATE
-        self._sync_error_samples += weight * (abs(segment.error_samples) - self._sync_error_samples)
+        self._sync_error_samples += weight * (segment.error_samples - self._sync_error_samples)
         chosen = heard(self._specs())
         block = np.zeros(samples, np.float32)
         for voice in self._voices.values():
@@ -117,7 +117,7 @@ class Player:
     @property
     def sync_error_us(self) -> float:
         """Distance from where the media clock says this loudspeaker should be."""
-        return self._sync_error_samples / SAMPLE_RATE * 1e6
+        return abs(self._sync_error_samples) / SAMPLE_RATE * 1e6
 
     def counts(self) -> Counter[str]:
         """received, lost, concealed, and dropped datagrams by reason, since the start."""

@@ -7,6 +7,7 @@ from typing import Protocol
 import trio
 from websockets.exceptions import WebSocketException
 from websockets.trio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from transport.control.messages import (
     SUBPROTOCOL,
@@ -53,7 +54,9 @@ class ServerAddress:
             raise ValueError(f"{text!r} is no station's address: use host or host:port")
         return cls(host, int(port))
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """`host:port`."""
         return f"{self.host}:{self.port}"
 
 
@@ -119,12 +122,12 @@ class ControlSession:
 
     def _broken(self, error: BaseException) -> str:
         what = "lost the station at" if self._joined else "station not found at"
-        return f"{what} {self._server}: {_why(error)}"
+        return f"{what} {self._server.text}: {_why(error)}"
 
     def _connect(self) -> connect:
         return connect(
-            f"ws://{self._server}/control",
-            subprotocols=[SUBPROTOCOL],
+            f"ws://{self._server.text}/control",
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             proxy=None,
             max_size=MAX_MESSAGE_BYTES,
@@ -150,7 +153,7 @@ class ControlSession:
                 raise MalformedPacket("message_order")
         self._joined = True
         self._backoff.reset()
-        self._say_once(f"joined the station at {self._server}")
+        self._say_once(f"joined the station at {self._server.text}")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_for_ever, connection)
             while True:

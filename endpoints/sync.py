@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -74,10 +75,8 @@ class TimeSync:
     async def _ask_once(self, server: tuple[str, int]) -> None:
         nonce, packet = self._client.request()
         self._client.sent(nonce, self._clock.now_ns())
-        try:
+        with suppress(OSError):  # no route just now; the next question may find one
             await self._socket.sendto(packet, server)
-        except OSError:
-            pass  # no route just now; the next question may find one
 
     async def _listen_for_ever(self) -> None:
         while True:

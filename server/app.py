@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from typing import Any
 
-from server.sessions import Sessions
 from server.bus import (
     FROM_PRODUCER,
     FROM_SENDER,
@@ -19,6 +18,7 @@ from server.bus import (
 )
 from server.child import Birth, adopt
 from server.describe import describe
+from server.sessions import Sessions
 from server.station import ALL, LiveRequest, Programme, Station, StationError
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import VERSION, Welcome

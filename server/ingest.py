@@ -45,7 +45,8 @@ class ObjectStream:
 
 def pcm_to_bytes(pcm: np.ndarray) -> bytes:
     """Mono float32 in [-1, 1] as s16le, clipped."""
-    return (np.clip(pcm, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
+    data: bytes = (np.clip(pcm, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
+    return data
 
 
 def block_of(item: Any) -> tuple[int, np.ndarray]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from contextlib import suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
 
@@ -170,7 +171,6 @@ def _chosen_subprotocol(websocket: WebSocket) -> str | None:
 
 
 async def _close(websocket: WebSocket) -> None:
-    try:
+    # It may well be closed already.
+    with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         await asyncio.wait_for(websocket.close(), 1.0)
-    except (RuntimeError, WebSocketDisconnect, TimeoutError):
-        pass  # it was closed already

@@ -27,8 +27,8 @@ class Sink(Protocol):
     def start(self, true_ns: int) -> None:
         """The card's sample 0 sounds at `true_ns` of the world's time."""
 
-    def write(self, index: int, samples: Samples) -> None:
-        """Samples that the card plays from its sample number `index` on, without a gap."""
+    def write(self, samples: Samples) -> None:
+        """Samples that the card plays next, without a gap."""
 
     def close(self) -> None:
         """Nothing more will come."""

@@ -19,7 +19,7 @@ class PipeSink:
     def start(self, true_ns: int) -> None:
         """A pipe has no clock of its own to note."""
 
-    def write(self, index: int, samples: Samples) -> None:
+    def write(self, samples: Samples) -> None:
         """Write what the pipe takes; BrokenPipeError if nobody reads any more."""
         data = self._left + (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
         try:

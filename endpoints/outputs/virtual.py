@@ -7,6 +7,7 @@ for what it missed and goes on.
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import trio
@@ -65,10 +66,10 @@ class VirtualDevice:
         if late_ns > 0:
             missed = self._period * (1 + late_ns // self._span_ns(self._period))
             self.underruns += 1
-            self._sink.write(index, np.zeros(missed, np.float32))
+            self._sink.write(np.zeros(missed, np.float32))
             return index + missed
         reading_ns = self._of_true(sounds_ns) + round(self._draw.gauss(0, self._noise_us) * 1e3)
-        self._sink.write(index, pull(self._period, reading_ns))
+        self._sink.write(pull(self._period, reading_ns))
         return index + self._period
 
     def _sounds_at_ns(self, index: int) -> int:
@@ -79,10 +80,8 @@ class VirtualDevice:
         return samples * NS_PER_SECOND // SAMPLE_RATE
 
     def _close(self) -> None:
-        try:
+        with suppress(OSError):  # it has failed already, and that has been said
             self._sink.close()
-        except OSError:
-            pass  # it has failed already, and that has been said
 
 
 class NullSink:
@@ -91,7 +90,7 @@ class NullSink:
     def start(self, true_ns: int) -> None:
         """Nothing to note."""
 
-    def write(self, index: int, samples: Samples) -> None:
+    def write(self, samples: Samples) -> None:
         """Forget them."""
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ from codec.sources.blocks import first_sound
 from codec.sources.file import FileSource
 from codec.sources.raw import RawFormat
 from codec.sources.tone import ToneSource
-from server.live.client import LiveClient, LiveError, Progress
+from server.live.client import LiveClient, Progress
+from server.live.station import LiveError
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 100
 

@@ -13,6 +13,7 @@ from server.bus import (
     TO_PRODUCER,
     Bus,
     DeclareProgrammes,
+    ProducerReport,
     ProgrammeOrder,
     WhoIsThere,
 )
@@ -55,7 +56,9 @@ def main() -> None:
 
 def _talk(birth: Birth, registry: Registry, clock: MediaClock, changed: int) -> None:
     """Take orders from control and report to it, until the lifeline is cut."""
-    bus = Bus(adopt(birth.producer_bus), FROM_PRODUCER, TO_PRODUCER)
+    bus: Bus[ProducerReport, DeclareProgrammes | WhoIsThere] = Bus(
+        adopt(birth.producer_bus), FROM_PRODUCER, TO_PRODUCER
+    )
     waiting = select.poll()
     for descriptor in (bus.fileno(), birth.lifeline, changed):
         waiting.register(descriptor, select.POLLIN)

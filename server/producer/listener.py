@@ -74,10 +74,11 @@ class Listener:
         match first:
             case {"version": int(version), "ticket": str(ticket)}:
                 programme = self._registry.claim(ticket, speaker) if version == VERSION else None
-                reason = "" if programme else "unknown ticket or version; ask the station anew"
-                stream.send({"accepted": programme is not None, "reason": reason})
-                return programme
-        raise IngestError("the first object must hold version and ticket")
+            case _:
+                raise IngestError("the first object must hold version and ticket")
+        reason = "" if programme else "unknown ticket or version; ask the station anew"
+        stream.send({"accepted": programme is not None, "reason": reason})
+        return programme
 
     def _take(self, programme: Programme, items: Iterator[Any], speaker: socket.socket) -> bool:
         """True when the source said that it has finished."""

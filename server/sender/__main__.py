@@ -6,6 +6,7 @@ import random
 import secrets
 import select
 import socket
+from contextlib import suppress
 
 from server.bus import FROM_SENDER, TO_SENDER, Bus, DeclareRoutes, SenderReport, WhoIsThere
 from server.child import Birth, adopt, ignore_interrupts
@@ -36,7 +37,9 @@ class Sender:
         self._rtcp = adopt(birth.rtcp)
         self._reports = ReceptionLog()
         self._announcer = Announcer(birth.interface, random.SystemRandom().random)
-        self._bus = Bus(adopt(birth.sender_bus), FROM_SENDER, TO_SENDER)
+        self._bus: Bus[SenderReport, DeclareRoutes | WhoIsThere] = Bus(
+            adopt(birth.sender_bus), FROM_SENDER, TO_SENDER
+        )
         self._instance = secrets.token_hex(8)
         self._report_due_ns = 0
 
@@ -56,9 +59,9 @@ class Sender:
             if self._birth.lifeline in ready:
                 return
             # Sound first, then whatever else waits.
-            for descriptor in sources:
+            for descriptor, act in sources.items():
                 if descriptor in ready:
-                    sources[descriptor]()
+                    act()
             self._housekeeping(self._clock.now_ns())
 
     def _forward(self) -> None:
@@ -108,10 +111,8 @@ class Sender:
 
 
 def _send_quietly(udp: socket.socket, datagram: bytes, address: tuple[str, int]) -> None:
-    try:
+    with suppress(OSError):  # an announcement that cannot leave now is repeated anyway
         udp.sendto(datagram, address)
-    except OSError:
-        pass  # an announcement that cannot leave now is repeated anyway
 
 
 def main() -> None:

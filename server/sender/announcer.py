@@ -9,7 +9,7 @@ from transport.rtp.sap import SAP_PORT, SapPacket, announcement_interval_s, sap_
 
 
 class Announcer:
-    """One announcement a stream: at once, then at RFC 2974's interval, and a deletion at its end."""
+    """Announces each stream at once, then at RFC 2974's interval; deletes it at its end."""
 
     def __init__(self, origin: str, uniform: Callable[[], float]) -> None:
         self._origin = origin

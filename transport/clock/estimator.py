@@ -17,8 +17,10 @@ _WINDOW_NS = 120_000_000_000
 _CAPACITY = 400
 # Two crystals of 100 ppm each, and room to see that one of them is broken.
 _MAX_SKEW = 500e-6
-# A slope from a shorter span would be the jitter's, not the crystal's.
-_MIN_SPAN_NS = 4_000_000_000
+# A slope from a shorter span would be the jitter's, not the crystal's. Until then bounds loosen
+# with age as fast as two ordinary crystals may drift apart, so that only the newest count.
+_MIN_SPAN_NS = 3_000_000_000
+_UNKNOWN_SKEW = 100e-6
 _MIN_EXCHANGES = 4
 # How fast a crystal's rate wanders, per second: 0.5 * a * age**2 is what an old bound may be off.
 _WANDER_PER_S = 2e-8
@@ -115,7 +117,10 @@ class ClockEstimator:
         ages_there, ages_back = (now - rows[:, 0]) / 1e9, (now - rows[:, 2]) / 1e9
         upper = rows[:, 1] + 0.5e9 * _WANDER_PER_S * ages_there**2
         lower = rows[:, 3] - 0.5e9 * _WANDER_PER_S * ages_back**2
-        if rows[-1, 0] - rows[0, 0] >= _MIN_SPAN_NS:
+        if rows[-1, 0] - rows[0, 0] < _MIN_SPAN_NS:
+            upper += _UNKNOWN_SKEW * ages_there * 1e9
+            lower -= _UNKNOWN_SKEW * ages_back * 1e9
+        else:
             self._skew = _widest_corridor(ages_there * 1e9, upper, ages_back * 1e9, lower)
         # Ages count backwards, hence the plus: a bound of then, carried forward to now.
         ceiling = float(np.min(upper + self._skew * ages_there * 1e9))

@@ -13,6 +13,7 @@ from transport.rtp.packet import RtpPacket, is_rtcp
 from transport.rtp.rtcp import (
     Bye,
     ReceiverReport,
+    ReportBlock,
     SenderReport,
     SourceDescription,
     parse_compound,
@@ -90,7 +91,7 @@ class StreamReceiver:
         if self._last_report is not None:
             last, arrived_ns = self._last_report
             delay = ((now_ns - arrived_ns) * 65536 // 1_000_000_000) & 0xFFFF_FFFF
-        blocks = ()
+        blocks: tuple[ReportBlock, ...] = ()
         if self.stats.received:
             blocks = (self.stats.report_block(self.spec.ssrc, last, delay),)
         return serialise_compound(

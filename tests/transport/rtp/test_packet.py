@@ -76,7 +76,9 @@ def test_scapy_reads_what_we_write(sent: RtpPacket) -> None:
         )
 
 
-@given(sequence=U16, timestamp=U32, ssrc=U32, marker=st.booleans(), csrcs=st.lists(U32, max_size=15))
+@given(
+    sequence=U16, timestamp=U32, ssrc=U32, marker=st.booleans(), csrcs=st.lists(U32, max_size=15)
+)
 def test_we_read_what_scapy_writes(
     sequence: int, timestamp: int, ssrc: int, marker: bool, csrcs: list[int]
 ) -> None:

@@ -50,7 +50,9 @@ def test_the_marker_opens_each_talkspurt() -> None:
 
 def test_frames_of_changing_length_are_no_gap() -> None:
     stream = packetizer()
-    markers = [stream.packetize(b"", *frame).marker for frame in ((0, 480), (480, 960), (1440, 480))]
+    markers = [
+        stream.packetize(b"", *frame).marker for frame in ((0, 480), (480, 960), (1440, 480))
+    ]
     assert markers == [True, False, False]
 
 
