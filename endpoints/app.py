@@ -56,6 +56,7 @@ class Loudspeaker:
         return self._fixed or self._sync.estimate
 
     def _clock_changed(self) -> None:
+        self._say("the station's clock is another one, or has been stepped: finding the place anew")
         self._player.clock_changed()
 
     async def run(self) -> None:

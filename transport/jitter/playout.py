@@ -16,6 +16,9 @@ _MAX_SLEW = 300e-6
 _REANCHOR_SAMPLES = SAMPLE_RATE * 20 // 1000
 # Beyond this, slewing at 300 ppm would take an hour: sound out of step is worse than a skip.
 _HOPELESS_SAMPLES = SAMPLE_RATE
+# Between two blocks the target moves by the block's length and the noise of the readings. More
+# than this means that the device has missed some: the hole has been heard, so mend it at once.
+_MISSED_SAMPLES = SAMPLE_RATE * 2 // 1000
 # Radians a second of a critically damped loop. A 50 ppm crystal met unprepared is then at most
 # 50e-6 / (e * 0.5) s = 37 us off, and 50 us of noise on each reading averages out.
 _BANDWIDTH = 0.5
@@ -64,6 +67,7 @@ class Playhead:
         self._servo = servo
         self._start: int | None = None
         self._fraction = 0.0
+        self._expected = 0
 
     def forget(self) -> None:
         """The media clock is another one: the next block anchors anew."""
@@ -79,7 +83,10 @@ class Playhead:
         reanchored = self._start is None
         if self._start is not None:
             error = (target - self._start) + (target_fraction - self._fraction)
-            reanchored = abs(error) > (_REANCHOR_SAMPLES if pause else _HOPELESS_SAMPLES)
+            missed = abs(target - self._expected) > _MISSED_SAMPLES
+            limit = _REANCHOR_SAMPLES if pause else _HOPELESS_SAMPLES
+            reanchored = missed or abs(error) > limit
+        self._expected = target + samples
         if self._start is None or reanchored:
             start, fraction = target, target_fraction
         else:
