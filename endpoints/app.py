@@ -101,5 +101,6 @@ class Loudspeaker:
             packets_lost=counts["lost"],
             packets_late=counts["dropped_late"],
             packets_dropped=dropped,
+            underruns=self._output.underruns,
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
         )

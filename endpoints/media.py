@@ -36,7 +36,11 @@ class Media:
         self._report_to = (address, port)
 
     async def run(self) -> None:
-        """Receive and report until cancelled."""
+        """Receive and report until cancelled; the sockets are closed then."""
+        with self._unicast:
+            await self._run()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._receive, self._unicast)

@@ -52,7 +52,11 @@ class TimeSync:
         self._hurry.set()
 
     async def run(self) -> None:
-        """Ask and listen until cancelled."""
+        """Ask and listen until cancelled; the socket is closed then."""
+        with self._socket:
+            await self._run()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ask_for_ever)
             nursery.start_soon(self._listen_for_ever)

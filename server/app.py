@@ -185,6 +185,7 @@ class Control:
                     "packets_lost": telemetry.packets_lost,
                     "packets_late": telemetry.packets_late,
                     "packets_dropped": telemetry.packets_dropped,
+                    "underruns": telemetry.underruns,
                     "uptime_s": telemetry.uptime_s,
                 }
             rows.append(row)

@@ -17,6 +17,8 @@ class OutputError(Exception):
 class Output(Protocol):
     """Somewhere for sound to go, which pulls it at its own pace."""
 
+    underruns: int  # how often the player was too late for it
+
     async def run(self, pull: Pull) -> None:
         """Pull until cancelled; OutputError if the device fails."""
 

@@ -51,7 +51,8 @@ class Telemetry:
     """How a loudspeaker is, twice a second.
 
     `state` is one of "syncing", "idle", "playing"; level in dBFS; `sync_error_us` the distance
-    between where it is and where the media clock says it should be; counts since it started.
+    between where it is and where the media clock says it should be; counts since it started; `underruns` are holes
+    that the output made because this machine was too busy to fill it in time.
     """
 
     state: str
@@ -63,6 +64,7 @@ class Telemetry:
     packets_late: int
     packets_dropped: int
     uptime_s: float
+    underruns: int = 0
 
     def __post_init__(self) -> None:
         if self.state not in {"syncing", "idle", "playing"}:

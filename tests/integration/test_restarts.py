@@ -1,0 +1,170 @@
+"""Processes that die and return, in real time."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import trio
+
+from bench.demo import VOICE
+from bench.measure import Recording, offset_seconds
+from bench.processes import Bench, end, wait_until
+from endpoints.app import Loudspeaker, SpeakerSettings
+from endpoints.outputs.virtual import NullSink, VirtualDevice
+from endpoints.session import ServerAddress
+from endpoints.simulate import Crystal, Simulation
+from transport.net.clocks import HostClock
+
+pytestmark = pytest.mark.realtime
+
+WINDOW_NS = 1_500_000_000
+HUNDRED = 100
+
+
+def _speak(bench: Bench, *to: str) -> None:
+    words = [str(VOICE), "--repeat", "50", "--server", bench.address, "--to", *to]
+    bench.start("live", *words, "--playout-delay-ms", "200", log="live")
+
+
+def _speaker(bench: Bench, name: str, clock_offset_s: float = 3.0) -> Callable[[], None]:
+    """Starts a loudspeaker; what is returned kills it without warning."""
+    world = {"clock_offset_s": clock_offset_s, "clock_skew_ppm": 30, "dac_ppm": -30}
+    process = bench.start_speaker(name, "--buffer-ms", "40", simulate=world)
+    return lambda: process.send_signal(signal.SIGKILL)
+
+
+def _level(bench: Bench, name: str) -> float:
+    return float(bench.speakers().get(name, {}).get("level_dbfs", -96.0))
+
+
+def _offset_s(bench: Bench, one: str, two: str, at_ns: int) -> float:
+    recordings = [Recording.load(bench.recording(name)) for name in (one, two)]
+    return offset_seconds(recordings[0], recordings[1], at_ns, WINDOW_NS).seconds
+
+
+def test_a_speaker_started_or_restarted_in_mid_programme_is_in_step_within_two_seconds(
+    station: Bench,
+) -> None:
+    _speaker(station, "first")
+    station.wait_until_idle(["first"])
+    _speak(station, "all")
+    wait_until(lambda: _level(station, "first") > -60, "the first to sound")
+
+    started_ns = time.monotonic_ns()
+    kill = _speaker(station, "second", clock_offset_s=-7.0)
+    wait_until(lambda: time.monotonic_ns() > started_ns + 4_500_000_000, "the measured stretch")
+    kill()
+    started = _offset_s(station, "first", "second", started_ns + 2_000_000_000)
+
+    restarted_ns = time.monotonic_ns()
+    _speaker(station, "second", clock_offset_s=9.0)
+    wait_until(lambda: time.monotonic_ns() > restarted_ns + 4_500_000_000, "the measured stretch")
+    restarted = _offset_s(station, "first", "second", restarted_ns + 2_000_000_000)
+
+    print(
+        f"2 s after its start: {started * 1e6:.1f} us; after its restart: {restarted * 1e6:.1f} us"
+    )
+    assert abs(started) < 200e-6
+    assert abs(restarted) < 200e-6
+
+
+async def _hundred_speakers(
+    address: str, restart: Callable[[], None], back: Callable[[], float]
+) -> float:
+    """One hundred whole loudspeakers in one process, each with its own sockets and output."""
+    clock = HostClock()
+    async with trio.open_nursery() as nursery:
+        for number in range(HUNDRED):
+            crystal = Crystal(Simulation(seed=number))
+            device = VirtualDevice(
+                NullSink(),
+                crystal,
+                clock.now_ns,
+                lambda ns: ns,
+                period_samples=4800,
+                buffer_samples=9600,
+            )
+            server = ServerAddress.parse(address, 7460)
+            settings = SpeakerSettings(server, f"s{number}", multicast=bool(number % 2))
+            nursery.start_soon(Loudspeaker(settings, clock, device, lambda _: None).run)
+        await trio.to_thread.run_sync(back)
+        await trio.to_thread.run_sync(restart)
+        seconds = await trio.to_thread.run_sync(back)
+        nursery.cancel_scope.cancel()
+    return seconds
+
+
+def test_a_station_killed_and_restarted_is_found_by_a_hundred_speakers_within_ten_seconds(
+    station: Bench,
+) -> None:
+    port = int(station.address.rpartition(":")[2])
+    # Ports of their own, for `--port 0` would choose others the second time.
+    end(station.station)
+    station.start_station(port=port)
+
+    def restart() -> None:
+        station.station.send_signal(signal.SIGKILL)
+        station.station.wait()
+        restarted_s.append(time.monotonic())
+        station.start_station(port=port)
+
+    def everybody_back() -> float:
+        def back() -> bool:
+            rows = station.speakers().values()
+            return sum(row["state"] == "idle" for row in rows) == HUNDRED
+
+        wait_until(back, "a hundred loudspeakers, joined and in step")
+        return time.monotonic()
+
+    restarted_s: list[float] = []
+    back_s = trio.run(_hundred_speakers, station.address, restart, everybody_back)
+    took_s = back_s - restarted_s[0]
+    print(f"all {HUNDRED} back {took_s:.1f} s after the station was killed")
+    assert took_s < 10
+
+
+@pytest.mark.parametrize("module", ["server.producer", "server.sender", "server"])
+def test_sound_is_back_within_a_second_when_a_process_of_the_station_is_killed(
+    station: Bench, module: str
+) -> None:
+    _speaker(station, "one")
+    station.wait_until_idle(["one"])
+    _speak(station, "one")
+    wait_until(lambda: _level(station, "one") > -60, "sound")
+    wait_until(lambda: station.speakers()["one"]["packets_received"] > 200, "two seconds of sound")
+    killed_ns = time.monotonic_ns()
+    _kill_child(station, module)
+    wait_until(lambda: time.monotonic_ns() > killed_ns + 3_500_000_000, "what follows")
+    recording = Recording.load(station.recording("one"))
+    gap_s = _longest_silence_s(recording.window(killed_ns, 3_000_000_000).samples, recording.rate)
+    print(f"{module} killed: longest silence {gap_s:.2f} s")
+    # The voice itself pauses for up to 0.35 s.
+    assert gap_s < 1.0 if module != "server" else gap_s < 0.5
+
+
+def _kill_child(bench: Bench, module: str) -> None:
+    import os
+    import subprocess
+
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(bench.station.pid)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for line in listed.splitlines():
+        pid, _, arguments = line.strip().partition(" ")
+        if f"-m {module} " in arguments:
+            os.kill(int(pid), signal.SIGKILL)
+            return
+    raise AssertionError(f"{module} is not running: {listed}")
+
+
+def _longest_silence_s(samples: np.ndarray, rate: int) -> float:
+    longest = run = 0
+    for block in np.array_split(np.abs(samples), len(samples) * 100 // rate):
+        run = run + 1 if block.max() < 0.002 else 0
+        longest = max(longest, run)
+    return longest / 100
