@@ -28,7 +28,7 @@ class Bench:
         """Logs, recordings and whatever else is written go to `folder`."""
         self.folder = folder
         self.address = ""
-        self.station: subprocess.Popen[str] | None = None
+        self._station: subprocess.Popen[str] | None = None
         self._ending = ExitStack()
 
     def __enter__(self) -> Self:
@@ -44,12 +44,19 @@ class Bench:
 
     def start_station(self, *options: str, port: int = 0) -> None:
         """Returns when the station is ready; its address is then in `address`."""
-        self.station = self.start("serve", "--port", str(port), *options, log="station")
-        assert self.station.stdout is not None  # noqa: S101 - it was opened as a pipe
-        line = self.station.stdout.readline()
+        self._station = self.start("serve", "--port", str(port), *options, log="station")
+        assert self._station.stdout is not None  # noqa: S101 - it was opened as a pipe
+        line = self._station.stdout.readline()
         if not line.startswith("station ready at http://"):
             raise ProcessError(f"the station did not start: {self.log('station')}")
         self.address = line.rstrip().rpartition("/")[2]
+
+    @property
+    def station(self) -> subprocess.Popen[str]:
+        """The station's process; ProcessError before it was started."""
+        if self._station is None:
+            raise ProcessError("no station has been started")
+        return self._station
 
     def start_speaker(
         self, name: str, *options: str, simulate: dict[str, Any] | None = None

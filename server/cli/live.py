@@ -1,6 +1,7 @@
 """`loa live`: speak a file, standard input or a test tone to loudspeakers."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -66,10 +67,15 @@ def _source(options: argparse.Namespace) -> Iterator[Samples]:
         return ToneSource().blocks(_BLOCK_SAMPLES)
     if options.source == "-":
         raw = RawFormat.parse(options.raw) if options.raw else None
-        return FileSource("-", stream=sys.stdin.buffer, raw=raw).blocks(_BLOCK_SAMPLES)
+        return FileSource("-", stream=_standard_input(), raw=raw).blocks(_BLOCK_SAMPLES)
     if first_sound(FileSource(options.source)) is None:
         raise SourceError(f"{options.source} is silent throughout: nothing was sent")
     return _repeated(options.source, options.repeat)
+
+
+def _standard_input() -> io.BufferedReader:
+    """A reader of our own: a thread that hangs in `sys.stdin` would break Python's own exit."""
+    return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
 
 
 def _repeated(path: str, times: int) -> Iterator[Samples]:

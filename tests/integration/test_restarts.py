@@ -1,6 +1,8 @@
 """Processes that die and return, in real time."""
 
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -112,8 +114,8 @@ def test_a_station_killed_and_restarted_is_found_by_a_hundred_speakers_within_te
 
     def everybody_back() -> float:
         def back() -> bool:
-            rows = station.speakers().values()
-            return sum(row["state"] == "idle" for row in rows) == HUNDRED
+            states = [row["state"] for row in station.speakers().values()]
+            return states.count("idle") == HUNDRED
 
         wait_until(back, "a hundred loudspeakers, joined and in step")
         return time.monotonic()
@@ -145,9 +147,6 @@ def test_sound_is_back_within_a_second_when_a_process_of_the_station_is_killed(
 
 
 def _kill_child(bench: Bench, module: str) -> None:
-    import os
-    import subprocess
-
     listed = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(bench.station.pid)],
         capture_output=True,

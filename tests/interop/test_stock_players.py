@@ -73,7 +73,7 @@ def _play(station: Bench, command: Command, program: str) -> tuple[Samples, str]
 def _read(path: Path) -> Samples:
     with wave.open(str(path)) as recording:
         data = recording.readframes(recording.getnframes())
-    return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def _assert_words_are_right(heard: Samples) -> None:
