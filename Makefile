@@ -14,12 +14,12 @@ $(VENV)/python.ok:
 	@touch $@
 
 $(VENV)/runtime.ok: $(VENV)/python.ok requirements/runtime.lock pyproject.toml
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/runtime.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/dev.ok: $(VENV)/runtime.ok requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
 demo: setup  ## a station and four loudspeakers on this machine, measured

@@ -123,21 +123,18 @@ def _speak(bench: Bench, to: Sequence[str], seconds: float, console: Console) ->
     words = [str(VOICE), "--repeat", "1000", "--server", bench.address, "--to", *to]
     voice = bench.start("live", *words, log="live")
     title = f"a voice is on air to {', '.join(to)}"
-    if not console.is_terminal:
-        console.print(title)
-    with Live(console=console, auto_refresh=False, transient=False) as screen:
+    console.print(title)
+    with Live(console=console, auto_refresh=False, transient=True) as screen:
         while (left_s := seconds - (time.monotonic_ns() - began_ns) / 1e9) > 0:
             if voice.poll() is not None:
                 raise ProcessError(f"the voice broke off: {bench.log('live')}")
             if console.is_terminal:
-                screen.update(
-                    _table(f"{title}, {left_s:.0f} s left", bench.speakers()), refresh=True
-                )
+                screen.update(_table(f"{left_s:.0f} s left", bench.speakers()), refresh=True)
             time.sleep(min(0.25, left_s))
-        ended_ns = time.monotonic_ns()
-        end(voice)
-        time.sleep(1.0)  # what was said sounds D later, and is written within 0.2 s
-        screen.update(_table(title, bench.speakers()), refresh=True)
+    ended_ns = time.monotonic_ns()
+    end(voice)
+    time.sleep(1.0)  # what was said sounds D later, and is written within 0.2 s
+    console.print(_table("afterwards", bench.speakers()))
     return Phase(tuple(to), began_ns, ended_ns)
 
 
