@@ -9,9 +9,10 @@ import trio
 from endpoints.media import Media
 from endpoints.outputs.base import Output
 from endpoints.player import Player
-from endpoints.session import ControlSession, ServerAddress
+from endpoints.session import ControlSession
 from endpoints.sync import TimeSync
 from transport.clock.estimator import ClockEstimate
+from transport.control.address import StationAddress
 from transport.control.messages import VERSION, Hello, Listen, Telemetry, Welcome
 from transport.net.clocks import Clock
 
@@ -20,7 +21,7 @@ from transport.net.clocks import Clock
 class SpeakerSettings:
     """How one loudspeaker is set up."""
 
-    server: ServerAddress
+    server: StationAddress
     name: str
     multicast: bool
     interface: str | None = None

@@ -14,13 +14,12 @@ from endpoints.outputs.base import Output, OutputError, Sink
 from endpoints.outputs.pipe import PipeSink
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
-from endpoints.session import RefusedForGood, ServerAddress
+from endpoints.session import RefusedForGood
 from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
 from transport.clock.estimator import ClockEstimate
+from transport.control.address import StationAddress
 from transport.control.messages import check_name
 from transport.net.clocks import HostClock
-
-_DEFAULT_PORT = 7460
 
 
 class UsageError(Exception):
@@ -73,7 +72,7 @@ def _sink(text: str, crystal: Crystal) -> Sink:
 def _build(options: argparse.Namespace) -> Loudspeaker:
     try:
         simulation = Simulation.parse(options.simulate)
-        server = ServerAddress.parse(options.server, _DEFAULT_PORT)
+        server = StationAddress.parse(options.server)
         name = check_name(options.name)
     except (SimulationError, ValueError) as error:
         raise UsageError(str(error)) from None

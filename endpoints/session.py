@@ -1,7 +1,6 @@
 """The control session: found, lost and found again, for ever."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -9,6 +8,7 @@ from websockets.exceptions import WebSocketException
 from websockets.trio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from transport.control.address import StationAddress
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
@@ -37,29 +37,6 @@ class RefusedForGood(Exception):  # noqa: N818 - it is what happened
     """The station will not have this loudspeaker, whenever it asks."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
-    """Where the station's control port is."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str, default_port: int) -> "ServerAddress":
-        """From `host` or `host:port`; ValueError for anything else."""
-        host, colon, port = text.rpartition(":")
-        if not colon:
-            host, port = text, str(default_port)
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{text!r} is no station's address: use host or host:port")
-        return cls(host, int(port))
-
-    @property
-    def text(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
-
-
 class Speaker(Protocol):
     """What the session needs of the loudspeaker."""
 
@@ -81,7 +58,7 @@ class ControlSession:
 
     def __init__(
         self,
-        server: ServerAddress,
+        server: StationAddress,
         speaker: Speaker,
         uniform: Callable[[], float],
         say: Callable[[str], None],

@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass
 
+from transport.control.address import DEFAULT_PORT
 from transport.net.stamped import is_loopback
 
 
@@ -19,7 +20,7 @@ class Settings:
     """
 
     bind: str = "127.0.0.1"
-    port: int = 7460
+    port: int = DEFAULT_PORT
     interface: str | None = None
     groups: str = "239.192.76.0/24"
     group_port: int = 5004

@@ -5,8 +5,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from transport.control.address import StationAddress
+
 _TIMEOUT_S = 5.0
-_DEFAULT_PORT = 7460
 
 
 class LiveError(Exception):
@@ -27,19 +28,13 @@ class Grant:
     sdp: str | None
 
 
-def parse_server(text: str) -> tuple[str, int]:
-    """Host and port; LiveError for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        host, port = text, str(_DEFAULT_PORT)
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise LiveError(f"{text!r} is no station's address: use host or host:port")
-    return host, int(port)
-
-
 def ask(server: str, request: dict[str, object]) -> Grant:
     """A ticket from the station at `server`; LiveError if it refuses or is not there."""
-    host, port = parse_server(server)
+    try:
+        address = StationAddress.parse(server)
+    except ValueError as error:
+        raise LiveError(str(error)) from None
+    host, port = address.host, address.port
     answer = _post(host, port, request)
     sdp = answer.get("sdp")
     return Grant(

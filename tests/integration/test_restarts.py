@@ -15,8 +15,8 @@ from bench.measure import Recording, offset_seconds
 from bench.processes import Bench, end, wait_until
 from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.virtual import NullSink, VirtualDevice
-from endpoints.session import ServerAddress
 from endpoints.simulate import Crystal, Simulation
+from transport.control.address import StationAddress
 from transport.net.clocks import HostClock
 
 pytestmark = pytest.mark.realtime
@@ -88,7 +88,7 @@ async def _hundred_speakers(
                 period_samples=4800,
                 buffer_samples=9600,
             )
-            server = ServerAddress.parse(address, 7460)
+            server = StationAddress.parse(address)
             settings = SpeakerSettings(server, f"s{number}", multicast=bool(number % 2))
             nursery.start_soon(Loudspeaker(settings, clock, device, lambda _: None).run)
         await trio.to_thread.run_sync(back)

@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from codec.format import samples_of_ms
+from codec.format import FRAME_MS
 from transport.control.wire import vocabulary
 
 VERSION = 1
@@ -51,8 +51,8 @@ class Telemetry:
     """How a loudspeaker is, twice a second.
 
     `state` is one of "syncing", "idle", "playing"; level in dBFS; `sync_error_us` the distance
-    between where it is and where the media clock says it should be; counts since it started; `underruns` are holes
-    that the output made because this machine was too busy to fill it in time.
+    between where it is and where the media clock says it should be; counts since it started;
+    `underruns` are holes that the output made because this machine was too busy to fill it in time.
     """
 
     state: str
@@ -69,9 +69,12 @@ class Telemetry:
     def __post_init__(self) -> None:
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
-        for number in (self.level_dbfs, self.sync_error_us, self.clock_uncertainty_us):
-            if not math.isfinite(number):
-                raise ValueError("telemetry must be finite")
+        figures = (self.level_dbfs, self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
+        if not all(map(math.isfinite, figures)):
+            raise ValueError("telemetry must be finite")  # JSON knows no other
+        counts = (self.packets_received, self.packets_lost, self.packets_late, self.packets_dropped)
+        if min(*counts, self.underruns) < 0:
+            raise ValueError("a count is not negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,10 @@ class Welcome:
     version: int
     time_port: int
     rtcp_port: int
+
+    def __post_init__(self) -> None:
+        _check_port(self.time_port)
+        _check_port(self.rtcp_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,8 @@ class StreamSpec:
     port: int | None = None
 
     def __post_init__(self) -> None:
-        samples_of_ms(self.frame_ms)
+        if self.frame_ms not in FRAME_MS:
+            raise ValueError(f"Opus has no frame of {self.frame_ms} ms")
         for value, bits in ((self.ssrc, 32), (self.timestamp_offset, 32), (self.payload_type, 7)):
             if not 0 <= value < 1 << bits:
                 raise ValueError(f"{value} does not fit {bits} bits")
@@ -129,6 +137,7 @@ class StreamSpec:
             raise ValueError("a multicast stream has a group and a port, a unicast one neither")
         if self.group is not None:
             _check_port(self.port or 0)
+            _check_port((self.port or 0) + 1)  # of its RTCP
             if not ipaddress.IPv4Address(self.group).is_multicast:
                 raise ValueError(f"{self.group} is no multicast group")
 
