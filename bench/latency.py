@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
         "not_heard": int(np.sum(np.isinf(heard))),
         "packets_late": row["packets_late"],
         "packets_lost": row["packets_lost"],
+        "underruns": row["underruns"],
         "device_buffer_ms": _buffer_ms(options),
         "device_latency_ms": 0.0,
     }

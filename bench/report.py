@@ -40,6 +40,9 @@ def environment() -> dict[str, object]:
 def percentiles(values: ArrayLike, unit: str = "") -> dict[str, float]:
     """Return p50, p95, p99 and max of one-dimensional values, named `p50_ms` for unit "ms".
 
+    Each is a value that was measured, the next higher one where the rank falls between two, so
+    that one infinite value does not spoil the others.
+
     ReportError if there are none: a figure without a measurement would be a lie.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -47,7 +50,7 @@ def percentiles(values: ArrayLike, unit: str = "") -> dict[str, float]:
         raise ReportError("no values were measured")
     suffix = f"_{unit}" if unit else ""
     names = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
-    return {name + suffix: float(np.percentile(array, q)) for name, q in names.items()}
+    return {name + suffix: float(np.percentile(array, q, method="higher")) for name, q in names.items()}
 
 
 def table(title: str, rows: Sequence[Mapping[str, object]], console: Console | None = None) -> None:

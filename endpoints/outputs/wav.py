@@ -27,7 +27,7 @@ class WavSink:
         self._crystal = crystal
         # close() closes it; there is no block of code for it to span.
         self._stream = path.open("wb")
-        self._wave = wave.open(self._stream, "wb")
+        self._wave = wave.open(self._stream, "wb")  # noqa: SIM115
         self._wave.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         # The interpolator wants context before the first sample: the silence before the start.
         self._history = np.zeros(HALF_TAPS, np.float32)
