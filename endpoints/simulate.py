@@ -9,12 +9,21 @@ player, the time exchange or the servo knows of either.
 import json
 import math
 import random
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from codec.format import SAMPLE_RATE
 from transport.net.clocks import Clock
 
 _PPM = 1e-6
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+# What a broken machine may do; beyond it a crystal's phase would have no inverse.
+_MOST = {
+    "clock_offset_s": 1e9,
+    "clock_skew_ppm": 1e3,
+    "dac_ppm": 1e3,
+    "dac_wander_ppm": 1e2,
+    "reading_noise_us": 1e5,
+}
 
 
 class SimulationError(Exception):
@@ -40,21 +49,28 @@ class Simulation:
     @classmethod
     def parse(cls, text: str) -> "Simulation":
         """From a JSON object; SimulationError for anything else."""
-        names = {field.name: field for field in fields(cls)}
         try:
             given = json.loads(text)
-            unknown = set(given) - set(names)
-        except (ValueError, TypeError):
-            raise SimulationError('--simulate wants JSON such as {"dac_ppm": 30}') from None
-        if unknown or not isinstance(given, dict):
-            raise SimulationError(f"--simulate knows {', '.join(names)}; not {unknown}")
+        except (ValueError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            raise SimulationError('--simulate wants JSON such as {"dac_ppm": 30}')
+        defaults = asdict(cls())
         for name, value in given.items():
-            wanted = bool if names[name].type == "bool" or names[name].type is bool else float
-            if isinstance(value, bool) != (wanted is bool) or not isinstance(
-                value, bool | int | float
-            ):
-                raise SimulationError(f"--simulate {name}: {value!r} is not a {wanted.__name__}")
+            if name not in defaults:
+                raise SimulationError(f"--simulate knows {', '.join(defaults)}; not {name}")
+            _check(name, value, type(defaults[name]))
         return cls(**given)
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    # For Python a truth value is a number, and so is NaN.
+    if not fits or isinstance(value, bool) != (kind is bool) or value != value:  # noqa: PLR0124
+        raise SimulationError(f"--simulate {name}: {value!r} is not {_KINDS[kind]}")
+    most = _MOST.get(name)
+    if most is not None and isinstance(value, int | float) and abs(value) > most:
+        raise SimulationError(f"--simulate {name}: {value!r} is too much; at most {most:g}")
 
 
 class SimulatedClock:
@@ -107,6 +123,6 @@ class Crystal:
     def seconds_at(self, samples: float) -> float:
         """True time at which the card has played so many samples."""
         seconds = samples / SAMPLE_RATE
-        for _ in range(4):  # a contraction by a factor of 10**4 each
+        for _ in range(4):  # a contraction by a factor of 10**3 or more each
             seconds -= (self.samples_at(seconds) - samples) / SAMPLE_RATE
         return seconds

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import uvicorn
 import uvloop
@@ -13,10 +15,17 @@ from server.child import Birth, adopt, ignore_interrupts
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers: the lifeline says when to stop."""
+    """uvicorn without signal handlers: the lifeline says when to stop.
 
-    def install_signal_handlers(self) -> None:
+    With its own, Ctrl-C would stop the serving and leave a control that hears nobody.
+    """
+
+    @contextmanager
+    def capture_signals(  # type: ignore[explicit-override]  # typing.override is of Python 3.12
+        self,
+    ) -> Generator[None, None, None]:
         """Leave the signals alone."""
+        yield
 
 
 def _server(control: Control) -> uvicorn.Server:

@@ -1,6 +1,7 @@
 """Control's composition root: the station's state, and everyone who must be told of it."""
 
 import asyncio
+import logging
 import secrets
 from typing import Any
 
@@ -14,12 +15,21 @@ from server.bus import (
     DeclareRoutes,
     ProducerReport,
     SenderReport,
+    TooLongError,
     WhoIsThere,
 )
 from server.child import Birth, adopt
 from server.describe import describe
+from server.notebook import Notebook
 from server.sessions import Sessions
-from server.station import ALL, LiveRequest, Programme, Station, StationError
+from server.station import (
+    ALL,
+    LiveRequest,
+    Programme,
+    Station,
+    StationError,
+    UnknownProgrammeError,
+)
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import VERSION, Welcome
 from transport.net.clocks import MediaClock
@@ -29,6 +39,7 @@ _TICK_S = 0.1
 _CONFIRM_S = 0.3
 _PRODUCER_S = 2.0
 _OFFLINE_NS = 5 * NS_PER_SECOND
+_log = logging.getLogger(__name__)
 
 
 class Control:
@@ -37,10 +48,10 @@ class Control:
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
         self._ports = {
-            "control": adopt(birth.http).getsockname()[1],
-            "ingest": adopt(birth.ingest).getsockname()[1],
-            "time": adopt(birth.time).getsockname()[1],
-            "rtcp": adopt(birth.rtcp).getsockname()[1],
+            "control": _port(birth.http),
+            "ingest": _port(birth.ingest),
+            "time": _port(birth.time),
+            "rtcp": _port(birth.rtcp),
         }
         self._clock = MediaClock(birth.media_epoch_ns)
         self.station = Station(
@@ -49,6 +60,8 @@ class Control:
             lambda: secrets.token_hex(16),
             secrets.randbelow(1 << 16),
         )
+        self._notebook = Notebook(birth.notebook)
+        self._remember()
         welcome = Welcome(VERSION, self._ports["time"], self._ports["rtcp"])
         self.sessions = Sessions(self.station, welcome, self._clock.now_ns, self.publish)
         self._producer: Bus[DeclareProgrammes | WhoIsThere, ProducerReport] = Bus(
@@ -59,8 +72,19 @@ class Control:
         )
         self._instances: dict[str, str] = {}
         self.sender_report: SenderReport | None = None
+        self._undelivered = False
+        self._too_long: str | None = None
         self._changed = asyncio.Event()
         self.ready = asyncio.Event()
+
+    def _remember(self) -> None:
+        """Be the control that was before this one, if there was one."""
+        try:
+            plain = self._notebook.read()
+            if plain is not None:
+                self.station.restore(plain)
+        except ValueError as error:
+            _log.warning("loa: control begins with nothing: %s", error)
 
     # ------------------------------------------------------------- life
     async def run(self) -> None:
@@ -72,13 +96,25 @@ class Control:
         self._sender.send(WhoIsThere())
         while True:
             await asyncio.sleep(_TICK_S)
-            if self.station.expire(self._clock.now_ns()):
+            if self.station.expire(self._clock.now_ns()) or self._undelivered:
                 self.publish()
 
     def publish(self) -> None:
-        """Declare everything to everybody: it is the state that counts, not the event."""
-        self._producer.send(self.station.orders())
-        self._sender.send(self.station.routes(self._describe))
+        """Declare everything to everybody: it is the state that counts, not the event.
+
+        What could not be delivered now is declared again at the next tick.
+        """
+        # First, so that a control killed here and born again does not take anything back.
+        self._notebook.write(self.station.to_plain())
+        before, self._too_long = self._too_long, None
+        try:
+            ordered = self._producer.send(self.station.orders())
+            routed = self._sender.send(self.station.routes(self._describe))
+            self._undelivered = not (ordered and routed)
+        except TooLongError as error:
+            self._too_long = str(error)
+            if before is None:
+                _log.error("loa: the sender keeps its former routes: %s", error)
         self.sessions.declare()
 
     def _describe(self, programme: Programme) -> str | None:
@@ -113,10 +149,11 @@ class Control:
         programme = self.station.open(request, self._clock.now_ns())
         self.publish()
         try:
-            await asyncio.wait_for(self._until_numbered(programme), _PRODUCER_S)
-        except TimeoutError:
+            await self._until_begun(programme)
+        except StationError:
             self.station.programmes.pop(programme.name, None)
-            raise StationError("the producer does not answer: try again in a moment") from None
+            self.publish()
+            raise
         names = {name for name in self.station.speakers if programme.addresses(name)}
         silent = await self.sessions.confirm(names, _CONFIRM_S)
         offline = {name for name in names if self.station.speakers[name].session is None}
@@ -130,6 +167,20 @@ class Control:
             "not_listening": sorted(silent | offline),
             "sdp": self._sdp_path(programme),
         }
+
+    async def _until_begun(self, programme: Programme) -> None:
+        """Until the producer has numbered the stream; StationError if it cannot be."""
+        try:
+            await asyncio.wait_for(self._until_numbered(programme), _PRODUCER_S)
+        except TimeoutError:
+            raise StationError("the producer does not answer: try again in a moment") from None
+        if programme.ended_at_ns is not None:
+            raise StationError("the producer could not begin; what it said is in its log")
+        if self._too_long is not None:
+            raise StationError(
+                "the station cannot send so many programmes to so many loudspeakers: "
+                "wait for an end, or address fewer"
+            )
 
     async def _until_numbered(self, programme: Programme) -> None:
         while programme.report is None:
@@ -210,7 +261,7 @@ class Control:
         """A programme's SDP; StationError where there is none."""
         programme = self.station.programmes.get(name)
         if programme is None:
-            raise StationError(f"no programme {name!r} is on air; see /api/programmes")
+            raise UnknownProgrammeError(f"no programme {name!r} is on air; see /api/programmes")
         if not self.station.uses_group(programme):
             raise StationError(
                 f"{name} goes out by unicast alone: start it with --multicast for stock players"
@@ -219,3 +270,8 @@ class Control:
         if text is None:
             raise StationError(f"{name} has not started yet: try again in a moment")
         return text
+
+
+def _port(descriptor: int) -> int:
+    with adopt(descriptor) as end:
+        return int(end.getsockname()[1])

@@ -5,16 +5,24 @@ end as it was. State is declared whole, never replayed: whoever starts anew is t
 """
 
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from transport.control.wire import Vocabulary, vocabulary
+from transport.control.wire import MAX_MESSAGE_BYTES, Vocabulary, vocabulary
 from transport.errors import MalformedPacket
 
 Sent = TypeVar("Sent")
 Received = TypeVar("Received")
-_MAX_BYTES = 1 << 17
+# So that several long declarations may wait; the system cuts it to what it allows.
+_SOCKET_BUFFER = 1 << 20
+# IPv4 address, RTP port, RTCP port.
+_DESTINATION = struct.Struct("!4sHH")
+
+
+class TooLongError(Exception):
+    """A declaration that the bus cannot carry whole; nothing of it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +67,7 @@ class ProducerReport:
     programmes: tuple[ProgrammeReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """Where a stream's RTP goes; its RTCP goes to `rtcp_port`."""
 
     address: str
@@ -68,14 +75,34 @@ class Destination:
     rtcp_port: int
 
 
+def pack_destinations(destinations: Iterable[Destination]) -> bytes:
+    """Eight bytes each: as maps of their fields they would take 46, and 1,437 fill the bus."""
+    return b"".join(
+        _DESTINATION.pack(socket.inet_aton(to.address), to.port, to.rtcp_port)
+        for to in destinations
+    )
+
+
+def unpack_destinations(packed: bytes) -> tuple[Destination, ...]:
+    """What `pack_destinations` was given."""
+    return tuple(
+        Destination(socket.inet_ntoa(address), port, rtcp_port)
+        for address, port, rtcp_port in _DESTINATION.iter_unpack(packed)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One stream's destinations, and its SDP if SAP shall announce it."""
+    """One stream's packed destinations, and its SDP if SAP shall announce it."""
 
     stream: int
-    destinations: tuple[Destination, ...]
+    destinations: bytes
     announce: str | None = None
     group: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.destinations) % _DESTINATION.size:
+            raise ValueError("the last destination is cut off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +144,7 @@ class Bus(Generic[Sent, Received]):
         self, end: socket.socket, sends: Vocabulary[Sent], receives: Vocabulary[Received]
     ) -> None:
         end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         self._end = end
         self._sends = sends
         self._receives = receives
@@ -127,10 +155,19 @@ class Bus(Generic[Sent, Received]):
         return self._end.fileno()
 
     def send(self, message: Sent) -> bool:
-        """Send, or drop and count if the other side is not reading: state is declared again."""
+        """Send, or drop and count if the other side is not reading: false, declare it again.
+
+        TooLongError for what the other side would not take either.
+        """
+        data = self._sends.encode(message)
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise TooLongError(
+                f"{type(message).__name__} takes {len(data)} bytes, more than the bus carries "
+                f"({MAX_MESSAGE_BYTES})"
+            )
         try:
-            self._end.send(self._sends.encode(message))
-        except BlockingIOError:
+            self._end.send(data)
+        except OSError:  # its queue is full, or it is gone
             self.undelivered += 1
             return False
         return True
@@ -139,8 +176,8 @@ class Bus(Generic[Sent, Received]):
         """Every message that waits."""
         while True:
             try:
-                data = self._end.recv(_MAX_BYTES)
-            except BlockingIOError:
+                data = self._end.recv(MAX_MESSAGE_BYTES)
+            except OSError:
                 return
             try:
                 yield self._receives.decode(data)

@@ -28,6 +28,7 @@ class Birth:
     ready: int
     producer_bus: int
     sender_bus: int
+    notebook: int
     interface: str
     groups: str
     group_port: int

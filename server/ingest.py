@@ -13,8 +13,11 @@ import msgpack
 import numpy as np
 
 VERSION = 1
-_MAX_BUFFER = 1 << 18
 MAX_BLOCK_SAMPLES = 48_000
+# The largest object there is, a whole block, and what may have come after it in one read.
+_MAX_BUFFER = 1 << 18
+_MAX_TEXT = 1000
+_MAX_ITEMS = 16
 _FULL_SCALE = 32767.0
 
 
@@ -27,7 +30,16 @@ class ObjectStream:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._unpacker = msgpack.Unpacker(max_buffer_size=_MAX_BUFFER, raw=False)
+        self._unpacker = msgpack.Unpacker(
+            raw=False,
+            max_buffer_size=_MAX_BUFFER,
+            max_bin_len=2 * MAX_BLOCK_SAMPLES,
+            max_str_len=_MAX_TEXT,
+            # Lists are made as long as announced, before anything of them has come.
+            max_array_len=_MAX_ITEMS,
+            max_map_len=_MAX_ITEMS,
+            max_ext_len=0,
+        )
 
     def send(self, item: Any) -> None:
         """One object; OSError if the connection is gone."""
@@ -45,14 +57,15 @@ class ObjectStream:
 
 def pcm_to_bytes(pcm: np.ndarray) -> bytes:
     """Mono float32 in [-1, 1] as s16le, clipped."""
-    data: bytes = (np.clip(pcm, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
+    data: bytes = np.rint(np.clip(pcm, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
     return data
 
 
 def block_of(item: Any) -> tuple[int, np.ndarray]:
     """The media sample and the mono float32 samples of one block; IngestError if it is none."""
     match item:
-        case [int(start), bytes(data)] if 0 < len(data) <= 2 * MAX_BLOCK_SAMPLES:
-            if len(data) % 2 == 0 and 0 <= start < 1 << 53:
-                return start, np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE
+        case [int(start), bytes(data)] if not isinstance(start, bool) and 0 <= start < 1 << 53:
+            if 0 < len(data) <= 2 * MAX_BLOCK_SAMPLES and len(data) % 2 == 0:
+                pcm = np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE
+                return start, np.maximum(pcm, -1.0)
     raise IngestError("a block is [media sample, up to a second of s16le]")

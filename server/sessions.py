@@ -9,6 +9,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from server.station import Station, StationError
 from transport.control.messages import (
+    SUBPROTOCOL,
     TO_SPEAKER,
     TO_STATION,
     VERSION,
@@ -36,7 +37,9 @@ class Session:
         self.told = 0
 
     def tell(self, listen: Listen) -> None:
-        """Declare its state; one that was not yet sent is replaced, so nothing queues up."""
+        """Declare its state, if it is news; one not yet sent is replaced, so nothing queues up."""
+        if self._wanted is not None and self._wanted.streams == listen.streams:
+            return
         self._wanted = listen
         self.told = listen.revision
         self._wake.set()
@@ -72,35 +75,41 @@ class Sessions:
 
     async def serve(self, websocket: WebSocket) -> None:
         """One session from hello to its end."""
-        await websocket.accept(subprotocol=_chosen_subprotocol(websocket))
         try:
+            await websocket.accept(subprotocol=_chosen_subprotocol(websocket))
             hello = await self._receive(websocket, HELLO_TIMEOUT_S)
-            if isinstance(hello, Hello) and await self._admit(websocket, hello):
-                await self._run(websocket, hello.name)
+            if isinstance(hello, Hello):
+                await self._admit(websocket, hello)
         except (WebSocketDisconnect, MalformedPacket, TimeoutError, RuntimeError):
             # RuntimeError is how Starlette reports a send after the peer has gone.
             pass
         finally:
             await _close(websocket)
 
-    async def _admit(self, websocket: WebSocket, hello: Hello) -> bool:
+    async def _admit(self, websocket: WebSocket, hello: Hello) -> None:
         if hello.version != VERSION:
             reason = f"protocol version {hello.version}, this station speaks {VERSION}"
             await websocket.send_bytes(TO_SPEAKER.encode(Refused(reason, final=True)))
-            return False
+            return
         address = websocket.client.host if websocket.client else ""
         session = Session(websocket)
         try:
             self._station.join(hello, address, session, self._now_ns())
         except StationError as error:
             await websocket.send_bytes(TO_SPEAKER.encode(Refused(str(error), final=False)))
-            return False
-        await websocket.send_bytes(TO_SPEAKER.encode(self._welcome))
+            return
         self._open[hello.name] = session
-        return True
+        try:
+            await self._run(websocket, hello.name, session)
+        finally:
+            if self._open.get(hello.name) is session:
+                del self._open[hello.name]
+            self._station.leave(hello.name, session)
 
-    async def _run(self, websocket: WebSocket, name: str) -> None:
-        session = self._open[name]
+    async def _run(self, websocket: WebSocket, name: str, session: Session) -> None:
+        await asyncio.wait_for(
+            websocket.send_bytes(TO_SPEAKER.encode(self._welcome)), _SEND_TIMEOUT_S
+        )
         self._joined()
         sending = asyncio.create_task(session.send_for_ever())
         # A send that fails must end the session as a receive that fails does.
@@ -113,9 +122,6 @@ class Sessions:
             sending.cancel()
             receiving.cancel()
             await asyncio.gather(sending, receiving, return_exceptions=True)
-            if self._open.get(name) is session:
-                del self._open[name]
-            self._station.leave(name, session)
 
     async def _receive_for_ever(self, websocket: WebSocket, name: str, session: Session) -> None:
         while True:
@@ -166,8 +172,7 @@ class Sessions:
 
 
 def _chosen_subprotocol(websocket: WebSocket) -> str | None:
-    offered = websocket.scope.get("subprotocols") or [None]
-    return str(offered[0]) if offered[0] else None
+    return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
 async def _close(websocket: WebSocket) -> None:

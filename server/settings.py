@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from transport.control.address import DEFAULT_PORT
 from transport.net.stamped import is_loopback
 
+# Network control, never forwarded: all hosts, all routers, mDNS.
+_RESERVED = ipaddress.IPv4Network("224.0.0.0/24")
+
 
 class SettingsError(Exception):
     """A setting that cannot be used; one line that names what to do."""
@@ -32,6 +35,10 @@ class Settings:
         _check_address("--bind", self.bind)
         if self.interface is not None:
             _check_address("--interface", self.interface)
+            if ipaddress.IPv4Address(self.interface).is_unspecified:
+                raise SettingsError(
+                    f"--interface {self.interface}: name the one address that multicast leaves by"
+                )
         if not is_loopback(self.bind) and not self.insecure:
             raise SettingsError(
                 f"--bind {self.bind} would let anybody on the network speak, for there are no "
@@ -61,3 +68,8 @@ def _check_groups(groups: str) -> None:
         raise SettingsError(f"--groups {groups}: use a range such as 239.192.76.0/24") from None
     if not network.is_multicast:
         raise SettingsError(f"--groups {groups}: that is no multicast range (224.0.0.0/4)")
+    if network.overlaps(_RESERVED):
+        raise SettingsError(
+            f"--groups {groups}: {_RESERVED} belongs to routers (RFC 5771); "
+            "use a range such as 239.192.76.0/24"
+        )

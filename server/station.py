@@ -7,7 +7,8 @@ encodes (`orders`), where the sender forwards (`routes`), what a loudspeaker pla
 import difflib
 import ipaddress
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from server.bus import (
     DeclareProgrammes,
@@ -17,11 +18,15 @@ from server.bus import (
     ProgrammeOrder,
     ProgrammeReport,
     Route,
+    pack_destinations,
 )
+from server.encoding import check_playout_delay, encoder_settings
 from transport.control.messages import Hello, Listen, StreamSpec, Telemetry
 from transport.session.sender import OPUS_PAYLOAD_TYPE
 
 ALL = "all"
+# What a loudspeaker is told, and what the bus carries, must stay of a size.
+MAX_PROGRAMMES = 50
 # A ticket nobody speaks on is taken back.
 _UNUSED_TICKET_NS = 15_000_000_000
 # A session silent for less than this still holds its name.
@@ -34,6 +39,10 @@ class StationError(Exception):
 
 class UnknownSpeakerError(StationError):
     """No such loudspeaker has been seen."""
+
+
+class UnknownProgrammeError(StationError):
+    """No such programme is on air."""
 
 
 class NoGroupError(StationError):
@@ -55,7 +64,10 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """A voice that wants to speak. `to` are names, or "all"."""
+    """A voice that wants to speak. `to` are names, or "all".
+
+    Raises ValueError, in one line for a person, rather than ask for what could never sound.
+    """
 
     to: tuple[str, ...]
     bitrate: int = 24_000
@@ -67,10 +79,13 @@ class LiveRequest:
     playout_delay_ms: float = 40.0
     multicast: bool = False
 
+    def __post_init__(self) -> None:
+        check_playout_delay(self.playout_delay_ms, encoder_settings(self))
+
 
 @dataclass(slots=True)
 class Programme:
-    """A programme from its ticket to its end."""
+    """A programme from its ticket to its end. It waits for its voice from `since_ns` on."""
 
     name: str
     number: int
@@ -101,6 +116,7 @@ class Station:
     # ------------------------------------------------------------- loudspeakers
     def join(self, hello: Hello, address: str, session: object, now_ns: int) -> Speaker:
         """A loudspeaker has said hello; StationError if its name is in use by another."""
+        _check_address(address)
         known = self.speakers.get(hello.name)
         if (
             known is not None
@@ -152,15 +168,20 @@ class Station:
     def open(self, request: LiveRequest, now_ns: int) -> Programme:
         """Grant a ticket; nothing changes if the request cannot be met."""
         self._check_known(request.to)
-        self._count += 1
+        if len(self.programmes) >= MAX_PROGRAMMES:
+            raise StationError(
+                f"{MAX_PROGRAMMES} programmes are on air, and there cannot be more: wait for an end"
+            )
+        number = self._count + 1
         programme = Programme(
-            name=f"live-{self._count}",
-            number=self._count,
+            name=f"live-{number}",
+            number=number,
             ticket=self.new_ticket(),
             request=request,
             group=self._free_group(),
             since_ns=now_ns,
         )
+        self._count = number
         self.programmes[programme.name] = programme
         return programme
 
@@ -191,7 +212,10 @@ class Station:
             if programme is None or programme.ended_at_ns is not None:
                 continue
             before = programme.report
-            changed |= before is None or before.ssrc != item.ssrc
+            if before is None or before.ssrc != item.ssrc:
+                # Begun, or begun again by another producer: its voice has yet to come (back).
+                programme.since_ns = now_ns
+                changed = True
             programme.report = item
             if item.state == "ended":
                 programme.ended_at_ns = now_ns
@@ -230,6 +254,8 @@ class Station:
                     expected_loss_percent=p.request.expected_loss_percent,
                 )
                 for p in self.programmes.values()
+                # What has ended must not begin again in a producer that has been restarted.
+                if p.ended_at_ns is None
             )
         )
 
@@ -249,10 +275,47 @@ class Station:
         if group is not None:
             destinations.insert(0, Destination(group, self.group_port, self.group_port + 1))
         announce = describe(programme) if group is not None else None
-        return Route(programme.number, tuple(destinations), announce, group)
+        return Route(programme.number, pack_destinations(destinations), announce, group)
 
     def uses_group(self, programme: Programme) -> bool:
         """Whether the programme goes out by multicast as well."""
         return programme.request.multicast or any(
             s.multicast for s in self.speakers.values() if programme.addresses(s.name)
         )
+
+    # ------------------------------------------------------------- memory
+    def to_plain(self) -> dict[str, Any]:
+        """All that is declared, in maps, lists, text and numbers; sessions are not."""
+        return {
+            "count": self._count,
+            "speakers": [
+                [s.name, s.address, s.media_port, s.multicast, s.last_seen_ns]
+                for s in self.speakers.values()
+            ],
+            "programmes": [asdict(p) for p in self.programmes.values()],
+        }
+
+    def restore(self, plain: Any) -> None:
+        """Be as `to_plain` said; ValueError, and nothing changes, if that makes no sense."""
+        try:
+            speakers = [Speaker(*row) for row in plain["speakers"]]
+            programmes = [_programme_of(row) for row in plain["programmes"]]
+            count = int(plain["count"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"no station's memory: {error!r}") from error
+        self.speakers = {speaker.name: speaker for speaker in speakers}
+        self.programmes = {programme.name: programme for programme in programmes}
+        self._count = count
+
+
+def _check_address(address: str) -> None:
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        raise StationError(f"{address!r} is no IPv4 address to send sound to") from None
+
+
+def _programme_of(row: dict[str, Any]) -> Programme:
+    request = LiveRequest(**{**row["request"], "to": tuple(row["request"]["to"])})
+    report = None if row["report"] is None else ProgrammeReport(**row["report"])
+    return Programme(**{**row, "request": request, "report": report})

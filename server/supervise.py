@@ -4,6 +4,7 @@ It holds no state but sockets and shared memory, imports little and serves nothi
 has no reason to die; control can then be killed without a sample lost.
 """
 
+import errno
 import os
 import select
 import signal
@@ -17,16 +18,22 @@ from dataclasses import dataclass, fields
 
 from server.bus import bus_pair
 from server.child import Birth
+from server.notebook import create_notebook
 from server.ring import create_ring
 from server.settings import Settings, SettingsError
 from transport.net.clocks import media_epoch_ns
-from transport.net.stamped import route_interface, udp_socket
+from transport.net.stamped import route_interface, send_options, udp_socket
 
 _START_S = 20.0
 _CALM_S = 5.0
 _RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 # Any address outside decides which interface the default route takes; nothing is sent to it.
 _ANYWHERE = "192.0.2.1"
+_ADVICE = {
+    errno.EADDRINUSE: "is another station running? choose another --port",
+    errno.EADDRNOTAVAIL: "use an IPv4 address of this machine with --bind",
+    errno.EACCES: "ports below 1024 need a privilege: choose another --port",
+}
 
 
 @dataclass(slots=True)
@@ -38,6 +45,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     deaths: int = 0
+    due_s: float | None = None
 
     def start(self, now_s: float) -> None:
         """Start it, with exactly the descriptors it was born with."""
@@ -54,6 +62,25 @@ class Child:
         self.deaths = 0 if now_s - self.started_s > _CALM_S else self.deaths + 1
         return _RETRY_S[min(self.deaths, len(_RETRY_S) - 1)]
 
+    def revive(self, now_s: float) -> None:
+        """Start it again if it has died and its pause is over; nobody else waits for that."""
+        if self.process is None or self.process.poll() is None:
+            return
+        if self.due_s is None:
+            self.due_s = now_s + self.pause_s(now_s)
+            print(
+                f"loa: {self.module} ended with {self.process.returncode}; starting it again",
+                file=sys.stderr,
+            )
+        if now_s >= self.due_s:
+            try:
+                self.start(now_s)
+            except OSError as error:  # no memory, say: the others live, so this process must
+                self.due_s = now_s + _RETRY_S[-1]
+                print(f"loa: cannot start {self.module}: {error}", file=sys.stderr)
+            else:
+                self.due_s = None
+
 
 _DESCRIPTORS = {
     "http",
@@ -67,6 +94,7 @@ _DESCRIPTORS = {
     "ready",
     "producer_bus",
     "sender_bus",
+    "notebook",
 }
 
 
@@ -88,9 +116,9 @@ def _bind(make: Callable[[str, int], socket.socket], address: str, port: int) ->
     except OSError as error:
         kind = "TCP" if make is _listen else "UDP"
         why = error.strerror or str(error)
+        advice = _ADVICE.get(error.errno or 0, "choose another --bind or --port")
         raise SettingsError(
-            f"cannot use {kind} port {port} on {address}: {why} "
-            "(is another station running? choose another --port)"
+            f"cannot use {kind} port {port} on {address}: {why} ({advice})"
         ) from None
 
 
@@ -106,6 +134,11 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             held.callback(end.close)
             return end.fileno()
 
+        def own_descriptor(descriptor: int) -> int:
+            held.callback(os.close, descriptor)
+            return descriptor
+
+        interface = _interface(settings)
         http = _bind(_listen, settings.bind, port(0))
         common = {
             "http": own(http),
@@ -114,13 +147,15 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             "rtp": own(_bind(udp_socket, settings.bind, port(2))),
             "rtcp": own(_bind(udp_socket, settings.bind, port(3))),
         }
-        ring, wake = create_ring()
-        lifeline, _lifeline_end = os.pipe()  # cut when this process dies, however it dies
-        ready, ready_end = os.pipe()
+        ring, wake = map(own_descriptor, create_ring())
+        notebook = own_descriptor(create_notebook())
+        # Cut when this process dies, however it dies.
+        lifeline, _ = map(own_descriptor, os.pipe())
+        ready, ready_end = map(own_descriptor, os.pipe())
         producer_control, producer = map(own, bus_pair())
         sender_control, sender = map(own, bus_pair())
 
-        def birth(producer_bus: int, sender_bus: int) -> Birth:
+        def birth(producer_bus: int, sender_bus: int, notebook: int = -1) -> Birth:
             return Birth(
                 media_epoch_ns=epoch_ns,
                 **common,
@@ -130,7 +165,8 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
                 ready=ready_end,
                 producer_bus=producer_bus,
                 sender_bus=sender_bus,
-                interface=_interface(settings),
+                notebook=notebook,
+                interface=interface,
                 groups=settings.groups,
                 group_port=settings.group_port,
                 ttl=settings.ttl,
@@ -141,16 +177,27 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
         births = {
             "server.sender": birth(-1, sender),
             "server.producer": birth(producer, -1),
-            "server": birth(producer_control, sender_control),
+            "server": birth(producer_control, sender_control, notebook),
         }
         yield births, ready, http.getsockname()[1]
 
 
 def _interface(settings: Settings) -> str:
-    if settings.interface is not None:
-        return settings.interface
-    if settings.bind != "0.0.0.0":  # noqa: S104 - compared with, not bound to
-        return settings.bind
+    interface = settings.interface or _own_address(settings.bind)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            send_options(probe, interface, settings.ttl)
+        except OSError as error:
+            raise SettingsError(
+                f"multicast cannot leave by {interface}: {error.strerror} "
+                "(use an IPv4 address of this machine with --interface)"
+            ) from None
+    return interface
+
+
+def _own_address(bind: str) -> str:
+    if bind != "0.0.0.0":  # noqa: S104 - compared with, not bound to
+        return bind
     try:
         return route_interface(_ANYWHERE)
     except OSError:
@@ -172,7 +219,8 @@ def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
             if not stopping:
                 ready_line(f"{host}:{port}")
             while not stopping:
-                _revive(children)
+                for child in children:
+                    child.revive(time.monotonic())
                 select.select([], [], [], 0.05)
         finally:
             _end(children)
@@ -182,22 +230,10 @@ def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
 def _wait_ready(ready: int, children: list[Child], stopping: list[int]) -> None:
     deadline_s = time.monotonic() + _START_S
     while not stopping and not select.select([ready], [], [], 0.05)[0]:
-        if any(child.process is not None and child.process.poll() for child in children):
+        if any(c.process is not None and c.process.poll() is not None for c in children):
             raise SettingsError("the station could not start; what it said stands above")
         if time.monotonic() > deadline_s:
             raise SettingsError(f"the station was not ready after {_START_S:.0f} s")
-
-
-def _revive(children: list[Child]) -> None:
-    now_s = time.monotonic()
-    for child in children:
-        if child.process is not None and child.process.poll() is not None:
-            print(
-                f"loa: {child.module} ended with {child.process.returncode}; starting it again",
-                file=sys.stderr,
-            )
-            time.sleep(child.pause_s(now_s))
-            child.start(now_s)
 
 
 def _end(children: list[Child]) -> None:
@@ -210,3 +246,4 @@ def _end(children: list[Child]) -> None:
                 child.process.wait(3)
             except subprocess.TimeoutExpired:
                 child.process.kill()
+                child.process.wait()

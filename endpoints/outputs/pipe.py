@@ -2,9 +2,8 @@
 
 import os
 
-import numpy as np
-
 from codec.format import Samples
+from endpoints.outputs.pcm import pcm16
 
 
 class PipeSink:
@@ -21,14 +20,16 @@ class PipeSink:
 
     def write(self, samples: Samples) -> None:
         """Write what the pipe takes; BrokenPipeError if nobody reads any more."""
-        data = self._left + (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+        data = self._left + pcm16(samples)
         try:
             sent = os.write(self._descriptor, data)
         except BlockingIOError:
             sent = 0
-        # Half a sample that was taken must be completed, or all that follows is noise.
-        self._left = data[sent : sent + 1] if sent % 2 else b""
-        self.dropped_samples += (len(data) - sent) // 2
+        # Half a sample that was taken must be completed, or all that follows is noise. One may
+        # have been left from the last time, so it is the pipe's count that is odd, not this one.
+        halved = (len(self._left) + sent) % 2
+        self._left = data[sent : sent + halved]
+        self.dropped_samples += (len(data) - sent - halved) // 2
 
     def close(self) -> None:
         """Leave standard output as it was."""

@@ -62,15 +62,21 @@ class VirtualDevice:
         sounds_ns = self._sounds_at_ns(index)
         ahead_ns = sounds_ns - self._span_ns(self._buffer) - self._true_now_ns()
         await trio.sleep(max(ahead_ns, 0) / NS_PER_SECOND)
-        late_ns = self._true_now_ns() - sounds_ns
-        if late_ns > 0:
-            missed = self._period * (1 + late_ns // self._span_ns(self._period))
-            self.underruns += 1
-            self._sink.write(np.zeros(missed, np.float32))
-            return index + missed
-        reading_ns = self._of_true(sounds_ns) + round(self._draw.gauss(0, self._noise_us) * 1e3)
-        self._sink.write(pull(self._period, reading_ns))
-        return index + self._period
+        if self._late_ns(sounds_ns) <= 0:
+            noise_ns = round(self._draw.gauss(0, self._noise_us) * 1e3)
+            block = pull(self._period, self._of_true(sounds_ns) + noise_ns)
+            if self._late_ns(sounds_ns) <= 0:
+                self._sink.write(block)
+                return index + self._period
+        missed = self._period * (1 + self._late_ns(sounds_ns) // self._span_ns(self._period))
+        self.underruns += 1
+        # Whoever slept for an hour has missed 700 MB: not all at once.
+        for start in range(0, missed, SAMPLE_RATE):
+            self._sink.write(np.zeros(min(SAMPLE_RATE, missed - start), np.float32))
+        return index + missed
+
+    def _late_ns(self, sounds_ns: int) -> int:
+        return self._true_now_ns() - sounds_ns
 
     def _sounds_at_ns(self, index: int) -> int:
         return self._start_ns + round(self._crystal.seconds_at(index) * NS_PER_SECOND)

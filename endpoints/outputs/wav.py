@@ -13,6 +13,7 @@ import numpy as np
 
 from codec.dsp.resample import HALF_TAPS, interpolate
 from codec.format import SAMPLE_RATE, Samples
+from endpoints.outputs.pcm import pcm16
 from endpoints.simulate import Crystal
 
 # The header is rewritten with each flush, so that the file is whole whenever the process dies.
@@ -43,6 +44,7 @@ class WavSink:
             "clock": "CLOCK_MONOTONIC",
         }
         self._path.with_name(self._path.name + ".json").write_text(json.dumps(sidecar) + "\n")
+        self._flush()  # the header, and no samples yet
 
     def write(self, samples: Samples) -> None:
         """Record what the card plays next."""
@@ -70,7 +72,7 @@ class WavSink:
     def _flush(self) -> None:
         pcm = np.concatenate(self._pending) if self._pending else np.zeros(0, np.float32)
         self._pending.clear()
-        self._wave.writeframes((np.clip(pcm, -1, 1) * 32767).astype("<i2").tobytes())
+        self._wave.writeframes(pcm16(pcm))
         self._stream.flush()
 
     def close(self) -> None:

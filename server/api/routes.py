@@ -6,10 +6,20 @@ from fastapi import FastAPI, Path, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from server.app import Control
-from server.station import LiveRequest, StationError, UnknownSpeakerError
+from server.station import (
+    LiveRequest,
+    StationError,
+    UnknownProgrammeError,
+    UnknownSpeakerError,
+)
 from transport.control.messages import MAX_PLAYOUT_DELAY_MS
+
+# A name for each of 10,000 loudspeakers, in JSON's longest spelling, is less.
+_MAX_BODY = 4 << 20
+_Name = Annotated[str, Field(max_length=64)]
 
 
 class LiveBody(BaseModel):
@@ -17,7 +27,7 @@ class LiveBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    to: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    to: Annotated[list[_Name], Field(min_length=1, max_length=10_000)]
     bitrate: Annotated[int, Field(ge=6000, le=510_000)] = 24_000
     frame_ms: float = 10.0
     complexity: Annotated[int, Field(ge=0, le=10)] = 9
@@ -31,7 +41,11 @@ class LiveBody(BaseModel):
 def build_api(control: Control) -> FastAPI:
     """The application, bound to one station."""
     api = FastAPI(
-        title="Loa", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None
+        title="Loa",
+        docs_url="/api/docs",
+        openapi_url="/api/openapi.json",
+        redoc_url=None,
+        max_body_size=_MAX_BODY,
     )
     _add_errors(api)
     _add_queries(api, control)
@@ -39,8 +53,7 @@ def build_api(control: Control) -> FastAPI:
     @api.post("/api/live", status_code=201)
     async def live(body: LiveBody) -> dict[str, Any]:
         """Grant a ticket to speak."""
-        request = LiveRequest(**{**body.model_dump(), "to": tuple(body.to)})
-        return await control.open_live(request)
+        return await control.open_live(_request(body))
 
     @api.websocket("/control")
     async def session(websocket: WebSocket) -> None:
@@ -49,17 +62,53 @@ def build_api(control: Control) -> FastAPI:
     return api
 
 
+class _SenselessError(StationError):
+    """A request whose parts are right and whose whole is not."""
+
+
+def _request(body: LiveBody) -> LiveRequest:
+    try:
+        return LiveRequest(**{**body.model_dump(), "to": tuple(body.to)})
+    except ValueError as error:
+        raise _SenselessError(str(error)) from None
+
+
+def _status(error: StationError) -> int:
+    match error:
+        case UnknownSpeakerError() | UnknownProgrammeError():
+            return 404
+        case _SenselessError():
+            return 422
+        case _:
+            return 409
+
+
+def _error(text: str, status: int) -> JSONResponse:
+    # The text may quote what a stranger sent: line breaks, or half a character.
+    line = " ".join(text.split()).encode(errors="replace").decode()
+    return JSONResponse({"error": line}, status)
+
+
 def _add_errors(api: FastAPI) -> None:
     @api.exception_handler(StationError)
     async def refused(_: Request, error: StationError) -> JSONResponse:
-        status = 404 if isinstance(error, UnknownSpeakerError) else 409
-        return JSONResponse({"error": str(error)}, status)
+        return _error(str(error), _status(error))
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return _error(f"the body is no JSON: {first['ctx']['error']}", 422)
         where = ".".join(str(part) for part in first["loc"][1:])
-        return JSONResponse({"error": f"{where or 'body'}: {first['msg']}"}, 422)
+        return _error(f"{where or 'body'}: {first['msg']}", 422)
+
+    @api.exception_handler(HTTPException)
+    async def failed(_: Request, error: HTTPException) -> JSONResponse:
+        return _error(str(error.detail), error.status_code)
+
+    @api.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        return _error(f"the station has made a mistake: {type(error).__name__}", 500)
 
 
 def _add_queries(api: FastAPI, control: Control) -> None:

@@ -1,5 +1,7 @@
 """The edge where live audio comes in: a thread a source."""
 
+import errno
+import logging
 import socket
 import threading
 import time
@@ -7,16 +9,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from server.ingest import VERSION, IngestError, ObjectStream, block_of
-from server.producer.programme import Programme
+from server.producer.programme import LIVE, Programme
 from server.producer.registry import Registry
 from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
-from transport.net.clocks import MediaClock
+from transport.net.clocks import Clock
 
 # Sound of the future waits here, so TCP holds the source back; the nearest frame's worth may pass.
 _EARLY_NS = 20_000_000
-_MAX_AHEAD_NS = 5 * NS_PER_SECOND
+# Further away than this is no sound of now. Without the bound on the past a source could hand over
+# years of it as fast as it likes, and crowd everybody else out of the ring.
+_MAX_AHEAD_NS = _MAX_BEHIND_NS = 5 * NS_PER_SECOND
 _MAX_SOURCES = 64
 _HANDSHAKE_S = 5.0
+# A machine that lost its power or its network says no farewell.
+_SILENCE_S = 10.0
+# What `accept` says once the socket has been shut down; anything else it says may pass.
+_SHUT_DOWN = {errno.EBADF, errno.EINVAL}
+_SHORTAGE_S = 0.1
+_log = logging.getLogger(__name__)
 
 
 class Listener:
@@ -26,32 +36,48 @@ class Listener:
         self,
         listening: socket.socket,
         registry: Registry,
-        clock: MediaClock,
+        clock: Clock,
         changed: Callable[[], None],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        handshake_s: float = _HANDSHAKE_S,
+        silence_s: float = _SILENCE_S,
     ) -> None:
         """`changed` is called whenever a programme starts or ends, for a prompt report."""
         self._listening = listening
         self._registry = registry
         self._clock = clock
         self._changed = changed
+        self._sleep = sleep
+        self._handshake_s = handshake_s
+        self._silence_s = silence_s
         self._places = threading.BoundedSemaphore(_MAX_SOURCES)
 
     def run(self) -> None:
-        """Accept for ever; a source beyond the 64th waits in the listen queue."""
+        """Accept until the socket is shut down; a source beyond the 64th waits in its queue."""
         self._listening.setblocking(True)
         while True:
             self._places.acquire()
-            connection, _ = self._listening.accept()
+            try:
+                connection, _ = self._listening.accept()
+            except OSError as error:
+                self._places.release()
+                if error.errno in _SHUT_DOWN:
+                    return
+                self._sleep(_SHORTAGE_S)  # of descriptors, say; what else there is goes on
+                continue
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                connection.settimeout(_HANDSHAKE_S)
+                connection.settimeout(self._handshake_s)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._converse(connection)
         except (OSError, IngestError):
             pass  # a source that breaks off or talks rubbish disturbs nobody else
+        except Exception:  # noqa: BLE001 - the outermost of this thread; told with its traceback
+            _log.exception("loa: a source was cut off")
         finally:
             self._places.release()
             self._changed()
@@ -62,7 +88,7 @@ class Listener:
         programme = self._admit(stream, next(items, None), connection)
         if programme is None:
             return
-        connection.settimeout(None)
+        connection.settimeout(self._silence_s)
         try:
             if self._take(programme, items, connection):
                 programme.finish()
@@ -84,12 +110,12 @@ class Listener:
         """True when the source said that it has finished."""
         for item in items:
             if item is None:
-                return True
+                return self._registry.speaks(programme, speaker)
             start, pcm = block_of(item)
             self._hold_back(ns_of_samples(start + len(pcm)))
             if not self._registry.speaks(programme, speaker):
-                raise IngestError("another source has the word")
-            starting = programme.state != "live"
+                raise IngestError("the programme is over, or another source has the word")
+            starting = programme.state != LIVE
             programme.feed(start, pcm, self._clock.now_ns())
             if starting:
                 self._changed()
@@ -97,7 +123,7 @@ class Listener:
 
     def _hold_back(self, end_ns: int) -> None:
         ahead_ns = end_ns - self._clock.now_ns()
-        if ahead_ns > _MAX_AHEAD_NS:
-            raise IngestError("sound from more than 5 s in the future")
+        if not -_MAX_BEHIND_NS <= ahead_ns <= _MAX_AHEAD_NS:
+            raise IngestError("sound from more than 5 s in the future or in the past")
         if ahead_ns > _EARLY_NS:
-            time.sleep((ahead_ns - _EARLY_NS) / NS_PER_SECOND)
+            self._sleep((ahead_ns - _EARLY_NS) / NS_PER_SECOND)

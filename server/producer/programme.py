@@ -8,15 +8,14 @@ import numpy as np
 
 from codec.dsp.meter import Meter
 from codec.format import SAMPLE_RATE
-from codec.opus import Encoder, EncoderSettings
+from codec.opus import Encoder
 from server.bus import ProgrammeOrder, ProgrammeReport
+from server.encoding import encoder_settings
 from server.producer.framer import Framer
 from server.ring import RTCP, RTP, Entry
 from transport.session.sender import StreamSender
 
 WAITING, LIVE, ENDED = "waiting", "live", "ended"
-# Below ten milliseconds Opus has only its transform codec, whose look-ahead can be 2.5 ms, not 6.5.
-_SHORT_FRAME_MS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +44,7 @@ class Programme:
         self._lock = threading.Lock()
         self._meter = Meter()
         self._samples = 0
-        self._encoder = Encoder(
-            EncoderSettings(
-                bitrate=order.bitrate,
-                frame_ms=order.frame_ms,
-                complexity=order.complexity,
-                application="lowdelay" if order.frame_ms < _SHORT_FRAME_MS else "voip",
-                dtx=order.dtx,
-                inband_fec=order.inband_fec,
-                expected_loss_percent=order.expected_loss_percent,
-            )
-        )
+        self._encoder = Encoder(encoder_settings(order))
         self._framer = Framer(self._encoder.frame_samples)
         self._stream = StreamSender(
             numbers.ssrc,

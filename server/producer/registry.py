@@ -1,13 +1,17 @@
 """The programmes there shall be, against the programmes there are."""
 
+import logging
 import threading
 from collections.abc import Callable
 
-from server.bus import DeclareProgrammes, ProducerReport, ProgrammeOrder
+from codec.dsp.meter import FLOOR_DBFS
+from codec.errors import CodecError
+from server.bus import DeclareProgrammes, ProducerReport, ProgrammeOrder, ProgrammeReport
 from server.producer.programme import ENDED, LIVE, Programme
 
 # A source whose connection broke may come back with its ticket for so long.
 _ABANDONED_NS = 5_000_000_000
+_log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -19,18 +23,34 @@ class Registry:
         self._lock = threading.Lock()
         self._programmes: dict[str, Programme] = {}
         self._speaking: dict[str, object] = {}
+        self._refused: tuple[str, ...] = ()
 
     def declare(self, wanted: DeclareProgrammes) -> None:
-        """Begin what is new, end what is no longer wanted."""
+        """Begin what is new, end what is no longer wanted, or no longer wanted as it was.
+
+        An order that cannot be met is reported as ended: one bad order must not cost the others
+        their voice.
+        """
         orders = {order.programme: order for order in wanted.programmes}
         with self._lock:
-            gone = [name for name in self._programmes if name not in orders]
+            gone = [
+                n for n, programme in self._programmes.items() if orders.get(n) != programme.order
+            ]
             ended = [self._programmes.pop(name) for name in gone]
-            for name, order in orders.items():
-                if name not in self._programmes:
-                    self._programmes[name] = self._build(order)
+            for name in gone:
+                self._speaking.pop(name, None)
+            new = [order for name, order in orders.items() if name not in self._programmes]
+            self._refused = tuple(order.programme for order in new if not self._begin(order))
         for programme in ended:
             programme.finish()
+
+    def _begin(self, order: ProgrammeOrder) -> bool:
+        try:
+            self._programmes[order.programme] = self._build(order)
+        except (ValueError, CodecError) as error:
+            _log.warning("loa: %s cannot be encoded: %s", order.programme, error)
+            return False
+        return True
 
     def claim(self, ticket: str, speaker: object) -> Programme | None:
         """The programme this ticket may speak in; a newer speaker replaces an older one."""
@@ -43,21 +63,29 @@ class Registry:
         return None
 
     def speaks(self, programme: Programme, speaker: object) -> bool:
-        """Whether `speaker` still has the word."""
+        """Whether `speaker` still has the word, in a programme that is still to be."""
         with self._lock:
-            return self._speaking.get(programme.order.programme) is speaker
+            return self._has_the_word(programme, speaker)
+
+    def _has_the_word(self, programme: Programme, speaker: object) -> bool:
+        name = programme.order.programme
+        is_current = self._programmes.get(name) is programme and programme.state != ENDED
+        return is_current and self._speaking.get(name) is speaker
 
     def abandon(self, programme: Programme, speaker: object, now_ns: int) -> None:
         """The speaker's connection broke without a farewell."""
-        if self.speaks(programme, speaker) and programme.state == LIVE:
-            programme.abandoned_at_ns = now_ns
+        with self._lock:
+            if self._has_the_word(programme, speaker) and programme.state == LIVE:
+                programme.abandoned_at_ns = now_ns
 
     def report(self, now_ns: int) -> ProducerReport:
         """The state of everything; programmes abandoned for good are ended on the way."""
         with self._lock:
-            programmes = list(self._programmes.values())
-        for programme in programmes:
-            since = programme.abandoned_at_ns
-            if since is not None and now_ns - since > _ABANDONED_NS:
-                programme.finish()
-        return ProducerReport(self._instance, tuple(p.report() for p in programmes))
+            # Under the lock, so that nobody claims a programme between the look and its end.
+            for programme in self._programmes.values():
+                since = programme.abandoned_at_ns
+                if since is not None and now_ns - since > _ABANDONED_NS:
+                    programme.finish()
+            reports = [programme.report() for programme in self._programmes.values()]
+            refused = [ProgrammeReport(n, ENDED, 0, 0, FLOOR_DBFS, 0.0) for n in self._refused]
+        return ProducerReport(self._instance, (*reports, *refused))

@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-from server.bus import DeclareRoutes, Route
+from server.bus import DeclareRoutes, unpack_destinations
 from server.ring import RTCP, Entry
 
 
@@ -26,8 +26,11 @@ class FanOut:
 
     def declare(self, routes: DeclareRoutes) -> None:
         """The streams to forward from now on; entries of any other are dropped."""
-        self._rtp = {route.stream: _rtp_addresses(route) for route in routes.routes}
-        self._rtcp = {route.stream: _rtcp_addresses(route) for route in routes.routes}
+        self._rtp, self._rtcp = {}, {}
+        for route in routes.routes:
+            hearing = unpack_destinations(route.destinations)
+            self._rtp[route.stream] = tuple((to.address, to.port) for to in hearing)
+            self._rtcp[route.stream] = tuple((to.address, to.rtcp_port) for to in hearing)
 
     def forward(self, entry: Entry) -> None:
         """One datagram to everyone who shall have it."""
@@ -38,11 +41,3 @@ class FanOut:
                 self.counters.datagrams += 1
             except OSError:  # unreachable, or our buffer is full: late sound is no sound
                 self.counters.errors += 1
-
-
-def _rtp_addresses(route: Route) -> tuple[tuple[str, int], ...]:
-    return tuple((to.address, to.port) for to in route.destinations)
-
-
-def _rtcp_addresses(route: Route) -> tuple[tuple[str, int], ...]:
-    return tuple((to.address, to.rtcp_port) for to in route.destinations)

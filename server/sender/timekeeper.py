@@ -26,7 +26,7 @@ class TimeKeeper:
         for _ in range(_BATCH):
             try:
                 data, ancillary, _, address = self._udp.recvmsg(PACKET_BYTES * 2, ANCILLARY_BYTES)
-            except OSError:  # nothing waits, or an earlier answer could not be delivered
+            except OSError:  # nothing waits
                 return
             stamp_ns = realtime_stamp_ns(ancillary)
             received_ns = None if stamp_ns is None else self._clock.of_kernel_stamp(stamp_ns)
@@ -38,4 +38,4 @@ class TimeKeeper:
             except MalformedPacket:
                 self.malformed += 1
             except OSError:
-                return
+                pass  # this one cannot be reached; the next may

@@ -2,31 +2,45 @@
 
 Each exchange bounds the offset (their clock minus ours) from both sides: `t2 - t1` is the offset
 plus the way there, `t3 - t4` the offset minus the way back, and no packet travels in negative
-time. The estimate is the middle of the widest straight corridor between the two clouds of bounds:
-only the fastest packets touch it, so queueing moves it little. Bounds loosen with age, because a
-crystal wanders; that is also what ends the window.
+time. Between the two clouds of bounds lies a straight corridor; only the fastest packets touch
+it, so queueing moves it little. Bounds loosen with age, because a crystal wanders; that is also
+what ends the window.
+
+Its slope is the skew. If packets wait for an exponential time on top of the path's own delay, the
+likelihood of a skew is exp(n * width / mean wait): the widest corridor is the likeliest. The
+estimate is the mean over all skews, weighted so and by what crystals are like. Where a few
+exchanges say nothing of the skew, that keeps a slope from being read into their jitter.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transport.clock.exchange import Exchange
 
 _WINDOW_NS = 120_000_000_000
 _CAPACITY = 400
+_MIN_EXCHANGES = 4
 # Two crystals of 100 ppm each, and room to see that one of them is broken.
 _MAX_SKEW = 500e-6
-# A slope from a shorter span would be the jitter's, not the crystal's. Until then bounds loosen
-# with age as fast as two ordinary crystals may drift apart, so that only the newest count.
-_MIN_SPAN_NS = 3_000_000_000
-_UNKNOWN_SKEW = 100e-6
-_MIN_EXCHANGES = 4
+# How far apart two crystals usually run, before anything is measured: half of them within this. A
+# Cauchy law, for its tails let a broken one be found out on Wi-Fi in seconds; a bell takes minutes.
+_USUAL_SKEW = 30e-6
 # How fast a crystal's rate wanders, per second: 0.5 * a * age**2 is what an old bound may be off.
 _WANDER_PER_S = 2e-8
-# An exchange that contradicts the estimate by more than its own round trip and this is a step.
-_STEP_NS = 2_000_000
+# What stamps are good for: a network that never made anybody wait proves nothing finer.
+_STAMP_NOISE_NS = 50.0
+# Skews are tried on a grid, which then closes in on the likely ones, by up to 16 times a round.
+_GRID = 33
+_ROUNDS = 4
+_UNLIKELY = 1e-3
+# An exchange whose bounds exclude the estimate by more than its uncertainty and this is a step.
+_STEP_NS = 100_000
 _STEPS_TO_RESET = 3
+
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,40 +61,76 @@ class ClockEstimate:
     def ours(self, theirs_ns: int) -> int:
         """Our clock's reading when theirs reads `theirs_ns`."""
         guess = theirs_ns - self.base_ns - round(self.offset_ns)
-        return guess - round(self.skew * (guess - self.at_ns))
+        return guess - round(self.skew / (1 + self.skew) * (guess - self.at_ns))
 
 
 class ClockEstimator:
     """Holds a bounded window of exchanges and the newest estimate."""
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
+        self.estimate: ClockEstimate | None = None
+        self._clock_set_ns: int | None = None
+        self._doubted: list[Exchange] = []
+        self._rows: list[tuple[float, float, float, float]] = []
+        # Rows are relative to these: a float cannot hold a time of today to the nanosecond.
         self._base_ns = 0
         self._epoch_ns = 0
-        self._clock_set_ns: int | None = None
-        self._rows: list[tuple[float, float, float, float]] = []
-        self._skew = 0.0
-        self._contradictions = 0
-        self.estimate: ClockEstimate | None = None
 
     @property
     def exchanges(self) -> int:
         """How many exchanges the estimate rests on."""
         return len(self._rows)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the newest exchange contradicts the estimate: ask again soon."""
+        return bool(self._doubted)
+
     def add(self, exchange: Exchange) -> bool:
         """Take one exchange in; true if everything known before had to be forgotten."""
-        forgot = False
-        if exchange.clock_set_ns != self._clock_set_ns or self._stepped(exchange):
+        if exchange.clock_set_ns != self._clock_set_ns:
             forgot = self._clock_set_ns is not None
-            self._clear()
             self._clock_set_ns = exchange.clock_set_ns
-            self._base_ns = exchange.t2_ns - exchange.t1_ns
-            self._epoch_ns = exchange.t1_ns
-        if self._contradictions:
+            self.estimate = None
+            self._restart([exchange])
             return forgot
+        if self._contradicts(exchange):
+            return self._doubt(exchange)
+        self._doubted = []
+        self._keep(exchange)
+        if len(self._rows) >= _MIN_EXCHANGES:
+            self.estimate = self._fit()
+        return False
+
+    def _contradicts(self, exchange: Exchange) -> bool:
+        """Whether the bounds of this exchange exclude the estimate, however slow the network."""
+        if self.estimate is None:
+            return False
+        middle_ns = (exchange.t1_ns + exchange.t4_ns) // 2
+        error_ns = (exchange.t2_ns + exchange.t3_ns) // 2 - self.estimate.theirs(middle_ns)
+        # After a silence the estimate is as old as that.
+        drift_ns = _USUAL_SKEW * abs(middle_ns - self.estimate.at_ns)
+        allowed_ns = self.estimate.uncertainty_ns + drift_ns + _STEP_NS
+        return abs(error_ns) > exchange.round_trip_ns / 2 + allowed_ns
+
+    def _doubt(self, exchange: Exchange) -> bool:
+        """One is an outlier and several in a row are a clock that jumped."""
+        self._doubted.append(exchange)
+        if len(self._doubted) < _STEPS_TO_RESET:
+            return False
+        self._restart(self._doubted)
+        self.estimate = self._fit()
+        return True
+
+    def _restart(self, exchanges: list[Exchange]) -> None:
+        self._doubted = []
+        self._rows = []
+        self._base_ns = exchanges[0].t2_ns - exchanges[0].t1_ns
+        self._epoch_ns = exchanges[0].t1_ns
+        for exchange in exchanges:
+            self._keep(exchange)
+
+    def _keep(self, exchange: Exchange) -> None:
         self._rows.append(
             (
                 float(exchange.t1_ns - self._epoch_ns),
@@ -89,75 +139,64 @@ class ClockEstimator:
                 float(exchange.t3_ns - exchange.t4_ns - self._base_ns),
             )
         )
-        self._expire(exchange.t4_ns - self._epoch_ns)
-        if len(self._rows) >= _MIN_EXCHANGES:
-            self.estimate = self._fit()
-        return forgot
-
-    def _stepped(self, exchange: Exchange) -> bool:
-        """Whether one of the clocks has jumped: several exchanges in a row say so."""
-        if self.estimate is None:
-            return False
-        middle_ns = (exchange.t1_ns + exchange.t4_ns) // 2
-        error = (exchange.t2_ns + exchange.t3_ns) / 2 - self.estimate.theirs(middle_ns)
-        if abs(error) <= exchange.round_trip_ns / 2 + _STEP_NS:
-            self._contradictions = 0
-            return False
-        self._contradictions += 1
-        return self._contradictions >= _STEPS_TO_RESET
-
-    def _expire(self, now: float) -> None:
-        while self._rows[0][0] < now - _WINDOW_NS or len(self._rows) > _CAPACITY:
+        oldest = exchange.t4_ns - self._epoch_ns - _WINDOW_NS
+        while self._rows[0][2] < oldest or len(self._rows) > _CAPACITY:
             self._rows.pop(0)
 
     def _fit(self) -> ClockEstimate:
-        rows = np.array(self._rows)
-        now = rows[-1, 2]
-        # Ages in seconds keep the allowance's square well scaled.
-        ages_there, ages_back = (now - rows[:, 0]) / 1e9, (now - rows[:, 2]) / 1e9
-        upper = rows[:, 1] + 0.5e9 * _WANDER_PER_S * ages_there**2
-        lower = rows[:, 3] - 0.5e9 * _WANDER_PER_S * ages_back**2
-        if rows[-1, 0] - rows[0, 0] < _MIN_SPAN_NS:
-            upper += _UNKNOWN_SKEW * ages_there * 1e9
-            lower -= _UNKNOWN_SKEW * ages_back * 1e9
-        else:
-            self._skew = _widest_corridor(ages_there * 1e9, upper, ages_back * 1e9, lower)
-        # Ages count backwards, hence the plus: a bound of then, carried forward to now.
-        ceiling = float(np.min(upper + self._skew * ages_there * 1e9))
-        floor = float(np.max(lower + self._skew * ages_back * 1e9))
+        corridor = _likely_corridor(np.array(self._rows))
+        while corridor.width_ns < 0 and len(self._rows) > _MIN_EXCHANGES:
+            # No straight line fits: the oldest bounds are the ones that no longer hold.
+            del self._rows[: len(self._rows) // 4]
+            corridor = _likely_corridor(np.array(self._rows))
         return ClockEstimate(
-            at_ns=self._epoch_ns + round(now),
-            offset_ns=(ceiling + floor) / 2,
+            at_ns=self._epoch_ns + round(self._rows[-1][2]),
+            offset_ns=corridor.offset_ns,
             base_ns=self._base_ns,
-            skew=self._skew,
-            uncertainty_ns=max(ceiling - floor, 0.0) / 2,
+            skew=corridor.skew,
+            uncertainty_ns=max(corridor.width_ns, 0.0) / 2,
         )
 
 
-def _widest_corridor(
-    ages_there: np.ndarray, upper: np.ndarray, ages_back: np.ndarray, lower: np.ndarray
-) -> float:
-    """The slope whose corridor between the bounds is widest.
+@dataclass(frozen=True, slots=True)
+class _Corridor:
+    """Its middle at the newest row's end, its slope, and the width of the widest there is."""
 
-    The width at a slope is a minimum of straight lines, so it is concave and a golden-section
-    search finds its top; 40 steps narrow 1000 ppm to far below 1e-9.
-    """
+    offset_ns: float
+    skew: float
+    width_ns: float
 
-    def width(skew: float) -> float:
-        ceiling = np.min(upper + skew * ages_there)
-        return float(ceiling - np.max(lower + skew * ages_back))
 
-    low, high = -_MAX_SKEW, _MAX_SKEW
-    ratio = (5**0.5 - 1) / 2
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    width_left, width_right = width(left), width(right)
-    for _ in range(40):
-        if width_left < width_right:
-            low, left, width_left = left, right, width_right
-            right = low + ratio * (high - low)
-            width_right = width(right)
-        else:
-            high, right, width_right = right, left, width_left
-            left = high - ratio * (high - low)
-            width_left = width(left)
-    return (low + high) / 2
+def _likely_corridor(rows: _Floats) -> _Corridor:
+    """The mean corridor through rows of (t1, t2 - t1, t4, t3 - t4)."""
+    now = rows[-1, 2]
+    there, back = now - rows[:, 0], now - rows[:, 2]
+    # Ages in seconds keep the allowance's square well scaled.
+    upper = rows[:, 1] + 0.5e9 * _WANDER_PER_S * (there / 1e9) ** 2
+    lower = rows[:, 3] - 0.5e9 * _WANDER_PER_S * (back / 1e9) ** 2
+    skews = np.linspace(-_MAX_SKEW, _MAX_SKEW, _GRID)
+    for _ in range(_ROUNDS):
+        likely = np.flatnonzero(_weigh(skews, there, upper, back, lower)[0] > _UNLIKELY)
+        low, high = max(likely[0] - 1, 0), min(likely[-1] + 1, _GRID - 1)
+        skews = np.linspace(skews[low], skews[high], _GRID)
+    weights, middles, width = _weigh(skews, there, upper, back, lower)
+    share = weights / weights.sum()
+    return _Corridor(float(share @ middles), float(share @ skews), width)
+
+
+def _weigh(
+    skews: _Floats, there: _Floats, upper: _Floats, back: _Floats, lower: _Floats
+) -> tuple[_Floats, _Floats, float]:
+    """How likely each skew is (the likeliest 1), its corridor's middle, the greatest width."""
+    # Ages count backwards, hence the plus: a bound of then, carried forward to now.
+    highs = upper + skews[:, np.newaxis] * there
+    lows = lower + skews[:, np.newaxis] * back
+    ceilings, floors = highs.min(axis=1), lows.max(axis=1)
+    widths = ceilings - floors
+    best = int(np.argmax(widths))
+    waits = np.concatenate((highs[best] - ceilings[best], floors[best] - lows[best]))
+    # Of an exponential law, whose mean one packet that took seconds would spoil.
+    wait = float(np.median(waits)) / math.log(2) + _STAMP_NOISE_NS
+    logs = len(there) * (widths - widths[best]) / wait
+    logs -= np.log1p((skews / _USUAL_SKEW) ** 2)
+    return np.exp(logs - logs.max()), (ceilings + floors) / 2, float(widths[best])

@@ -20,6 +20,8 @@ _CLIENT, _SERVER = 3, 4
 _PRECISION = -20  # about a microsecond, what a kernel stamp is good for
 _UNIX_TO_NTP_S = 2_208_988_800
 _MAX_PENDING = 16
+# By so much may the stamps of two machines next to each other deny that light has a speed.
+_STAMP_NOISE_NS = 10_000
 
 
 def ntp_of_ns(unix_ns: int) -> int:
@@ -124,5 +126,7 @@ class ExchangeClient:
             t1_ns, ns_of_ntp(fields[9]), ns_of_ntp(fields[10]), t4_ns, ns_of_ntp(fields[7])
         )
         if exchange.t3_ns < exchange.t2_ns or exchange.t4_ns < t1_ns:
+            raise MalformedPacket("time_order")
+        if exchange.round_trip_ns < -_STAMP_NOISE_NS:  # held for longer than it was away
             raise MalformedPacket("time_order")
         return exchange

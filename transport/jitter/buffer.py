@@ -68,16 +68,23 @@ class JitterBuffer:
             return None
         self._starts.pop(0)
         del self._frames[head.start_sample]
+        self._play_to(head.end_sample)  # a copy that comes now is of no use
         return head
 
     def drop_before(self, position: int) -> int:
         """Forget frames that end at or before `position`; how many were dropped."""
-        self._played_to = position if self._played_to is None else max(position, self._played_to)
-        # Frames of one stream are of one length, so those to drop are a prefix.
+        self._play_to(position)
         count = bisect_left(self._starts, position)
-        while count and self._frames[self._starts[count - 1]].end_sample > position:
-            count -= 1
-        for start in self._starts[:count]:
+        # Nearly always a prefix; but a long frame may outlast shorter ones that began after it.
+        kept = [s for s in self._starts[:count] if self._frames[s].end_sample > position]
+        for start in set(self._starts[:count]).difference(kept):
             del self._frames[start]
-        del self._starts[:count]
-        return count
+        self._starts[:count] = kept
+        return count - len(kept)
+
+    def rewind(self) -> None:
+        """The playout position is about to be set anew, perhaps to an earlier time."""
+        self._played_to = None
+
+    def _play_to(self, position: int) -> None:
+        self._played_to = position if self._played_to is None else max(position, self._played_to)

@@ -26,17 +26,26 @@ class HostClock:
 
     def __init__(self) -> None:
         self._offset_ns = self._measure()
+        self._stepped_ns = 0
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC."""
         return time.monotonic_ns()
 
     def of_kernel_stamp(self, realtime_ns: int) -> int | None:
-        """Convert at once: after a step of the wall clock the old stamps mean nothing."""
+        """Convert at once: after a step of the wall clock the old stamps mean nothing.
+
+        More than one of them may be waiting, so what was stamped before the step was noticed, or
+        seems to be of the future, is refused for good.
+        """
         previous, self._offset_ns = self._offset_ns, self._measure()
+        now_ns = time.monotonic_ns()
         if abs(self._offset_ns - previous) > _STEP_NS:
+            self._stepped_ns = now_ns
             return None
-        return realtime_ns - self._offset_ns
+        arrival_ns = realtime_ns - self._offset_ns
+        trusted = self._stepped_ns <= arrival_ns <= now_ns + _STEP_NS
+        return arrival_ns if trusted else None
 
     @staticmethod
     def _measure() -> int:

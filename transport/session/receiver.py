@@ -3,7 +3,7 @@
 from collections import Counter
 
 from codec.errors import CorruptPacket
-from codec.format import SAMPLE_RATE
+from codec.format import SAMPLE_RATE, samples_of_ms
 from codec.opus import packet_samples
 from transport.clock.timeline import media_sample
 from transport.control.messages import StreamSpec
@@ -34,7 +34,8 @@ class StreamReceiver:
 
     def __init__(self, spec: StreamSpec, own_ssrc: int, cname: str) -> None:
         self.spec = spec
-        self.buffer = JitterBuffer()
+        # Room for every frame of a plausible time, were they all to come at once.
+        self.buffer = JitterBuffer(_PLAUSIBLE_SAMPLES // samples_of_ms(spec.frame_ms))
         self.dropped: Counter[str] = Counter()
         self.ended = False
         self.stats = ReceptionStats(SAMPLE_RATE)
@@ -90,7 +91,8 @@ class StreamReceiver:
         last, delay = 0, 0
         if self._last_report is not None:
             last, arrived_ns = self._last_report
-            delay = ((now_ns - arrived_ns) * 65536 // 1_000_000_000) & 0xFFFF_FFFF
+            # After 18 hours without one the field is full; it must not begin again.
+            delay = min((now_ns - arrived_ns) * 65536 // 1_000_000_000, 0xFFFF_FFFF)
         blocks: tuple[ReportBlock, ...] = ()
         if self.stats.received:
             blocks = (self.stats.report_block(self.spec.ssrc, last, delay),)

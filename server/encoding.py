@@ -1,0 +1,61 @@
+"""How a programme is encoded. What cannot sound is refused here, before anybody is told of it."""
+
+from typing import Protocol
+
+from codec.format import SAMPLE_RATE
+from codec.opus import EncoderSettings
+
+# Below ten milliseconds Opus has only its transform codec, whose look-ahead can be shorter.
+_SHORT_FRAME_MS = 10
+_LOOKAHEAD_SAMPLES = {"lowdelay": 120, "voip": 312}
+# What passes every network whole, with room for the headers, a seal and a signature. Opus keeps
+# to its bit rate in every packet, so this is a limit on the bit rate of the longer frames.
+_MAX_PACKET_BYTES = 1300
+
+
+class Encoding(Protocol):
+    """What a request and an order say alike of encoding."""
+
+    @property
+    def bitrate(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def frame_ms(self) -> float: ...  # noqa: D102
+    @property
+    def complexity(self) -> int: ...  # noqa: D102
+    @property
+    def dtx(self) -> bool: ...  # noqa: D102
+    @property
+    def inband_fec(self) -> bool: ...  # noqa: D102
+    @property
+    def expected_loss_percent(self) -> int: ...  # noqa: D102
+
+
+def encoder_settings(wanted: Encoding) -> EncoderSettings:
+    """The encoder for a programme; ValueError, in one line for a person, if there is none."""
+    settings = EncoderSettings(
+        bitrate=wanted.bitrate,
+        frame_ms=wanted.frame_ms,
+        complexity=wanted.complexity,
+        application="lowdelay" if wanted.frame_ms < _SHORT_FRAME_MS else "voip",
+        dtx=wanted.dtx,
+        inband_fec=wanted.inband_fec,
+        expected_loss_percent=wanted.expected_loss_percent,
+    )
+    most = int(_MAX_PACKET_BYTES * 8000 / settings.frame_ms)
+    if settings.bitrate > most:
+        raise ValueError(
+            f"bitrate must be at most {most} in frames of {settings.frame_ms:g} ms, "
+            f"not {settings.bitrate}: a larger packet would not pass the network whole"
+        )
+    return settings
+
+
+def check_playout_delay(playout_delay_ms: float, settings: EncoderSettings) -> None:
+    """ValueError for a delay after which the encoder has not even finished the frame."""
+    lookahead_ms = _LOOKAHEAD_SAMPLES[settings.application] * 1000 / SAMPLE_RATE
+    least = settings.frame_ms + lookahead_ms
+    if not playout_delay_ms > least:
+        raise ValueError(
+            f"playout_delay_ms must be more than {least:g} with frames of "
+            f"{settings.frame_ms:g} ms, not {playout_delay_ms:g}: all sound would be late"
+        )

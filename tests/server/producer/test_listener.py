@@ -1,0 +1,348 @@
+"""Sources at the door of the producer: real loopback sockets, real threads, a clock we turn."""
+
+import errno
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any, Self
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport
+from server.ingest import MAX_BLOCK_SAMPLES, VERSION, ObjectStream
+from server.producer.listener import Listener
+from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
+from server.producer.registry import Registry
+from server.ring import RTCP, RTP, Entry
+from transport.clock.timeline import NS_PER_SECOND, samples_of_ns
+from transport.rtp.rtcp import Bye, parse_compound
+
+NOW_NS = 1_800_000_000 * NS_PER_SECOND
+NOW = samples_of_ns(NOW_NS)
+ORDER = ProgrammeOrder("live-1", 1, "ticket-1", 24_000, 10.0, 5, False, False, 0)
+BLOCK = np.full(480, 1000, "<i2").tobytes()
+# Never waited for unless something is broken.
+PATIENCE_S = 5.0
+
+
+class TurnedClock:
+    """Stands still unless somebody sleeps by it."""
+
+    def __init__(self) -> None:
+        self.reading_ns = NOW_NS
+        self.slept_s: list[float] = []
+
+    def now_ns(self) -> int:
+        return self.reading_ns
+
+    def of_kernel_stamp(self, realtime_ns: int) -> int | None:  # noqa: ARG002
+        return None
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        self.reading_ns += round(seconds * NS_PER_SECOND)
+
+
+class Door:
+    """A listener at work, and everything its programmes wrote."""
+
+    def __init__(self, handshake_s: float = PATIENCE_S, silence_s: float = PATIENCE_S) -> None:
+        self.clock = TurnedClock()
+        self.written: list[Entry] = []
+        self.registry = Registry("life", self._build)
+        self.changes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._calls = ExitStack()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.listener = Listener(
+            self._listening,
+            self.registry,
+            self.clock,
+            lambda: self.changes.put(None),
+            sleep=self.clock.sleep,
+            handshake_s=handshake_s,
+            silence_s=silence_s,
+        )
+        self._thread = threading.Thread(target=self.listener.run)
+
+    def _build(self, order: ProgrammeOrder) -> Programme:
+        numbers = StreamNumbers(order.stream, order.stream, order.stream)
+        return Programme(order, numbers, lambda: 0.5, self.written.append)
+
+    def __enter__(self) -> Self:
+        self.registry.declare(DeclareProgrammes((ORDER,)))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.close()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE_S)
+        self._listening.close()
+        assert not self._thread.is_alive()
+
+    def call(self) -> socket.socket:
+        connection = socket.create_connection(self._listening.getsockname(), PATIENCE_S)
+        return self._calls.enter_context(connection)
+
+    def source(self, ticket: str = ORDER.ticket) -> "Source":
+        source = Source(self.call())
+        source.send({"version": VERSION, "ticket": ticket})
+        assert source.answer() == {"accepted": True, "reason": ""}
+        return source
+
+    def wait_for_change(self) -> None:
+        self.changes.get(timeout=PATIENCE_S)
+
+    def report(self, name: str = "live-1", *, later_ns: int = 0) -> ProgrammeReport:
+        reports = self.registry.report(self.clock.now_ns() + later_ns).programmes
+        return next(item for item in reports if item.programme == name)
+
+    def wait_until(self, state: str, *, later_ns: int = 0) -> None:
+        while self.report(later_ns=later_ns).state != state:
+            self.wait_for_change()
+
+    def goodbyes(self) -> int:
+        packets = [p for e in self.written if e.kind == RTCP for p in parse_compound(e.datagram)]
+        return sum(isinstance(packet, Bye) for packet in packets)
+
+
+class Source:
+    """The other end of a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.stream = ObjectStream(connection)
+        self._answers = self.stream.receive()
+
+    def send(self, item: Any) -> None:
+        self.stream.send(item)
+
+    def answer(self) -> Any:
+        return next(self._answers, None)
+
+    def is_cut_off(self) -> bool:
+        """Blocks until the connection has ended; what was said before is no matter."""
+        with suppress(ConnectionError):
+            while self.connection.recv(1 << 16):
+                pass
+        return True
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    with Door() as door:
+        yield door
+
+
+def test_a_whole_talk_is_sent_and_ends_in_good_order(door: Door) -> None:
+    source = door.source()
+    for number in range(10):
+        source.send([NOW - 4800 + 480 * number, BLOCK])
+    source.send(None)
+    assert source.answer() == {"ended": True}
+    assert sum(entry.kind == RTP for entry in door.written) == 11  # the tail is one more
+    assert door.goodbyes() == 1
+    assert door.report().state == ENDED
+
+
+def test_control_is_told_of_the_first_sound_and_of_the_end(door: Door) -> None:
+    source = door.source()
+    source.send([NOW - 480, BLOCK])
+    door.wait_for_change()
+    assert door.report().state == LIVE
+    source.send(None)
+    door.wait_for_change()
+    assert door.report().state == ENDED
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"version": VERSION, "ticket": "another"},
+        {"version": VERSION, "ticket": ""},
+        {"version": VERSION + 1, "ticket": ORDER.ticket},
+    ],
+)
+def test_without_the_right_ticket_and_version_nobody_speaks(
+    door: Door, first: dict[str, object]
+) -> None:
+    source = Source(door.call())
+    source.send(first)
+    answer = source.answer()
+    assert answer["accepted"] is False
+    assert "unknown ticket" in answer["reason"]
+    assert source.answer() is None
+
+
+@pytest.mark.parametrize("first", [None, 7, "ticket-1", {}, {"ticket": ORDER.ticket}, [NOW, BLOCK]])
+def test_who_does_not_show_a_ticket_first_is_cut_off(door: Door, first: object) -> None:
+    source = Source(door.call())
+    source.send(first)
+    assert source.is_cut_off()
+    assert door.report().state == WAITING
+
+
+MISTAKES = {
+    "an odd number of bytes": msgpack.packb([NOW, b"\0\0\0"]),
+    "more than a second": msgpack.packb([NOW, bytes(2 * MAX_BLOCK_SAMPLES + 2)]),
+    "no block": msgpack.packb({"version": 1}),
+    "no msgpack": b"\xc1",
+    "a time before time": msgpack.packb([-1, BLOCK]),
+    "a time after time": msgpack.packb([(1 << 64) - 1, BLOCK]),
+    "six seconds too early": msgpack.packb([NOW + 6 * 48_000, BLOCK]),
+    "six seconds too late": msgpack.packb([NOW - 6 * 48_000, BLOCK]),
+    "the beginning of time": msgpack.packb([0, BLOCK]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_a_source_that_talks_rubbish_is_cut_off_and_the_others_speak_on(
+    door: Door, mistake: bytes
+) -> None:
+    other = replace(ORDER, programme="live-2", stream=2, ticket="ticket-2")
+    door.registry.declare(DeclareProgrammes((ORDER, other)))
+    bad, good = door.source(), door.source("ticket-2")
+    bad.connection.sendall(mistake)
+    assert bad.is_cut_off()
+    good.send([NOW - 480, BLOCK])
+    good.send(None)
+    assert good.answer() == {"ended": True}
+    assert {entry.stream for entry in door.written} == {2}
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.binary(max_size=200))
+def test_whatever_a_stranger_says_the_next_is_heard(door: Door, data: bytes) -> None:
+    stranger = Source(door.call())
+    stranger.connection.sendall(data)
+    with suppress(OSError):
+        stranger.connection.shutdown(socket.SHUT_WR)
+    assert stranger.is_cut_off()
+    stranger.connection.close()
+    door.source().connection.close()
+
+
+def test_sound_of_the_future_waits_until_its_time_but_for_a_little(door: Door) -> None:
+    source = door.source()
+    source.send([NOW + 4320, BLOCK])  # ends 100 ms from now
+    source.send(None)
+    assert source.answer() == {"ended": True}
+    assert door.clock.slept_s == [pytest.approx(0.08)]
+
+
+def test_a_programme_goes_on_when_its_source_comes_back(door: Door) -> None:
+    first = door.source()
+    first.send([NOW - 960, BLOCK])
+    door.wait_until(LIVE)
+    first.connection.close()
+    second = door.source()
+    second.send([NOW - 480, BLOCK])
+    second.send(None)
+    assert second.answer() == {"ended": True}
+    assert door.goodbyes() == 1
+
+
+def test_a_programme_whose_source_broke_off_for_good_ends_by_itself(door: Door) -> None:
+    source = door.source()
+    source.send([NOW - 480, BLOCK])
+    door.wait_until(LIVE)
+    assert door.report(later_ns=6 * NS_PER_SECOND).state == LIVE
+    source.connection.close()
+    door.wait_until(ENDED, later_ns=6 * NS_PER_SECOND)
+    assert door.goodbyes() == 1
+
+
+def test_a_newer_source_with_the_same_ticket_has_the_word(door: Door) -> None:
+    older, newer = door.source(), door.source()
+    older.send([NOW - 480, BLOCK])
+    assert older.is_cut_off()
+    newer.send([NOW - 480, BLOCK])
+    newer.send(None)
+    assert newer.answer() == {"ended": True}
+
+
+def test_the_farewell_of_a_source_that_was_replaced_does_not_end_the_programme(door: Door) -> None:
+    older, newer = door.source(), door.source()
+    newer.send([NOW - 480, BLOCK])
+    door.wait_until(LIVE)
+    older.send(None)
+    assert older.is_cut_off()
+    assert door.report().state == LIVE
+    assert door.goodbyes() == 0
+
+
+def test_a_source_whose_programme_was_ended_by_the_station_is_cut_off(door: Door) -> None:
+    source = door.source()
+    source.send([NOW - 960, BLOCK])
+    door.wait_until(LIVE)
+    door.registry.declare(DeclareProgrammes(()))
+    source.send([NOW - 480, BLOCK])
+    assert source.is_cut_off()
+
+
+def test_a_source_that_vanished_without_a_farewell_is_noticed_by_its_silence() -> None:
+    with Door(silence_s=0.05) as door:
+        source = door.source()
+        source.send([NOW - 480, BLOCK])
+        assert source.is_cut_off()
+        door.wait_until(ENDED, later_ns=6 * NS_PER_SECOND)
+
+
+def test_who_connects_and_says_nothing_is_cut_off() -> None:
+    with Door(handshake_s=0.05) as door:
+        assert Source(door.call()).is_cut_off()
+
+
+def test_a_source_beyond_the_sixty_fourth_waits_for_a_place(door: Door) -> None:
+    idle = [door.call() for _ in range(64)]
+    waiting = Source(door.call())
+    waiting.send({"version": VERSION, "ticket": ORDER.ticket})
+    idle[0].close()
+    assert waiting.answer() == {"accepted": True, "reason": ""}
+
+
+def test_a_mistake_of_ours_costs_one_connection_and_no_place(
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("our mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Programme, "feed", fail)
+        source = door.source()
+        source.send([NOW - 480, BLOCK])
+        door.wait_for_change()
+    assert "our mistake" in caplog.text
+    door.source().send([NOW - 480, BLOCK])
+    door.wait_until(LIVE)
+
+
+class Short:
+    """A listening socket when descriptors have run out."""
+
+    def __init__(self, errors: list[OSError]) -> None:
+        self._errors = errors
+
+    def setblocking(self, _: bool) -> None:
+        pass
+
+    def accept(self) -> Any:
+        raise self._errors.pop(0)
+
+
+def test_a_shortage_of_descriptors_does_not_end_the_listening() -> None:
+    clock = TurnedClock()
+    over = OSError(errno.EINVAL, "shut down")
+    listening: Any = Short([OSError(errno.EMFILE, "none left"), ConnectionAbortedError(), over])
+    registry: Any = None  # nobody ever comes in
+    Listener(listening, registry, clock, lambda: None, sleep=clock.sleep).run()
+    assert len(clock.slept_s) == 2

@@ -1,0 +1,241 @@
+"""A programme on air, down to the sample: what it sends is decoded and compared.
+
+A receiver plays the first decoded sample of a packet at the packet's media time. So when every
+packet is decoded in order, decoded sample k belongs at (time of the first packet) + k, and what
+was captured at media sample n must be found at exactly n.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from codec.format import SAMPLE_RATE, Samples, samples_of_ms
+from codec.opus import Decoder
+from server.bus import ProgrammeOrder
+from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
+from server.ring import MAX_DATAGRAM, RTCP, RTP, Entry
+from transport.clock.timeline import media_sample, ns_of_samples
+from transport.rtp.packet import RtpPacket
+from transport.rtp.rtcp import Bye, RtcpPacket, SenderReport, SourceDescription, parse_compound
+
+START = 84_000_000_000_017  # no multiple of any frame
+ORDER = ProgrammeOrder(
+    programme="live-1",
+    stream=3,
+    ticket="t",
+    bitrate=128_000,  # enough that Opus chooses its transform codec, whose delay is exact
+    frame_ms=10.0,
+    complexity=9,
+    dtx=False,
+    inband_fec=False,
+    expected_loss_percent=0,
+)
+NUMBERS = StreamNumbers(ssrc=0xC0FFEE, first_sequence=65_530, timestamp_offset=0xFFFF_F000)
+
+
+class OnAir:
+    """A programme and what it wrote."""
+
+    def __init__(self, order: ProgrammeOrder = ORDER) -> None:
+        self.written: list[Entry] = []
+        self.programme = Programme(order, NUMBERS, lambda: 0.5, self.written.append)
+
+    def say(self, sound: Samples, start: int = START, block: int = 480) -> None:
+        for at in range(0, len(sound), block):
+            piece = sound[at : at + block]
+            self.programme.feed(start + at, piece, ns_of_samples(start + at + len(piece)))
+
+    @property
+    def packets(self) -> list[RtpPacket]:
+        return [RtpPacket.parse(e.datagram) for e in self.written if e.kind == RTP]
+
+    @property
+    def control(self) -> list[RtcpPacket]:
+        return [p for e in self.written if e.kind == RTCP for p in parse_compound(e.datagram)]
+
+    def media_sample(self, packet: RtpPacket) -> int:
+        return media_sample(packet.timestamp, NUMBERS.timestamp_offset, START)
+
+
+def noise(seconds: float) -> Samples:
+    """Noise that Opus passes whole; its autocorrelation is a spike."""
+    samples = round(seconds * SAMPLE_RATE)
+    spectrum = np.fft.rfft(np.random.default_rng(7).standard_normal(samples))
+    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
+    spectrum[(frequency < 200) | (frequency > 16_000)] = 0
+    sound = np.fft.irfft(spectrum, samples)
+    quiet: Samples = (0.3 * sound / np.max(np.abs(sound))).astype(np.float32)
+    return quiet
+
+
+def found_at(sound: Samples, heard: Samples) -> int:
+    """The index in `heard` where `sound` begins: the peak of the cross-correlation."""
+    size = len(sound) + len(heard)
+    cross = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(sound, size)), size)
+    peak = int(np.argmax(cross))
+    return peak if peak < len(heard) else peak - size
+
+
+def heard_from(on_air: OnAir) -> tuple[int, Samples]:
+    """What a loudspeaker decodes, and the media sample of its beginning."""
+    decoder = Decoder()
+    heard = np.concatenate([decoder.decode(packet.payload) for packet in on_air.packets])
+    return on_air.media_sample(on_air.packets[0]), heard
+
+
+@pytest.mark.parametrize("frame_ms", [2.5, 5.0, 10.0, 20.0, 40.0, 60.0])
+@pytest.mark.parametrize("block", [480, 331])
+def test_sound_is_at_the_media_sample_it_was_captured_at(frame_ms: float, block: int) -> None:
+    on_air = OnAir(replace(ORDER, frame_ms=frame_ms))
+    sound = noise(0.6)
+    on_air.say(sound, block=block)
+    first, heard = heard_from(on_air)
+    assert first + found_at(sound, heard) == START
+
+
+@pytest.mark.parametrize("frame_ms", [10.0, 20.0, 60.0])
+def test_at_a_voice_s_bitrate_sound_is_within_three_samples_of_its_time(frame_ms: float) -> None:
+    # Opus's speech codec (SILK) resamples inside, and its filters' delay is not quite the
+    # look-ahead that libopus reports: 1 to 2.4 samples, alike at every loudspeaker.
+    on_air = OnAir(replace(ORDER, frame_ms=frame_ms, bitrate=24_000))
+    sound = noise(0.6)
+    on_air.say(sound)
+    first, heard = heard_from(on_air)
+    assert abs(first + found_at(sound, heard) - START) <= 3
+
+
+@pytest.mark.parametrize("frame_ms", [2.5, 10.0, 60.0])
+def test_the_last_sample_said_is_heard_too(frame_ms: float) -> None:
+    on_air = OnAir(replace(ORDER, frame_ms=frame_ms))
+    sound = noise(0.311)
+    on_air.say(sound)
+    on_air.programme.finish()
+    first, heard = heard_from(on_air)
+    assert first + len(heard) >= START + len(sound)
+
+
+@pytest.mark.parametrize("frame_ms", [5.0, 20.0])
+def test_media_times_and_sequence_numbers_go_on_without_a_hole(frame_ms: float) -> None:
+    on_air = OnAir(replace(ORDER, frame_ms=frame_ms))
+    on_air.say(noise(0.3))
+    packets, frame = on_air.packets, samples_of_ms(frame_ms)
+    first = on_air.media_sample(packets[0])
+    assert [on_air.media_sample(p) for p in packets] == [
+        first + n * frame for n in range(len(packets))
+    ]
+    assert [p.sequence for p in packets] == [
+        (NUMBERS.first_sequence + n) % 65_536 for n in range(len(packets))
+    ]
+    assert {p.ssrc for p in packets} == {NUMBERS.ssrc}
+
+
+def test_the_first_packet_of_a_talkspurt_alone_is_marked() -> None:
+    on_air = OnAir()
+    on_air.say(noise(0.1))
+    on_air.say(noise(0.1), START + 10 * SAMPLE_RATE)
+    marked = [on_air.media_sample(p) for p in on_air.packets if p.marker]
+    first, second = marked
+    assert second - first == 10 * SAMPLE_RATE
+
+
+def test_dtx_sends_next_to_nothing_in_silence() -> None:
+    talkative, thrifty = OnAir(), OnAir(replace(ORDER, dtx=True, bitrate=24_000))
+    for on_air in (talkative, thrifty):
+        on_air.say(np.zeros(2 * SAMPLE_RATE, np.float32))
+    assert len(talkative.packets) == 200
+    assert 0 < len(thrifty.packets) < 60
+
+
+def test_after_dtx_the_sound_is_at_its_own_media_time() -> None:
+    on_air = OnAir(replace(ORDER, dtx=True, bitrate=24_000))
+    on_air.say(np.zeros(SAMPLE_RATE, np.float32))
+    spoken_at = START + SAMPLE_RATE
+    quiet = len(on_air.packets)
+    on_air.say(noise(0.2), spoken_at)
+    resumed = on_air.packets[quiet:]
+    lookahead = on_air.media_sample(on_air.packets[0]) - START
+    assert on_air.media_sample(resumed[0]) == spoken_at + lookahead
+    assert resumed[0].marker
+
+
+def test_a_sender_report_goes_out_with_the_first_sound_and_then_now_and_again() -> None:
+    on_air = OnAir()
+    on_air.say(np.zeros(10 * SAMPLE_RATE, np.float32))
+    reports = [p for p in on_air.control if isinstance(p, SenderReport)]
+    assert on_air.written[1].kind == RTCP
+    assert 3 <= len(reports) <= 5  # a uniform draw of one half: a little over 4 s
+    names = [p.cname for p in on_air.control if isinstance(p, SourceDescription)]
+    assert set(names) == {"loa-live-1"}
+
+
+def test_a_sender_report_says_which_sample_is_now() -> None:
+    on_air = OnAir()
+    now_ns = ns_of_samples(START + 960)
+    on_air.programme.feed(START, np.zeros(960, np.float32), now_ns)
+    report = next(p for p in on_air.control if isinstance(p, SenderReport))
+    sample = media_sample(report.rtp_timestamp, NUMBERS.timestamp_offset, START)
+    assert abs(sample - (START + 960)) <= 1
+    assert report.packet_count == 2
+
+
+def test_nothing_is_said_before_the_first_sound() -> None:
+    assert OnAir().written == []
+
+
+def test_goodbye_is_said_last_and_exactly_once() -> None:
+    on_air = OnAir()
+    on_air.say(noise(0.1))
+    on_air.programme.finish()
+    on_air.programme.finish()
+    goodbyes = [p for p in on_air.control if isinstance(p, Bye)]
+    assert goodbyes == [Bye((NUMBERS.ssrc,))]
+    assert goodbyes[0] in parse_compound(on_air.written[-1].datagram)
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    on_air = OnAir()
+    on_air.say(noise(0.1))
+    on_air.programme.finish()
+    before = list(on_air.written)
+    on_air.say(noise(0.1), START + SAMPLE_RATE)
+    assert on_air.written == before
+    assert on_air.programme.report().seconds == pytest.approx(0.1)
+
+
+def test_it_waits_then_lives_then_has_ended() -> None:
+    on_air = OnAir()
+    states = [on_air.programme.report().state]
+    on_air.say(noise(0.02))
+    states.append(on_air.programme.report().state)
+    on_air.programme.finish()
+    states.append(on_air.programme.report().state)
+    assert states == [WAITING, LIVE, ENDED]
+
+
+def test_its_report_names_the_stream_and_the_level() -> None:
+    on_air = OnAir()
+    t = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    on_air.say((0.1 * np.sin(2 * np.pi * 440 * t)).astype(np.float32))
+    report = on_air.programme.report()
+    assert (report.programme, report.ssrc) == ("live-1", NUMBERS.ssrc)
+    assert report.timestamp_offset == NUMBERS.timestamp_offset
+    assert report.seconds == pytest.approx(1.0)
+    assert report.level_dbfs == pytest.approx(-23.0, abs=0.1)  # peak -20
+
+
+@pytest.mark.parametrize(
+    ("frame_ms", "bitrate"), [(20.0, 510_000), (40.0, 260_000), (60.0, 173_333)]
+)
+def test_the_loudest_noise_at_the_highest_bitrate_fits_the_ring(
+    frame_ms: float, bitrate: int
+) -> None:
+    on_air = OnAir(replace(ORDER, frame_ms=frame_ms, bitrate=bitrate))
+    on_air.say(np.random.default_rng(1).uniform(-1, 1, SAMPLE_RATE).astype(np.float32))
+    largest = max(len(e.datagram) for e in on_air.written)
+    assert 1200 < largest <= MAX_DATAGRAM
+
+
+def test_an_order_that_no_encoder_takes_is_refused() -> None:
+    with pytest.raises(ValueError, match="frame_ms must be one of"):
+        OnAir(replace(ORDER, frame_ms=7.0))

@@ -1,0 +1,103 @@
+"""What receivers say of themselves, from anybody who cares to send it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.sender.reports import ReceptionLog
+from transport.rtp.rtcp import (
+    Bye,
+    ReceiverReport,
+    ReportBlock,
+    RtcpPacket,
+    SourceDescription,
+    serialise_compound,
+)
+
+S = 1_000_000_000
+
+
+def report(ssrc: int, *fractions: int) -> bytes:
+    blocks = tuple(ReportBlock(77, fraction, 0, 0, 0) for fraction in fractions)
+    return serialise_compound((ReceiverReport(ssrc, blocks), SourceDescription(ssrc, "x")))
+
+
+def test_nobody_has_reported_at_first() -> None:
+    assert ReceptionLog().summary(0) == (0, 0.0)
+
+
+def test_receivers_are_counted_and_the_worst_is_named() -> None:
+    log = ReceptionLog()
+    log.receive(report(1, 0), 0)
+    log.receive(report(2, 64), 0)
+    log.receive(report(3, 32), 0)
+    assert log.summary(0) == (3, 0.25)
+
+
+def test_of_one_receiver_the_newest_report_counts() -> None:
+    log = ReceptionLog()
+    log.receive(report(1, 255), 0)
+    log.receive(report(1, 128), 1)
+    assert log.summary(1) == (1, 0.5)
+
+
+def test_of_several_streams_in_a_report_the_worst_counts() -> None:
+    log = ReceptionLog()
+    log.receive(report(1, 0, 128, 64), 0)
+    assert log.summary(0) == (1, 0.5)
+
+
+def test_a_receiver_that_hears_nothing_yet_is_there_all_the_same() -> None:
+    log = ReceptionLog()
+    log.receive(report(1), 0)
+    assert log.summary(0) == (1, 0.0)
+
+
+def test_a_receiver_that_says_goodbye_is_forgotten() -> None:
+    log = ReceptionLog()
+    log.receive(report(1, 255), 0)
+    log.receive(report(2, 0), 0)
+    goodbye: tuple[RtcpPacket, ...] = (ReceiverReport(1), Bye((1,)))
+    log.receive(serialise_compound(goodbye), 1)
+    assert log.summary(1) == (1, 0.0)
+
+
+def test_a_receiver_not_heard_of_for_half_a_minute_is_forgotten() -> None:
+    log = ReceptionLog()
+    log.receive(report(1, 255), 0)
+    log.receive(report(2, 0), 10 * S)
+    assert log.summary(30 * S) == (2, 255 / 256)
+    assert log.summary(30 * S + 1) == (1, 0.0)
+
+
+def test_a_receiver_that_goes_on_reporting_is_not_forgotten() -> None:
+    log = ReceptionLog()
+    for second in range(0, 100, 10):
+        log.receive(report(1, 0), second * S)
+    assert log.summary(100 * S) == (1, 0.0)
+
+
+def test_whoever_makes_up_receivers_pushes_out_the_oldest_and_no_more() -> None:
+    log = ReceptionLog()
+    log.receive(report(0, 255), 0)
+    for ssrc in range(1, 20_000):
+        log.receive(report(ssrc, 0), 0)
+    assert log.summary(0) == (20_000, 255 / 256)
+    log.receive(report(20_000, 0), 0)
+    assert log.summary(0) == (20_000, 0.0)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\xc9\x00\xff", b"\x00" * 40, report(1)[:-1]])
+def test_what_is_no_report_is_counted_and_dropped(data: bytes) -> None:
+    log = ReceptionLog()
+    log.receive(data, 0)
+    assert log.malformed == 1
+    assert log.summary(0) == (0, 0.0)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_the_next_report_counts(data: bytes) -> None:
+    log = ReceptionLog()
+    log.receive(data, 0)
+    log.receive(report(1, 0), 0)
+    assert log.summary(0)[0] >= 1

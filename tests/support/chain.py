@@ -1,0 +1,191 @@
+"""The whole way of a voice on virtual time: encoder, sender, link, player, sound card.
+
+True time is what the test counts in; the station's media clock shows `media_ns` of it, and every
+loudspeaker has an `OwnClock` and a `Crystal` that are wrong in their own way.
+"""
+
+import wave
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.network import SECOND, Impairments, Link
+from codec.dsp.resample import interpolate
+from codec.format import SAMPLE_RATE, Samples, samples_of_ms
+from codec.opus import Decoder, Encoder, EncoderSettings
+from endpoints.outputs.wav import WavSink
+from endpoints.player import Player
+from endpoints.simulate import Crystal, Simulation
+from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
+from transport.clock.estimator import ClockEstimate, ClockEstimator
+from transport.clock.exchange import Exchange
+from transport.control.messages import Listen, StreamSpec
+from transport.session.sender import StreamSender
+
+MEDIA_EPOCH = MEDIA_EPOCH_NS * 48 // 1_000_000  # in samples
+BLOCK = 240  # 5 ms: every block of a perfect card begins on a whole sample
+_VOICE = Path(__file__).parents[2] / "bench" / "audio" / "voice.wav"
+
+
+def human_voice() -> Samples:
+    """Seven seconds of a person reading, at 48 kHz."""
+    with wave.open(str(_VOICE), "rb") as file:
+        pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    voice = np.concatenate((np.zeros(32), pcm / 32_768, np.zeros(32))).astype(np.float32)
+    return interpolate(voice, np.arange(32, 32 + len(pcm), 1 / 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A datagram and when it leaves the station."""
+
+    true_ns: int
+    data: bytes
+
+
+class Programme:
+    """Sound that begins at media sample `start` after the epoch; its packets and its reference."""
+
+    def __init__(
+        self,
+        sound: Samples,
+        start: int = 0,
+        *,
+        ssrc: int = 0x0A0B0C0D,
+        order: int = 1,
+        frame_ms: float = 20.0,
+        delay_ms: float = 200.0,
+        offset: int = 12_345,
+        first_sequence: int = 65_500,
+        dtx: bool = False,
+        fec: bool = False,
+        goodbye: bool = True,
+    ) -> None:
+        settings = EncoderSettings(
+            frame_ms=frame_ms, dtx=dtx, inband_fec=fec, expected_loss_percent=20 if fec else 0
+        )
+        encoder = Encoder(settings)
+        self.spec = StreamSpec(
+            "p", order, ssrc, 96, offset, frame_ms, inband_fec=fec, playout_delay_ms=delay_ms
+        )
+        self.delay = round(delay_ms * 48)
+        self.frame = samples_of_ms(frame_ms)
+        self.start = MEDIA_EPOCH + start - encoder.lookahead
+        sender = StreamSender(ssrc, first_sequence, offset, frame_ms, "station", lambda: 0.5)
+        self.payloads: list[bytes] = []
+        self.packets: list[Packet] = []
+        for index, frame in enumerate(self._frames(sound, encoder.lookahead)):
+            payload = encoder.encode(frame)
+            self.payloads.append(payload)
+            captured = start + (index + 1) * self.frame
+            if payload:
+                data = sender.packet(payload, self.start + index * self.frame)
+                self.packets.append(Packet(_true_ns(captured), data))
+        if goodbye:
+            end = start + (len(self.payloads) + 1) * self.frame
+            self.packets.append(Packet(_true_ns(end), sender.bye()))
+
+    def _frames(self, sound: Samples, tail: int) -> Iterator[Samples]:
+        whole = -(-(len(sound) + tail) // self.frame) * self.frame
+        padded = np.pad(sound, (0, whole - len(sound)))
+        yield from padded.reshape(-1, self.frame)
+
+    def reference(self) -> Samples:
+        """What a decoder makes of all packets: its first sample is media sample `start`."""
+        decoder = Decoder()
+        return np.concatenate([decoder.decode(payload) for payload in self.payloads if payload])
+
+    def heard(self, true_ns: int, count: int) -> Samples:
+        """What a perfect loudspeaker plays from a true time on (a whole sample); needs no DTX."""
+        reference = self.reference()
+        at = _sample(true_ns) - self.delay - self.start
+        padded = np.pad(reference, (max(-at, 0), max(at + count - len(reference), 0)))
+        return padded[max(at, 0) :][:count]
+
+    def sounds_from_ns(self) -> int:
+        """The true time at which its first sample is heard."""
+        return _true_ns(self.start - MEDIA_EPOCH + self.delay)
+
+
+def _true_ns(samples: int) -> int:
+    return samples * SECOND // SAMPLE_RATE
+
+
+def _sample(true_ns: int) -> int:
+    return MEDIA_EPOCH + true_ns * SAMPLE_RATE // SECOND
+
+
+def perfect_estimate(own: OwnClock) -> ClockEstimate:
+    """What an oracle knows of the media clock; only for clocks that do not wander."""
+    at_ns = own.of_true(0)
+    skew = 1 / (1 + own.skew_ppm * 1e-6) - 1
+    return ClockEstimate(at_ns, 0.0, MEDIA_EPOCH_NS - at_ns, skew, 0.0)
+
+
+class Loudspeaker:
+    """A player, its clock, its sound card, and the network that leads to it."""
+
+    def __init__(
+        self,
+        programmes: Sequence[Programme],
+        path: Impairments | None = None,
+        *,
+        seed: int = 1,
+        own: OwnClock | None = None,
+        world: Simulation | None = None,
+        learns: Iterator[tuple[int, Exchange]] | None = None,
+    ) -> None:
+        """It knows the media clock perfectly, unless it `learns` it from exchanges."""
+        self.own = own or OwnClock()
+        self.crystal = Crystal(world or Simulation())
+        self.estimate = perfect_estimate(self.own) if learns is None else None
+        self.player = Player(lambda: self.estimate, "us")
+        self.player.declare(Listen(1, tuple(programme.spec for programme in programmes)))
+        packets = [packet for programme in programmes for packet in programme.packets]
+        self._packets = deque(sorted(packets, key=lambda packet: packet.true_ns))
+        self.link = Link(path or Impairments(), np.random.default_rng(seed))
+        self._estimator = ClockEstimator()
+        self._exchanges = deque(learns or ())
+        self._played = 0
+
+    def play(self, until_ns: int, change: Callable[[bytes], bytes] = lambda data: data) -> Samples:
+        """Pull blocks up to a true time; `change` may spoil a datagram. What was heard."""
+        blocks = [np.zeros(0, np.float32)]
+        while (sounds_ns := self._sounds_ns()) < until_ns:
+            pulled_ns = max(sounds_ns - 10_000_000, 0)
+            self._deliver(pulled_ns, change)
+            blocks.append(self.player.pull(BLOCK, self.own.of_true(sounds_ns)))
+            self._played += BLOCK
+        return np.concatenate(blocks)
+
+    def record(self, path: Path, until_ns: int) -> None:
+        """The same, as a microphone before it hears it."""
+        sink = WavSink(path, self.crystal)
+        sink.start(0)
+        while (sounds_ns := self._sounds_ns()) < until_ns:
+            sink.write(self.play(sounds_ns + 1))
+        sink.close()
+
+    def _sounds_ns(self) -> int:
+        return round(self.crystal.seconds_at(self._played) * SECOND)
+
+    def _deliver(self, now_ns: int, change: Callable[[bytes], bytes]) -> None:
+        while self._exchanges and self._exchanges[0][0] <= now_ns:
+            if self._estimator.add(self._exchanges.popleft()[1]):
+                self.player.clock_changed()
+            self.estimate = self._estimator.estimate
+        while self._packets and self._packets[0].true_ns <= now_ns:
+            packet = self._packets.popleft()
+            self.link.send(packet.data, packet.true_ns)
+        for arrived_ns, data in self.link.due(now_ns):
+            self.player.receive(change(data), self.own.of_true(arrived_ns))
+
+
+def snr_db(heard: Samples, expected: Samples) -> float:
+    """How far what is heard is above its difference from what should be."""
+    difference = float(np.mean(np.square(heard - expected, dtype=np.float64)))
+    power = float(np.mean(np.square(expected, dtype=np.float64)))
+    return 10 * np.log10(power / max(difference, 1e-20))

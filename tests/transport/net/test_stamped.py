@@ -1,0 +1,130 @@
+"""Real sockets of this machine, on loopback; nothing here measures time."""
+
+import socket
+import struct
+from contextlib import closing
+
+import pytest
+
+from transport.net.stamped import (
+    ANCILLARY_BYTES,
+    SO_TIMESTAMPNS,
+    enable_stamps,
+    is_loopback,
+    multicast_socket,
+    realtime_stamp_ns,
+    route_interface,
+    send_options,
+    udp_socket,
+)
+
+STAMP = struct.pack("@qq", 1_790_000_000, 123_456_789)
+GROUPS = ("239.255.77.1", "239.255.77.2")
+
+
+def test_a_stamp_is_nanoseconds_of_the_wall_clock() -> None:
+    ancillary = [(socket.SOL_SOCKET, SO_TIMESTAMPNS, STAMP)]
+    assert realtime_stamp_ns(ancillary) == 1_790_000_000_123_456_789
+
+
+def test_other_ancillary_data_is_passed_over() -> None:
+    ancillary = [
+        (socket.SOL_IP, socket.IP_TTL, b"\x40\0\0\0"),
+        (socket.SOL_IP, SO_TIMESTAMPNS, STAMP),
+        (socket.SOL_SOCKET, SO_TIMESTAMPNS + 1, STAMP),
+    ]
+    assert realtime_stamp_ns(ancillary) is None
+    assert realtime_stamp_ns([*ancillary, (socket.SOL_SOCKET, SO_TIMESTAMPNS, STAMP)]) is not None
+
+
+@pytest.mark.parametrize("data", [b"", STAMP[:8], STAMP[:15]])
+def test_a_truncated_stamp_is_none(data: bytes) -> None:
+    assert realtime_stamp_ns([(socket.SOL_SOCKET, SO_TIMESTAMPNS, data)]) is None
+
+
+def test_the_kernel_stamps_what_arrives() -> None:
+    with closing(udp_socket("127.0.0.1", 0)) as udp:
+        enable_stamps(udp)
+        for _ in range(2):
+            udp.sendto(b"x", udp.getsockname())
+        udp.setblocking(True)
+        stamps = []
+        for _ in range(2):
+            _, ancillary, _, _ = udp.recvmsg(16, ANCILLARY_BYTES)
+            stamps.append(realtime_stamp_ns(ancillary))
+    assert stamps[0] is not None
+    assert stamps[1] is not None
+    assert 0 <= stamps[1] - stamps[0] < 10_000_000_000
+
+
+def test_without_asking_there_is_no_stamp() -> None:
+    with closing(udp_socket("127.0.0.1", 0)) as udp:
+        udp.sendto(b"x", udp.getsockname())
+        udp.setblocking(True)
+        _, ancillary, _, _ = udp.recvmsg(16, ANCILLARY_BYTES)
+    assert realtime_stamp_ns(ancillary) is None
+
+
+def test_a_socket_never_blocks() -> None:
+    with closing(udp_socket("127.0.0.1", 0)) as udp, pytest.raises(BlockingIOError):
+        udp.recv(16)
+
+
+def test_a_port_in_use_is_an_error_and_leaves_nothing_open() -> None:
+    with closing(udp_socket("127.0.0.1", 0)) as udp, pytest.raises(OSError, match="in use"):
+        udp_socket("127.0.0.1", udp.getsockname()[1])
+
+
+def test_a_group_is_heard_and_no_other_that_the_machine_has_joined() -> None:
+    with closing(multicast_socket(GROUPS[0], 0, "127.0.0.1")) as first:
+        port = first.getsockname()[1]
+        with (
+            closing(multicast_socket(GROUPS[1], port, "127.0.0.1")) as second,
+            closing(udp_socket("127.0.0.1", 0)) as sender,
+        ):
+            send_options(sender, "127.0.0.1", 1)
+            sender.sendto(b"to the second", (GROUPS[1], port))
+            sender.sendto(b"to the first", (GROUPS[0], port))
+            second.setblocking(True)
+            first.setblocking(True)
+            assert second.recv(64) == b"to the second"
+            assert first.recv(64) == b"to the first"
+
+
+def test_two_loudspeakers_of_one_machine_may_hear_the_same_group() -> None:
+    with closing(multicast_socket(GROUPS[0], 0, "127.0.0.1")) as one:
+        port = one.getsockname()[1]
+        with (
+            closing(multicast_socket(GROUPS[0], port, "127.0.0.1")) as two,
+            closing(udp_socket("127.0.0.1", 0)) as sender,
+        ):
+            send_options(sender, "127.0.0.1", 1)
+            sender.sendto(b"to both", (GROUPS[0], port))
+            for udp in (one, two):
+                udp.setblocking(True)
+                assert udp.recv(64) == b"to both"
+
+
+@pytest.mark.parametrize("interface", ["", "eth0", "::1", "192.0.2.1"])
+def test_an_interface_that_is_not_there_is_an_oserror(interface: str) -> None:
+    with pytest.raises(OSError, match=r".+"):
+        multicast_socket(GROUPS[0], 0, interface)
+
+
+def test_sound_is_sent_as_expedited_forwarding() -> None:
+    with closing(udp_socket("127.0.0.1", 0)) as udp:
+        send_options(udp, "127.0.0.1", 5)
+        assert udp.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 46 << 2
+        assert udp.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 5
+
+
+def test_the_way_to_loopback_leads_over_loopback() -> None:
+    assert route_interface("127.0.0.1") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False)],
+)
+def test_loopback_is_told_from_the_network(address: str, expected: bool) -> None:
+    assert is_loopback(address) is expected
