@@ -49,8 +49,9 @@ def percentiles(values: ArrayLike, unit: str = "") -> dict[str, float]:
     if array.size == 0:
         raise ReportError("no values were measured")
     suffix = f"_{unit}" if unit else ""
-    names = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
-    return {name + suffix: float(np.percentile(array, q, method="higher")) for name, q in names.items()}
+    names, ranks = ("p50", "p95", "p99", "max"), (50.0, 95.0, 99.0, 100.0)
+    measured = np.percentile(array, ranks, method="higher")
+    return {name + suffix: float(value) for name, value in zip(names, measured, strict=True)}
 
 
 def table(title: str, rows: Sequence[Mapping[str, object]], console: Console | None = None) -> None:
