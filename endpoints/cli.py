@@ -121,7 +121,8 @@ def main(argv: list[str]) -> int:
         first = _first(group)
         if not isinstance(first, OutputError | RefusedForGood):
             raise
-        _say(str(first))
+        where = f"{options.output}: " if isinstance(first, OutputError) else ""
+        _say(f"{where}{first}")
         return 1
     return 0
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgpack
-import numpy as np
+
+from codec.format import Samples
+from codec.pcm import samples_of_pcm16
 
 VERSION = 1
 MAX_BLOCK_SAMPLES = 48_000
@@ -18,7 +20,6 @@ MAX_BLOCK_SAMPLES = 48_000
 _MAX_BUFFER = 1 << 18
 _MAX_TEXT = 1000
 _MAX_ITEMS = 16
-_FULL_SCALE = 32767.0
 
 
 class IngestError(Exception):
@@ -55,17 +56,10 @@ class ObjectStream:
                 raise IngestError("not the ingest protocol") from error
 
 
-def pcm_to_bytes(pcm: np.ndarray) -> bytes:
-    """Mono float32 in [-1, 1] as s16le, clipped."""
-    data: bytes = np.rint(np.clip(pcm, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
-    return data
-
-
-def block_of(item: Any) -> tuple[int, np.ndarray]:
+def block_of(item: Any) -> tuple[int, Samples]:
     """The media sample and the mono float32 samples of one block; IngestError if it is none."""
     match item:
         case [int(start), bytes(data)] if not isinstance(start, bool) and 0 <= start < 1 << 53:
             if 0 < len(data) <= 2 * MAX_BLOCK_SAMPLES and len(data) % 2 == 0:
-                pcm = np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE
-                return start, np.maximum(pcm, -1.0)
+                return start, samples_of_pcm16(data)
     raise IngestError("a block is [media sample, up to a second of s16le]")

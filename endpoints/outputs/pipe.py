@@ -3,7 +3,7 @@
 import os
 
 from codec.format import Samples
-from endpoints.outputs.pcm import pcm16
+from codec.pcm import pcm16
 
 
 class PipeSink:

@@ -13,7 +13,7 @@ import numpy as np
 
 from codec.dsp.resample import HALF_TAPS, interpolate
 from codec.format import SAMPLE_RATE, Samples
-from endpoints.outputs.pcm import pcm16
+from codec.pcm import pcm16
 from endpoints.simulate import Crystal
 
 # The header is rewritten with each flush, so that the file is whole whenever the process dies.

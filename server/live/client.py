@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from codec.dsp.meter import FLOOR_DBFS, Meter
 from codec.errors import SourceError
 from codec.format import SAMPLE_RATE, Samples
-from server.ingest import VERSION, IngestError, ObjectStream, pcm_to_bytes
+from codec.pcm import pcm16
+from server.ingest import VERSION, IngestError, ObjectStream
 from server.live.clock import SourceClock
 from server.live.station import Grant, LiveError, ask
 from transport.clock.timeline import NS_PER_MS, ns_of_samples, samples_of_ns
@@ -92,7 +93,7 @@ class LiveClient:
             self._stream = None
 
     def _send(self, position: int, block: Samples) -> None:
-        item = [position, pcm_to_bytes(block)]
+        item = [position, pcm16(block)]
         try:
             if self._stream is None:
                 raise BrokenPipeError

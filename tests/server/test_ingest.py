@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ingest import MAX_BLOCK_SAMPLES, IngestError, ObjectStream, block_of, pcm_to_bytes
+from codec.pcm import pcm16
+from server.ingest import MAX_BLOCK_SAMPLES, IngestError, ObjectStream, block_of
 
 
 @pytest.fixture
@@ -159,15 +160,15 @@ def test_the_longest_block_passes_the_stream() -> None:
 def test_sixteen_bits_survive_the_way_there_and_back(values: list[int]) -> None:
     # -32768 alone has no counterpart above and becomes -32767.
     data = np.maximum(np.array(values, "<i2"), -32767).astype("<i2").tobytes()
-    assert pcm_to_bytes(block_of([0, data])[1]) == data
+    assert pcm16(block_of([0, data])[1]) == data
 
 
 @given(st.floats(-1.0, 1.0, width=32))
 def test_a_sample_is_rounded_to_the_nearest(value: float) -> None:
-    written = int(np.frombuffer(pcm_to_bytes(np.array([value], np.float32)), "<i2")[0])
+    written = int(np.frombuffer(pcm16(np.array([value], np.float32)), "<i2")[0])
     assert abs(written - value * 32767) <= 0.5 + 1e-2
 
 
 def test_what_is_too_loud_is_clipped() -> None:
-    loud = pcm_to_bytes(np.array([2.0, -2.0], np.float32))
+    loud = pcm16(np.array([2.0, -2.0], np.float32))
     assert np.frombuffer(loud, "<i2").tolist() == [32767, -32767]
