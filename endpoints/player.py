@@ -11,7 +11,7 @@ from codec.format import SAMPLE_RATE, Samples
 from endpoints.voice import Voice
 from transport.clock.estimator import ClockEstimate
 from transport.clock.timeline import samples_of_ns
-from transport.control.messages import Listen, StreamSpec
+from transport.control.messages import Listen
 from transport.control.priority import heard
 from transport.jitter.playout import DriftServo, Playhead
 
@@ -81,10 +81,15 @@ class Player:
         if estimate is None:
             return np.zeros(samples, np.float32)
         segment = self._playhead.advance(samples, estimate.theirs(sounds_at_ns), pause=self._quiet)
-        # Smoothed over a second: one reading of a sound card's clock is noisy.
-        weight = samples / SAMPLE_RATE
-        self._sync_error_samples += weight * (segment.error_samples - self._sync_error_samples)
-        chosen = heard(self._specs())
+        if segment.reanchored:
+            self._sync_error_samples = 0.0
+            for voice in self._voices.values():
+                voice.rewind()
+        else:
+            # Smoothed over a second: one reading of a sound card's clock is noisy.
+            weight = samples / SAMPLE_RATE
+            self._sync_error_samples += weight * (segment.error_samples - self._sync_error_samples)
+        chosen = heard([v.spec for v in self._voices.values() if v.is_due(segment)])
         block = np.zeros(samples, np.float32)
         for voice in self._voices.values():
             if voice.spec == chosen:
@@ -92,14 +97,6 @@ class Player:
             else:
                 voice.skip(segment)
         return block
-
-    def _specs(self) -> list[StreamSpec]:
-        """Voices that have begun and not ended: a ticket nobody speaks on silences nobody."""
-        return [
-            voice.spec
-            for voice in self._voices.values()
-            if voice.receiver.stats.received and not voice.receiver.is_over
-        ]
 
     # ------------------------------------------------------------- figures
     @property

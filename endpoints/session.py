@@ -1,5 +1,6 @@
 """The control session: found, lost and found again, for ever."""
 
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -93,9 +94,10 @@ class ControlSession:
             return self._broken(error)
         except BaseExceptionGroup as group:
             broken, rest = group.split(_BROKEN)
-            if rest is not None or broken is None:
-                raise
-            return self._broken(broken)
+            if rest is not None:
+                # Being switched off, or a mistake; that the connection broke as well is no news.
+                raise rest from None
+            return self._broken(broken or group)
 
     def _broken(self, error: BaseException) -> str:
         what = "lost the station at" if self._joined else "station not found at"
@@ -155,10 +157,19 @@ class ControlSession:
 
 def _why(error: BaseException) -> str:
     """The innermost reason, in the system's own words where it has any."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    while (inner := _inner(error)) is not None:
+        error = inner
     if isinstance(error, trio.TooSlowError):
         return "no answer"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # trio adds to the text where it was going; a resolver's numbers are not the system's.
+        errno = error.errno or 0
+        return os.strerror(errno) if errno > 0 else error.strerror
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    # "All attempts to connect failed" is trio's, and says nothing that was not known.
+    return error.__cause__ if isinstance(error, OSError) and error.strerror is None else None

@@ -106,3 +106,5 @@ class TimeSync:
         if self._estimator.add(exchange):
             self._clock_changed()
             self._begin_burst()
+        elif self._estimator.in_doubt and not self._burst_left:
+            self._begin_burst()  # to know in a moment whether a clock has been stepped

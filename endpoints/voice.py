@@ -30,6 +30,24 @@ class Voice:
         self._history_start = 0
         self._talking = False
         self._concealed_in_a_row = 0
+        self._begun = False
+        self._sounds_to = 0
+
+    def is_due(self, segment: Segment) -> bool:
+        """Whether it is this voice's time: its first frame is due by now, its last still sounds.
+
+        Not from its first packet on, for that comes D earlier: so long nobody would be heard.
+        """
+        begin = segment.start - self._delay
+        if not self._begun:
+            first = self.receiver.buffer.first()
+            self._begun = first is not None and first.start_sample < begin + segment.samples
+        return self._begun and not (self.receiver.is_over and self._sounds_to <= begin)
+
+    def rewind(self) -> None:
+        """The playhead has been set anew, perhaps to an earlier time."""
+        self.receiver.buffer.rewind()
+        self._begun = False
 
     def read(self, segment: Segment) -> Samples:
         """The samples that sound during `segment` of the playhead, its length."""
@@ -68,9 +86,11 @@ class Voice:
         head = self._end()
         frame = self.receiver.buffer.take(head)
         if frame is not None:
+            self._sounds_to = frame.end_sample
             return self._decode(frame, head)
         following = self.receiver.buffer.first()
-        if not self._talking:
+        if not self._talking or self.receiver.is_over:
+            self._talking = False
             until = last if following is None else min(last, following.start_sample)
             return np.zeros(until - head, np.float32)
         gap = self._frame if following is None else min(following.start_sample - head, self._frame)

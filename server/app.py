@@ -171,7 +171,10 @@ class Control:
     async def _until_begun(self, programme: Programme) -> None:
         """Until the producer has numbered the stream; StationError if it cannot be."""
         try:
-            await asyncio.wait_for(self._until_numbered(programme), _PRODUCER_S)
+            async with asyncio.timeout(_PRODUCER_S):
+                while programme.report is None:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             raise StationError("the producer does not answer: try again in a moment") from None
         if programme.ended_at_ns is not None:
@@ -181,11 +184,6 @@ class Control:
                 "the station cannot send so many programmes to so many loudspeakers: "
                 "wait for an end, or address fewer"
             )
-
-    async def _until_numbered(self, programme: Programme) -> None:
-        while programme.report is None:
-            self._changed.clear()
-            await self._changed.wait()
 
     def _sdp_path(self, programme: Programme) -> str | None:
         return f"/programmes/{programme.name}.sdp" if self.station.uses_group(programme) else None

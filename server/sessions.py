@@ -1,7 +1,6 @@
 """Control sessions: one WebSocket a loudspeaker."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -24,6 +23,7 @@ from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
 from transport.errors import MalformedPacket
 
 _SEND_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class Session:
@@ -51,7 +51,10 @@ class Session:
             self._wake.clear()
             if self._wanted is not None:
                 data = TO_SPEAKER.encode(self._wanted)
-                await asyncio.wait_for(self._websocket.send_bytes(data), _SEND_TIMEOUT_S)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that meets the end of
+                # the send, and the session would never be over.
+                async with asyncio.timeout(_SEND_TIMEOUT_S):
+                    await self._websocket.send_bytes(data)
 
 
 class Sessions:
@@ -107,9 +110,8 @@ class Sessions:
             self._station.leave(hello.name, session)
 
     async def _run(self, websocket: WebSocket, name: str, session: Session) -> None:
-        await asyncio.wait_for(
-            websocket.send_bytes(TO_SPEAKER.encode(self._welcome)), _SEND_TIMEOUT_S
-        )
+        async with asyncio.timeout(_SEND_TIMEOUT_S):
+            await websocket.send_bytes(TO_SPEAKER.encode(self._welcome))
         self._joined()
         sending = asyncio.create_task(session.send_for_ever())
         # A send that fails must end the session as a receive that fails does.
@@ -142,7 +144,8 @@ class Sessions:
 
     @staticmethod
     async def _receive(websocket: WebSocket, timeout_s: float) -> Hello | Telemetry | Ready:
-        message = await asyncio.wait_for(websocket.receive(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            message = await websocket.receive()
         data = message.get("bytes")
         if not isinstance(data, bytes):  # a text frame, or the peer's goodbye
             raise WebSocketDisconnect(message.get("code") or 1003)
@@ -165,9 +168,9 @@ class Sessions:
                 if name in names and session.confirmed < session.told
             }
 
-        async with self._confirmed:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._confirmed.wait_for(lambda: not missing()), timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._confirmed:
+                await self._confirmed.wait_for(lambda: not missing())
         return missing()
 
 
@@ -178,4 +181,5 @@ def _chosen_subprotocol(websocket: WebSocket) -> str | None:
 async def _close(websocket: WebSocket) -> None:
     # It may well be closed already.
     with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-        await asyncio.wait_for(websocket.close(), 1.0)
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await websocket.close()

@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.app import Control
 from server.station import (
@@ -38,6 +39,26 @@ class LiveBody(BaseModel):
     multicast: bool = False
 
 
+class _BodyLimit:
+    """Ends a request whose body is too long. FastAPI's own limit answers in plain text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if scope["type"] == "http" and size > _MAX_BODY:
+                raise HTTPException(413, f"a request has at most {_MAX_BODY} bytes")
+            return message
+
+        await self._app(scope, limited, send)
+
+
 def build_api(control: Control) -> FastAPI:
     """The application, bound to one station."""
     api = FastAPI(
@@ -45,8 +66,8 @@ def build_api(control: Control) -> FastAPI:
         docs_url="/api/docs",
         openapi_url="/api/openapi.json",
         redoc_url=None,
-        max_body_size=_MAX_BODY,
     )
+    api.add_middleware(_BodyLimit)
     _add_errors(api)
     _add_queries(api, control)
 

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from codec.dsp.meter import FLOOR_DBFS, Meter
@@ -49,16 +50,19 @@ class LiveClient:
         self._connection: socket.socket | None = None
         self._meter = Meter()
 
-    def speak(self, blocks: Iterator[Samples]) -> Iterator[Progress]:
+    def speak(
+        self, blocks: Iterator[Samples], patience_s: float = _SOURCE_STOPPED_S
+    ) -> Iterator[Progress]:
         """Send every block when its last sample's time has come; yields after each.
 
-        SourceError when the source fails or stops, LiveError when the station does.
+        SourceError when the source fails, or gives nothing for `patience_s`; LiveError when the
+        station does.
         """
         self._connect()
         position = samples_of_ns(self._clock.now_ns())
         began_ns = self._clock.own_ns(ns_of_samples(position))
         sent = holes = 0
-        for block in _read_ahead(blocks):
+        for block in _read_ahead(blocks, patience_s):
             end_ns = ns_of_samples(position + len(block))
             late_ns = self._clock.now_ns() - end_ns
             if late_ns > _LATE_NS:
@@ -81,16 +85,13 @@ class LiveClient:
 
     def finish(self) -> None:
         """Say that nothing more will come; the station then ends the programme in good order."""
+        self._clock.close()
         if self._stream is None or self._connection is None:
             return
-        try:
+        with self._connection, suppress(OSError, IngestError):  # it will notice by itself
             self._stream.send(None)
             next(self._stream.receive(), None)
-        except (OSError, IngestError):
-            pass  # it will notice by itself
-        finally:
-            self._connection.close()
-            self._stream = None
+        self._stream = None
 
     def _send(self, position: int, block: Samples) -> None:
         item = [position, pcm16(block)]
@@ -105,6 +106,9 @@ class LiveClient:
     def _reconnect(self) -> None:
         """The producer has died or been restarted: the ticket still holds."""
         deadline_s = time.monotonic() + _RECONNECT_S
+        if self._connection is not None:
+            self._connection.close()
+        self._stream = None
         while True:
             try:
                 return self._connect()
@@ -115,22 +119,24 @@ class LiveClient:
 
     def _connect(self) -> None:
         address = (self.grant.host, self.grant.ingest_port)
-        try:
-            connection = socket.create_connection(address, _TIMEOUT_S)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream = ObjectStream(connection)
-            stream.send({"version": VERSION, "ticket": self.grant.ticket})
-            answer = next(stream.receive(), None)
-        except (OSError, IngestError) as error:
-            raise LiveError(f"lost the station at {address[0]}:{address[1]}: {error}") from None
-        if not isinstance(answer, dict) or not answer.get("accepted"):
-            connection.close()
-            reason = answer.get("reason") if isinstance(answer, dict) else "no answer"
-            raise LiveError(f"the station ended the programme: {reason}")
+        with ExitStack() as failing:
+            try:
+                connection = failing.enter_context(socket.create_connection(address, _TIMEOUT_S))
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                stream = ObjectStream(connection)
+                stream.send({"version": VERSION, "ticket": self.grant.ticket})
+                answer = next(stream.receive(), None)
+            except (OSError, IngestError) as error:
+                why = getattr(error, "strerror", None) or error
+                raise LiveError(f"lost the station at {address[0]}:{address[1]}: {why}") from None
+            if not isinstance(answer, dict) or not answer.get("accepted"):
+                reason = answer.get("reason") if isinstance(answer, dict) else "no answer"
+                raise LiveError(f"the station ended the programme: {reason}")
+            failing.pop_all()
         self._connection, self._stream = connection, stream
 
 
-def _read_ahead(blocks: Iterator[Samples]) -> Iterator[Samples]:
+def _read_ahead(blocks: Iterator[Samples], patience_s: float) -> Iterator[Samples]:
     """The same blocks, read on a thread, so that a source that hangs is noticed."""
     waiting: queue.Queue[Samples | BaseException | None] = queue.Queue(_QUEUE_BLOCKS)
 
@@ -145,11 +151,9 @@ def _read_ahead(blocks: Iterator[Samples]) -> Iterator[Samples]:
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            item = waiting.get(timeout=_SOURCE_STOPPED_S)
+            item = waiting.get(timeout=patience_s)
         except queue.Empty:
-            raise SourceError(
-                f"the source stopped: no sound for {_SOURCE_STOPPED_S:.0f} s"
-            ) from None
+            raise SourceError(f"the source stopped: no sound for {patience_s:g} s") from None
         if isinstance(item, BaseException):
             raise item
         if item is None:

@@ -35,8 +35,14 @@ class SourceClock:
             if self._estimator.exchanges >= _BURST:
                 break
         if self._estimator.estimate is None:
+            self._udp.close()
             raise LiveError(f"the station's clock at {address}:{port} (UDP) does not answer")
+        self._over = threading.Event()
         threading.Thread(target=self._follow, daemon=True).start()
+
+    def close(self) -> None:
+        """Ask no more; what is known holds on."""
+        self._over.set()
 
     def now_ns(self) -> int:
         """Media time."""
@@ -58,9 +64,9 @@ class SourceClock:
         return estimate
 
     def _follow(self) -> None:
-        while True:
-            time.sleep(_PAUSE_S)
-            self._exchange()
+        with self._udp:
+            while not self._over.wait(_PAUSE_S):
+                self._exchange()
 
     def _exchange(self) -> None:
         nonce, packet = self._client.request()

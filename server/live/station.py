@@ -8,6 +8,7 @@ from typing import Any
 from transport.control.address import StationAddress
 
 _TIMEOUT_S = 5.0
+_MAX_REPLY = 4 << 20
 
 
 class LiveError(Exception):
@@ -36,17 +37,24 @@ def ask(server: str, request: dict[str, object]) -> Grant:
         raise LiveError(str(error)) from None
     host, port = address.host, address.port
     answer = _post(host, port, request)
-    sdp = answer.get("sdp")
-    return Grant(
-        host=host,
-        programme=answer["programme"],
-        ticket=answer["ticket"],
-        ingest_port=answer["ingest_port"],
-        time_port=answer["time_port"],
-        listening=tuple(answer["listening"]),
-        not_listening=tuple(answer["not_listening"]),
-        sdp=f"http://{host}:{port}{sdp}" if sdp else None,
-    )
+    try:
+        sdp = answer["sdp"]
+        return Grant(
+            host=host,
+            programme=answer["programme"],
+            ticket=answer["ticket"],
+            ingest_port=answer["ingest_port"],
+            time_port=answer["time_port"],
+            listening=tuple(answer["listening"]),
+            not_listening=tuple(answer["not_listening"]),
+            sdp=f"http://{host}:{port}{sdp}" if sdp else None,
+        )
+    except (KeyError, TypeError):
+        raise _no_station(host, port) from None
+
+
+def _no_station(host: str, port: int) -> LiveError:
+    return LiveError(f"what answers at {host}:{port} is not a station")
 
 
 def _post(host: str, port: int, request: dict[str, object]) -> dict[str, Any]:
@@ -56,12 +64,12 @@ def _post(host: str, port: int, request: dict[str, object]) -> dict[str, Any]:
             "POST", "/api/live", json.dumps(request), {"Content-Type": "application/json"}
         )
         reply = connection.getresponse()
-        body = json.loads(reply.read())
+        body = json.loads(reply.read(_MAX_REPLY))
     except OSError as error:
         why = error.strerror or str(error)
         raise LiveError(f"station not found at {host}:{port}: {why}") from None
     except (http.client.HTTPException, ValueError):
-        raise LiveError(f"what answers at {host}:{port} is not a station") from None
+        raise _no_station(host, port) from None
     finally:
         connection.close()
     if reply.status != http.HTTPStatus.CREATED or not isinstance(body, dict):

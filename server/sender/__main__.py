@@ -55,6 +55,8 @@ class Sender:
         for descriptor in (*sources, self._birth.lifeline):
             waiting.register(descriptor, select.EPOLLIN)
         while True:
+            # First, so that control learns at once that there is a sender to be told everything.
+            self._housekeeping(self._clock.now_ns())
             ready = {descriptor for descriptor, _ in waiting.poll(0.1)}
             if self._birth.lifeline in ready:
                 return
@@ -62,7 +64,6 @@ class Sender:
             for descriptor, act in sources.items():
                 if descriptor in ready:
                     act()
-            self._housekeeping(self._clock.now_ns())
 
     def _forward(self) -> None:
         try:

@@ -4,10 +4,11 @@ True time is what the test counts in; the station's media clock shows `media_ns`
 loudspeaker has an `OwnClock` and a `Crystal` that are wrong in their own way.
 """
 
+import math
 import wave
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import Exchange
 from transport.control.messages import Listen, StreamSpec
+from transport.rtp.packet import RtpPacket
 from transport.session.sender import StreamSender
 
 MEDIA_EPOCH = MEDIA_EPOCH_NS * 48 // 1_000_000  # in samples
@@ -137,14 +139,18 @@ class Loudspeaker:
         own: OwnClock | None = None,
         world: Simulation | None = None,
         learns: Iterator[tuple[int, Exchange]] | None = None,
+        later: bool = False,
     ) -> None:
-        """It knows the media clock perfectly, unless it `learns` it from exchanges."""
+        """It knows the media clock perfectly, unless it `learns` it from exchanges.
+
+        With `later`, packets are not on their way yet; see `queue`.
+        """
         self.own = own or OwnClock()
         self.crystal = Crystal(world or Simulation())
         self.estimate = perfect_estimate(self.own) if learns is None else None
         self.player = Player(lambda: self.estimate, "us")
         self.player.declare(Listen(1, tuple(programme.spec for programme in programmes)))
-        packets = [packet for programme in programmes for packet in programme.packets]
+        packets = [] if later else [p for programme in programmes for p in programme.packets]
         self._packets = deque(sorted(packets, key=lambda packet: packet.true_ns))
         self.link = Link(path or Impairments(), np.random.default_rng(seed))
         self._estimator = ClockEstimator()
@@ -160,6 +166,19 @@ class Loudspeaker:
             blocks.append(self.player.pull(BLOCK, self.own.of_true(sounds_ns)))
             self._played += BLOCK
         return np.concatenate(blocks)
+
+    def queue(self, programmes: Sequence[Programme], second: int) -> None:
+        """Have the first second of these said (again), in the second that begins then."""
+        for index in range(1_000 // 20):
+            for programme in programmes:
+                plain = RtpPacket.parse(programme.packets[index].data)
+                again = replace(
+                    plain,
+                    sequence=(plain.sequence + 50 * second) % 65_536,
+                    timestamp=(plain.timestamp + second * SAMPLE_RATE) % 2**32,
+                )
+                true_ns = programme.packets[index].true_ns + second * SECOND
+                self._packets.append(Packet(true_ns, again.serialise()))
 
     def record(self, path: Path, until_ns: int) -> None:
         """The same, as a microphone before it hears it."""
@@ -188,4 +207,4 @@ def snr_db(heard: Samples, expected: Samples) -> float:
     """How far what is heard is above its difference from what should be."""
     difference = float(np.mean(np.square(heard - expected, dtype=np.float64)))
     power = float(np.mean(np.square(expected, dtype=np.float64)))
-    return 10 * np.log10(power / max(difference, 1e-20))
+    return 10 * math.log10(power / max(difference, 1e-20))

@@ -1,8 +1,11 @@
 """Where a station is."""
 
+import re
 from dataclasses import dataclass
 
 DEFAULT_PORT = 7460
+# A name or an IPv4 address. What else a URL may hold would be tried for ever, in vain.
+_HOST = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,8 @@ class StationAddress:
         host, colon, port = text.rpartition(":")
         if not colon:
             host, port = text, str(DEFAULT_PORT)
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        fits = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
+        if not fits or not _HOST.fullmatch(host):
             raise ValueError(f"{text!r} is no station's address: use host or host:port")
         return cls(host, int(port))
 

@@ -1,0 +1,223 @@
+"""A whole loudspeaker and a station of the test's making, on loopback and virtual time."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import trio
+from trio.testing import MockClock
+
+from codec.format import SAMPLE_RATE, Samples
+from endpoints.app import Loudspeaker, SpeakerSettings
+from endpoints.outputs.base import OutputError
+from endpoints.outputs.virtual import VirtualDevice
+from endpoints.session import RefusedForGood
+from endpoints.simulate import Crystal, Simulation
+from tests.support.chain import Programme, human_voice, snr_db
+from tests.support.station import SECOND, Station, TrioClock, refuse, running_station, true_ns
+from transport.clock.estimator import ClockEstimate
+from transport.control.address import StationAddress
+from transport.control.messages import VERSION, Hello, Listen, Ready, StreamSpec
+
+MULTICAST = StreamSpec(
+    "p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=100.0, group="239.1.2.3", port=5004
+)
+
+
+@pytest.fixture
+def world(mock_clock: MockClock) -> MockClock:
+    """Time that passes when nothing else happens, and leaves loopback a moment to deliver."""
+    mock_clock.autojump_threshold = 0.001
+    return mock_clock
+
+
+@dataclass
+class ListSink:
+    """What the room hears; sample 0 at `started_ns` of true time."""
+
+    started_ns: int = 0
+    blocks: list[Samples] = field(default_factory=list)
+    fails_after: int = 1 << 62
+
+    def start(self, true_ns: int) -> None:
+        self.started_ns = true_ns
+
+    def write(self, samples: Samples) -> None:
+        self.blocks.append(samples)
+        if len(self.blocks) > self.fails_after:
+            raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        return
+
+
+@dataclass
+class Room:
+    """A loudspeaker, what it says to a person, and what is heard of it."""
+
+    loudspeaker: Loudspeaker
+    sink: ListSink
+    said: list[str]
+
+
+def build(
+    port: int,
+    *,
+    sink: ListSink | None = None,
+    ahead_s: float = 0.0,
+    interface: str | None = None,
+    fixed: ClockEstimate | None = None,
+) -> Room:
+    sink, said = sink or ListSink(), list[str]()
+    clock = TrioClock(round(ahead_s * SECOND))
+    world = Simulation()
+    card = VirtualDevice(
+        sink,
+        Crystal(world),
+        true_ns,
+        lambda true: true + clock.ahead_ns,
+        period_samples=960,
+        buffer_samples=1_920,
+    )
+    settings = SpeakerSettings(
+        StationAddress("127.0.0.1", port), "a", multicast=False, interface=interface
+    )
+    return Room(Loudspeaker(settings, clock, card, said.append, fixed), sink, said)
+
+
+@asynccontextmanager
+async def playing(station: Station, **options: float | str) -> AsyncIterator[Room]:
+    """A loudspeaker that has joined."""
+    room = build(station.port, **options)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.loudspeaker.run)
+        await trio.sleep(0.5)
+        yield room
+        nursery.cancel_scope.cancel()
+
+
+async def send(programme: Programme, port: int) -> None:
+    """The programme's datagrams by unicast, each when it is due."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as udp:
+        for packet in programme.packets:
+            await trio.sleep(max(packet.true_ns - true_ns(), 0) / SECOND)
+            udp.sendto(packet.data, ("127.0.0.1", port))
+
+
+def speech_at(second: float) -> Programme:
+    return Programme(human_voice()[9_600:][: SAMPLE_RATE // 2], start=round(second * SAMPLE_RATE))
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("ahead_s", [-5.0, 7_200.0])
+async def test_a_voice_that_is_declared_and_sent_is_heard_when_it_should_be(
+    world: MockClock, ahead_s: float
+) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station, ahead_s=ahead_s) as room:
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station.hellos[0].media_port)
+        await trio.sleep(1.0)
+        heard = np.concatenate(room.sink.blocks)
+        # Exchanges take no virtual time, so the clock is known exactly; a busy machine's may not.
+        assert snr_db(heard, programme.heard(room.sink.started_ns, len(heard))) > 30
+    assert station.hellos == [
+        Hello(VERSION, "a", multicast=False, media_port=station.hellos[0].media_port)
+    ]
+    assert station.readies == [Ready(1)]
+
+
+@pytest.mark.trio
+async def test_the_station_is_told_how_it_is(world: MockClock) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station):
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station.hellos[0].media_port)
+        await trio.sleep(0.7)
+    told = [telemetry for _, telemetry in station.telemetry]
+    assert told[0].state == "syncing"
+    assert told[1].state == "idle"
+    loudest = max(told, key=lambda telemetry: telemetry.level_dbfs)
+    assert loudest.state == "playing"
+    assert loudest.level_dbfs > -40
+    last = told[-1]
+    assert last.packets_received == len(programme.packets) - 1
+    assert (last.packets_lost, last.packets_late, last.packets_dropped) == (0, 0, 0)
+    assert last.underruns == 0
+    assert last.uptime_s == pytest.approx(trio.current_time(), abs=0.6)
+    assert all(telemetry.sync_error_us < 1_000 for telemetry in told)
+
+
+@pytest.mark.trio
+async def test_reports_reach_the_stations_rtcp_port(world: MockClock) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station):
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station.hellos[0].media_port)
+        with trio.fail_after(10):
+            report = await station.rtcp.recv(200)
+    assert report[1] == 201  # a receiver report
+
+
+@pytest.mark.trio
+async def test_a_group_that_cannot_be_joined_is_said_and_the_rest_goes_on(
+    world: MockClock,
+) -> None:
+    async with running_station() as station, playing(station, interface="192.0.2.1") as room:
+        await station.say(Listen(1, (MULTICAST,)))
+        await trio.sleep(1)
+    assert room.said[1:] == ["cannot join a multicast group on 192.0.2.1: No such device"]
+    assert station.readies == [Ready(1)]
+    assert len(station.came_s) == 1
+
+
+@pytest.mark.trio
+async def test_a_station_restarted_with_another_clock_is_said(world: MockClock) -> None:
+    async with running_station() as station, playing(station) as room:
+        station.time.clock_set_ns, station.time.ahead_ns = 2, 100 * SECOND
+        await trio.sleep(1)
+    assert any("clock is another one" in line for line in room.said)
+
+
+@pytest.mark.trio
+async def test_a_final_refusal_ends_the_loudspeaker(world: MockClock) -> None:
+    async with running_station(refuse("too old", final=True)) as station:
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(RefusedForGood, match="too old"), flatten_subgroups=True
+        ):
+            await build(station.port).loudspeaker.run()
+
+
+@pytest.mark.trio
+async def test_an_output_that_fails_ends_the_loudspeaker(world: MockClock) -> None:
+    async with running_station() as station:
+        room = build(station.port, sink=ListSink(fails_after=20))
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(OutputError, match="No space left"), flatten_subgroups=True
+        ):
+            await room.loudspeaker.run()
+
+
+@pytest.mark.trio
+async def test_with_a_fixed_estimate_it_plays_by_that_and_not_by_the_stations(
+    world: MockClock,
+) -> None:
+    """What a loudspeaker would do that trusts a clock which is 50 ms wrong."""
+    programme = speech_at(1.0)
+    wrong = ClockEstimate(0, 0.0, 1_790_000_000 * SECOND - 50_000_000, 0.0, 1_000.0)
+    async with running_station() as station:
+        room = build(station.port, fixed=wrong)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.loudspeaker.run)
+            await trio.sleep(0.5)
+            await station.say(Listen(1, (programme.spec,)))
+            await send(programme, station.hellos[0].media_port)
+            await trio.sleep(1.0)
+            nursery.cancel_scope.cancel()
+        heard = np.concatenate(room.sink.blocks)
+        expected = programme.heard(room.sink.started_ns - 50_000_000, len(heard))
+        assert snr_db(heard, expected) > 60
+    assert station.telemetry[-1][1].clock_uncertainty_us == 1.0

@@ -1,0 +1,206 @@
+"""One stream's frames into samples, without a network or a clock: segments are made by hand."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+
+from codec.format import SAMPLE_RATE, Samples, samples_of_ms
+from codec.opus import Decoder, Encoder, EncoderSettings
+from endpoints.voice import Voice
+from tests.support.chain import human_voice, snr_db
+from transport.control.messages import StreamSpec
+from transport.jitter.buffer import EncodedFrame
+from transport.jitter.playout import Segment
+from transport.rtp.rtcp import Bye, ReceiverReport, SourceDescription, serialise_compound
+
+DELAY = 4_800
+SPEC = StreamSpec("p", 1, 7, 96, 0, 20.0, inband_fec=False, playout_delay_ms=DELAY / 48)
+FRAME = 960
+ORIGINS = pytest.mark.parametrize("origin", [0, -10 * FRAME, 1_790_000_000 * SAMPLE_RATE])
+
+
+@cache
+def payloads(frame_ms: float = 20.0, count: int = 40) -> tuple[bytes, ...]:
+    encoder = Encoder(EncoderSettings(frame_ms=frame_ms))
+    size = samples_of_ms(frame_ms)
+    sound = human_voice()[9_600:]
+    return tuple(encoder.encode(sound[n * size : (n + 1) * size]) for n in range(count))
+
+
+def make(frames: Sequence[EncodedFrame]) -> Voice:
+    voice = Voice(SPEC, 1, "us")
+    for frame in frames:
+        voice.receiver.buffer.insert(frame)
+    return voice
+
+
+def frames_from(origin: int, frame_ms: float = 20.0, count: int = 40) -> list[EncodedFrame]:
+    size = samples_of_ms(frame_ms)
+    made = enumerate(payloads(frame_ms, count))
+    return [EncodedFrame(origin + n * size, size, payload) for n, payload in made]
+
+
+def segment(start: int, samples: int = 240, fraction: float = 0.0, ratio: float = 1.0) -> Segment:
+    return Segment(start, fraction, ratio, samples, 0.0, reanchored=False)
+
+
+def read(voice: Voice, start: int, count: int) -> Samples:
+    """`count` media samples from `start` on, as they are heard D later."""
+    first = start + DELAY
+    blocks = [voice.read(segment(at)) for at in range(first, first + count, 240)]
+    return np.concatenate(blocks)[:count]
+
+
+def decoded(packets: Sequence[bytes]) -> Samples:
+    decoder = Decoder()
+    return np.concatenate([decoder.decode(packet) for packet in packets])
+
+
+def goodbye() -> bytes:
+    return serialise_compound((ReceiverReport(7), SourceDescription(7, "x"), Bye((7,))))
+
+
+@ORIGINS
+def test_a_frame_is_heard_at_its_media_time_plus_d(origin: int) -> None:
+    heard = read(make(frames_from(origin)), origin - FRAME, 30 * FRAME)
+    assert np.abs(heard[:FRAME]).max() < 1e-5  # the interpolator's foot
+    assert snr_db(heard[FRAME:], decoded(payloads())[: 29 * FRAME]) > 100
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+def test_between_the_samples_the_sound_goes_on(fraction: float) -> None:
+    voice = make(frames_from(0))
+    starts = range(DELAY, DELAY + 30 * FRAME, 240)
+    heard = np.concatenate([voice.read(segment(at, fraction=fraction)) for at in starts])
+    sound = decoded(payloads())
+    # An independent way to shift by part of a sample: turn the phases of the whole spectrum.
+    turned = np.fft.rfft(sound) * np.exp(2j * np.pi * np.fft.rfftfreq(len(sound)) * fraction)
+    expected = np.fft.irfft(turned, len(sound)).astype(np.float32)
+    middle = slice(5 * FRAME, 25 * FRAME)
+    assert snr_db(heard[middle], expected[middle]) > 60
+
+
+def test_frames_of_another_length_than_declared_are_heard_as_well() -> None:
+    """What lasts how long is in the packets; `frame_ms` is for what is missing."""
+    short, long = frames_from(0, 20.0, 10), frames_from(10 * FRAME, 60.0, 5)
+    heard = read(make(short + long), 0, 20 * FRAME)
+    expected = decoded([frame.payload for frame in short + long])
+    assert snr_db(heard, expected[: len(heard)]) > 100
+
+
+def test_a_frame_that_begins_inside_another_is_heard_from_that_ones_end() -> None:
+    """A sender that began anew is on a grid of its own."""
+    first, second = frames_from(0, count=3), frames_from(2 * FRAME + 500, count=10)
+    heard = read(make(first + second), 0, 10 * FRAME)
+    expected = decoded([frame.payload for frame in first + second])
+    assert snr_db(heard[: 3 * FRAME], expected[: 3 * FRAME]) > 100
+    resumed = expected[3 * FRAME + 460 :]
+    assert snr_db(heard[3 * FRAME :], resumed[: 7 * FRAME]) > 100
+
+
+def test_a_hole_of_no_whole_frames_is_filled_to_the_sample() -> None:
+    """The grid moves by 100 samples: concealment comes in steps of 120, and must not push on."""
+    first, second = frames_from(0, count=10), frames_from(10 * FRAME + 100, count=10)
+    heard = read(make(first + second), 0, 20 * FRAME)
+    decoder = Decoder()
+    expected = [decoder.decode(frame.payload) for frame in first]
+    expected.append(decoder.conceal(120)[:100])
+    expected += [decoder.decode(frame.payload) for frame in second]
+    assert snr_db(heard, np.concatenate(expected)[: len(heard)]) > 100
+
+
+def test_a_missing_frame_is_concealed_as_opus_would() -> None:
+    frames = frames_from(0)
+    del frames[10]
+    voice = make(frames)
+    heard = read(voice, 0, 20 * FRAME)
+    decoder = Decoder()
+    expected = [decoder.decode(frame.payload) for frame in frames[:10]]
+    expected.append(decoder.conceal(FRAME))
+    expected += [decoder.decode(frame.payload) for frame in frames[10:20]]
+    assert snr_db(heard, np.concatenate(expected)[: len(heard)]) > 100
+    assert voice.concealed_frames == 1
+
+
+def test_before_the_first_frame_nothing_is_concealed() -> None:
+    voice = make(frames_from(100 * FRAME))
+    assert not read(voice, 0, 99 * FRAME).any()
+    assert voice.concealed_frames == 0
+
+
+def test_concealment_ends_after_half_a_second() -> None:
+    voice = make(frames_from(0, count=10))
+    heard = read(voice, 0, 100 * FRAME)
+    assert np.abs(heard[10 * FRAME + SAMPLE_RATE // 2 + FRAME + 16 :]).max() < 1e-9
+    assert SAMPLE_RATE // 2 <= voice.concealed_frames * FRAME <= SAMPLE_RATE // 2 + FRAME
+
+
+@pytest.mark.parametrize("jump", [-5 * FRAME, -100, 100, 5 * FRAME, 48_000])
+def test_a_jump_of_the_playhead_goes_on_at_the_new_place(jump: int) -> None:
+    voice = make(frames_from(0))
+    read(voice, 0, 10 * FRAME)
+    voice.rewind()
+    heard = read(voice, 10 * FRAME + jump, 20 * FRAME)
+    expected = decoded(payloads())[10 * FRAME + jump :]
+    # What was taken is gone and the decoder is another moment's; after that all is well.
+    settled = slice(10 * FRAME, min(len(expected), 20 * FRAME))
+    if jump < 48_000:
+        assert snr_db(heard[settled], expected[settled]) > 10
+    else:
+        assert not heard.any()
+
+
+def test_its_memory_does_not_grow_while_it_plays() -> None:
+    voice = make(frames_from(0))
+    held = []
+    for at in range(DELAY, DELAY + 30 * FRAME, 240):
+        voice.read(segment(at))
+        held.append(len(voice._history))
+    assert max(held) <= 240 + FRAME + 64
+
+
+# ------------------------------------------------------------------ when it is due
+def test_it_is_due_from_the_block_in_which_its_first_frame_sounds() -> None:
+    voice = make(frames_from(1_000))
+    starts = range(DELAY, DELAY + 1_500, 240)
+    due = [at + 240 > DELAY + 1_000 for at in starts]
+    assert [voice.is_due(segment(at)) for at in starts] == due
+    assert due[0] is False
+    assert due[-1] is True
+
+
+def test_it_stays_due_through_its_own_pauses() -> None:
+    voice = make(frames_from(0, count=2))
+    assert voice.is_due(segment(DELAY))
+    read(voice, 0, 100 * FRAME)
+    assert voice.is_due(segment(DELAY + 100 * FRAME))
+
+
+def test_after_a_goodbye_it_is_due_until_its_last_sample_has_sounded() -> None:
+    voice = make(frames_from(0, count=2))
+    voice.receiver.receive(goodbye(), 0, 0)
+    due = []
+    for at in range(DELAY, DELAY + 4 * FRAME, 240):
+        due.append(voice.is_due(segment(at)))
+        voice.read(segment(at))
+    assert due == [True] * 8 + [False] * 8
+
+
+def test_a_voice_that_was_not_heard_is_over_when_its_frames_have_gone_by() -> None:
+    voice = make(frames_from(0, count=2))
+    voice.receiver.receive(goodbye(), 0, 0)
+    due = []
+    for at in range(DELAY, DELAY + 4 * FRAME, 240):
+        due.append(voice.is_due(segment(at)))
+        voice.skip(segment(at))
+    assert due.count(True) <= 9
+    assert not due[-1]
+
+
+def test_without_a_frame_it_is_never_due() -> None:
+    voice = make([])
+    assert not voice.is_due(segment(DELAY))
+    voice.receiver.receive(goodbye(), 0, 0)
+    assert not voice.is_due(segment(DELAY))

@@ -1,0 +1,237 @@
+"""A voice, from its blocks to the station's sockets. Talks are short: a true clock paces them."""
+
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codec.errors import SourceError
+from codec.format import Samples
+from codec.pcm import pcm16
+from server.ingest import VERSION, ObjectStream
+from server.live.client import LiveClient
+from server.live.station import LiveError
+from transport.clock.timeline import NS_PER_MS, ns_of_samples
+
+Station = Any  # the fixture's; see conftest
+TONE = (0.25 * np.sin(np.arange(480) * 2 * np.pi * 1000 / 48_000)).astype(np.float32)
+SILENCE = np.zeros(480, np.float32)
+
+
+class Taken:
+    """What came in over one ingest connection after another."""
+
+    def __init__(self) -> None:
+        self.hellos: list[Any] = []
+        self.blocks: list[tuple[int, bytes]] = []
+        self.farewells = 0
+        self.arrived_ns: list[int] = []
+        self.over = threading.Event()
+
+    def take(self, limit: int | None = None) -> Callable[[ObjectStream, Any], None]:
+        """Accept, take blocks until the farewell, or break off after `limit` of them."""
+
+        def act(stream: ObjectStream, items: Iterator[Any]) -> None:
+            self.hellos.append(next(items))
+            stream.send({"accepted": True, "reason": ""})
+            for item in itertools.islice(items, limit):
+                if item is None:
+                    self.farewells += 1
+                    stream.send({"ended": True})
+                    self.over.set()
+                    return
+                self.blocks.append((item[0], item[1]))
+
+        return act
+
+
+def refuse(stream: ObjectStream, items: Iterator[Any]) -> None:
+    next(items)
+    stream.send({"accepted": False, "reason": "unknown ticket"})
+
+
+def hang_up(_: ObjectStream, items: Iterator[Any]) -> None:
+    next(items)
+
+
+@pytest.fixture
+def taken(station: Station) -> Taken:
+    taken = Taken()
+    station.ingest.append(taken.take())
+    return taken
+
+
+def say(client: LiveClient, blocks: Iterator[Samples], **options: Any) -> None:
+    try:
+        for _ in client.speak(blocks, **options):
+            pass
+    finally:
+        client.finish()
+
+
+def test_a_talk_arrives_whole_and_ends_with_a_farewell(station: Station, taken: Taken) -> None:
+    client = LiveClient(station.address, {"to": ["a"]})
+    say(client, iter([TONE] * 20))
+    assert taken.over.wait(5)
+    assert taken.hellos == [{"version": VERSION, "ticket": "ticket"}]
+    assert [data for _, data in taken.blocks] == [pcm16(TONE)] * 20
+    assert taken.farewells == 1
+
+
+def test_blocks_follow_each_other_in_media_time_from_now_on(station: Station, taken: Taken) -> None:
+    before_ns = station.clock.now_ns()
+    say(LiveClient(station.address, {}), iter([TONE] * 20))
+    starts = [start for start, _ in taken.blocks]
+    assert starts == [starts[0] + 480 * n for n in range(20)]
+    assert 0 < ns_of_samples(starts[0]) - before_ns < 2_000 * NS_PER_MS
+
+
+def test_no_block_is_sent_before_its_last_sample_has_been(station: Station) -> None:
+    early_ns: list[int] = []
+
+    def act(stream: ObjectStream, items: Iterator[Any]) -> None:
+        next(items)
+        stream.send({"accepted": True, "reason": ""})
+        for item in items:
+            if item is None:
+                stream.send({"ended": True})
+                return
+            start, data = item
+            end_ns = ns_of_samples(start + len(data) // 2)
+            early_ns.append(end_ns - station.clock.now_ns())
+
+    station.ingest.append(act)
+    say(LiveClient(station.address, {}), iter([TONE] * 20))
+    # The two ends' clocks agree to within their exchange's error.
+    assert max(early_ns) < NS_PER_MS
+
+
+def test_progress_tells_how_much_was_said_and_how_loud(station: Station, taken: Taken) -> None:
+    client = LiveClient(station.address, {})
+    seconds = [progress.seconds for progress in client.speak(iter([TONE] * 10))]
+    client.finish()
+    assert seconds == pytest.approx([0.01 * n for n in range(1, 11)])
+    assert client.progress.level_dbfs == pytest.approx(-15.05, abs=0.1)
+    assert client.progress.sounded
+    assert client.progress.began_ns > 0
+
+
+def test_silence_is_told_from_sound(station: Station, taken: Taken) -> None:
+    client = LiveClient(station.address, {})
+    say(client, iter([SILENCE] * 3))
+    assert not client.progress.sounded
+
+
+def test_a_source_that_stalled_leaves_a_hole_and_goes_on_from_now(
+    station: Station, taken: Taken
+) -> None:
+    stalled = threading.Event()
+
+    def blocks() -> Iterator[Samples]:
+        yield TONE
+        stalled.wait(0.1)  # as a pipe does; nobody ever sets it
+        yield TONE
+
+    client = LiveClient(station.address, {})
+    say(client, blocks())
+    first, second = [start for start, _ in taken.blocks]
+    assert second - first - 480 > 48 * 20
+    assert client.progress.holes == 1
+    assert client.progress.seconds == pytest.approx(0.02)
+
+
+def test_a_source_that_gives_nothing_any_more_is_said_to_have_stopped(
+    station: Station, taken: Taken
+) -> None:
+    released = threading.Event()
+
+    def blocks() -> Iterator[Samples]:
+        yield TONE
+        released.wait(5)  # as a pipe that nobody writes to
+
+    with pytest.raises(SourceError, match=r"^the source stopped: no sound for 0\.05 s$"):
+        say(LiveClient(station.address, {}), blocks(), patience_s=0.05)
+    assert taken.over.wait(5), "the programme was not ended in good order"
+    released.set()
+
+
+def test_a_source_that_fails_fails_the_talk_with_its_own_words(
+    station: Station, taken: Taken
+) -> None:
+    def blocks() -> Iterator[Samples]:
+        yield TONE
+        raise SourceError("the disk is gone")
+
+    with pytest.raises(SourceError, match="the disk is gone"):
+        say(LiveClient(station.address, {}), blocks())
+    assert taken.over.wait(5)
+    assert len(taken.blocks) == 1
+
+
+def test_a_producer_that_died_is_found_again_with_the_same_ticket(
+    station: Station, taken: Taken
+) -> None:
+    station.ingest.insert(0, taken.take(limit=3))
+    say(LiveClient(station.address, {}), iter([TONE] * 40))
+    assert taken.over.wait(5)
+    assert taken.hellos == [{"version": VERSION, "ticket": "ticket"}] * 2
+    starts = [start for start, _ in taken.blocks]
+    # What could not be sent is lost; the rest is in its place.
+    assert {(start - starts[0]) % 480 for start in starts} == {0}
+    assert (starts[-1] - starts[0]) // 480 == 39
+    assert len(starts) > 30
+
+
+def test_a_programme_that_the_station_ended_is_over(
+    station: Station, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.live.client._RECONNECT_S", 0.1)
+    station.ingest[:] = [taken.take(limit=3), refuse]
+    with pytest.raises(LiveError, match=r"^the station ended the programme: unknown ticket$"):
+        say(LiveClient(station.address, {}), iter([TONE] * 300))
+
+
+def test_a_ticket_that_is_refused_is_said_with_the_reason(station: Station) -> None:
+    station.ingest.append(refuse)
+    with pytest.raises(LiveError, match=r"^the station ended the programme: unknown ticket$"):
+        say(LiveClient(station.address, {}), iter([TONE]))
+
+
+def test_a_producer_that_hangs_up_is_said_not_to_have_answered(station: Station) -> None:
+    station.ingest.append(hang_up)
+    with pytest.raises(LiveError, match=r"^the station ended the programme: no answer$"):
+        say(LiveClient(station.address, {}), iter([TONE]))
+
+
+def test_a_producer_that_is_not_there_is_a_station_lost(station: Station) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    station.reply = (201, json.dumps({**station.grant(), "ingest_port": port}).encode())
+    with pytest.raises(LiveError) as lost:
+        say(LiveClient(station.address, {}), iter([TONE]))
+    assert str(lost.value) == f"lost the station at 127.0.0.1:{port}: Connection refused"
+
+
+def test_to_finish_without_having_spoken_is_nothing(station: Station) -> None:
+    client = LiveClient(station.address, {})
+    client.finish()
+    client.finish()
+
+
+def test_a_clock_that_does_not_answer_is_named(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.live.clock._ANSWER_S", 0.01)
+    monkeypatch.setattr("server.live.clock._TRIES", 3)
+    station._over.set()  # nobody tells the time any more
+    station._threads[0].join()
+    with pytest.raises(LiveError) as silent:
+        LiveClient(station.address, {})
+    assert str(silent.value) == (
+        f"the station's clock at 127.0.0.1:{station.time_port} (UDP) does not answer"
+    )

@@ -1,0 +1,133 @@
+"""The sender's whole loop, on the sockets and memory it is born with; in a thread."""
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from server.bus import (
+    FROM_SENDER,
+    TO_SENDER,
+    Bus,
+    DeclareRoutes,
+    Destination,
+    Route,
+    SenderReport,
+    WhoIsThere,
+    pack_destinations,
+)
+from server.child import Birth, adopt
+from server.ring import RTP, Entry, RingWriter
+from server.sender import __main__ as module
+from transport.clock.exchange import ExchangeClient
+from transport.net.stamped import udp_socket
+from transport.rtp.rtcp import ReceiverReport, SourceDescription, serialise_compound
+
+# Never waited for unless something is broken.
+PATIENCE_S = 5.0
+
+
+class Running:
+    """A sender at work, its control, its producer, and a loudspeaker's socket."""
+
+    def __init__(self, births: dict[str, Birth], lifeline: int, held: ExitStack) -> None:
+        self._own = replace(births["server.sender"], lifeline=lifeline, announce=False)
+        self.bus: Bus[DeclareRoutes | WhoIsThere, SenderReport] = Bus(
+            held.enter_context(adopt(births["server"].sender_bus)), TO_SENDER, FROM_SENDER
+        )
+        self.ring = RingWriter(self._own.ring, self._own.wake)
+        self.ear = held.enter_context(udp_socket("127.0.0.1", 0))
+        self.ear.setblocking(True)
+        self.ear.settimeout(PATIENCE_S)
+        self.thread = threading.Thread(target=module.Sender(self._own).run)
+        self.thread.start()
+
+    def address(self, name: str) -> tuple[str, int]:
+        with adopt(getattr(self._own, name)) as end:
+            host, port = end.getsockname()
+            return str(host), int(port)
+
+    def report(self) -> SenderReport:
+        """The newest of those that wait, or the next."""
+        assert select.select([self.bus], [], [], PATIENCE_S)[0]
+        return list(self.bus.receive())[-1]
+
+    def declare(self) -> None:
+        """Stream 1 goes to the ear; returns when the sender has taken that in."""
+        host, port = self.ear.getsockname()
+        packed = pack_destinations([Destination(host, port, port)])
+        self.report()  # so that the next one is the answer
+        self.bus.send(DeclareRoutes((Route(1, packed),)))
+        self.bus.send(WhoIsThere())
+        self.report()
+
+
+@pytest.fixture
+def running(births: dict[str, Birth], monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    lifeline, end = os.pipe()
+    with ExitStack() as held:
+        held.callback(os.close, lifeline)
+        # A process keeps what it has adopted until its end; a test must not.
+        monkeypatch.setattr(module, "adopt", lambda fd: held.enter_context(adopt(fd)))
+        running = Running(births, lifeline, held)
+        try:
+            yield running
+        finally:
+            os.close(end)
+            running.thread.join(PATIENCE_S)
+            assert not running.thread.is_alive(), "the cut lifeline did not end it"
+
+
+def test_what_the_producer_writes_goes_where_control_declared(running: Running) -> None:
+    running.declare()
+    for number in range(100):
+        running.ring.write(Entry(1, RTP, b"%d" % number))
+    assert [running.ear.recv(100) for _ in range(100)] == [b"%d" % n for n in range(100)]
+
+
+def test_what_control_did_not_declare_goes_nowhere(running: Running) -> None:
+    running.declare()
+    running.ring.write(Entry(2, RTP, b"stray"))
+    running.ring.write(Entry(1, RTP, b"declared"))
+    assert running.ear.recv(100) == b"declared"
+
+
+def test_it_says_who_it_is_and_again_when_asked(running: Running) -> None:
+    first = running.report()
+    running.bus.send(WhoIsThere())
+    assert running.report().instance == first.instance
+
+
+def test_it_counts_what_it_sent(running: Running) -> None:
+    running.declare()
+    running.ring.write(Entry(1, RTP, b"sound"))
+    running.ear.recv(100)
+    running.bus.send(WhoIsThere())
+    assert running.report().datagrams == 1
+
+
+def test_whoever_asks_is_told_the_time(running: Running) -> None:
+    client = ExchangeClient(lambda: 1)
+    nonce, packet = client.request()
+    client.sent(nonce, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(PATIENCE_S)
+        asker.sendto(packet, running.address("time"))
+        exchange = client.receive(asker.recv(100), 10**9)
+    assert exchange.t3_ns >= exchange.t2_ns
+
+
+def test_receivers_reports_and_rubbish_are_counted(running: Running) -> None:
+    running.report()
+    good = serialise_compound((ReceiverReport(5, ()), SourceDescription(5, "x")))
+    running.ear.sendto(b"rubbish", running.address("rtcp"))
+    running.ear.sendto(good, running.address("rtcp"))
+    running.ear.sendto(b"rubbish", running.address("time"))
+    running.bus.send(WhoIsThere())
+    report = running.report()
+    assert (report.receivers, report.malformed) == (1, 2)

@@ -1,0 +1,348 @@
+"""Control's events into declarations: real buses, a producer and a sender of our own."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from server.bus import Destination, unpack_destinations
+from server.station import LiveRequest, StationError, UnknownProgrammeError
+from transport.control.messages import Telemetry
+
+# The fixture's room; see conftest.
+Room = Any
+Play = Callable[..., None]
+
+TO_ALL = LiveRequest(("all",))
+
+
+def ordered(room: Room) -> list[str]:
+    """What the producer was last told to encode."""
+    return [order.programme for order in room.ordered[-1].programmes]
+
+
+def routed(room: Room) -> dict[int, tuple[Destination, ...]]:
+    """Where the sender was last told to send."""
+    return {r.stream: unpack_destinations(r.destinations) for r in room.routed[-1].routes}
+
+
+def test_control_is_ready_when_producer_and_sender_have_reported(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        assert not room.control.ready.is_set()
+        await asyncio.wait_for(room.start(), 1)
+
+    play_control(scenario, started=False)
+
+
+def test_whoever_is_born_again_is_told_everything_again(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        room.ordered.clear()
+        room.routed.clear()
+        room.producer_life, room.sender_life = "producer 2", "sender 2"
+        room.numbers.clear()
+        room.report()
+        room.serve_sender()
+        await room.settle()
+        assert ordered(room) == ["live-1"]
+        assert list(routed(room)) == [1]
+
+    play_control(scenario)
+
+
+def test_a_report_without_news_makes_nobody_repeat_anything(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        room.ordered.clear()
+        for _ in range(5):
+            room.report()
+            await room.settle()
+        assert room.ordered == []
+
+    play_control(scenario)
+
+
+def test_a_ticket_comes_with_all_a_source_must_know(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        grant = await room.control.open_live(replace(TO_ALL, playout_delay_ms=100.0))
+        ports = room.control.summary()["ports"]
+        assert grant["programme"] == "live-1"
+        assert grant["ticket"] == room.ordered[-1].programmes[0].ticket
+        assert (grant["ingest_port"], grant["time_port"]) == (ports["ingest"], ports["time"])
+        assert grant["playout_delay_ms"] == 100.0
+        assert len(set(ports.values())) == 4
+
+    play_control(scenario)
+
+
+def test_the_ticket_waits_until_the_producer_has_numbered_the_stream(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.obeys = False
+        asking = asyncio.create_task(room.control.open_live(TO_ALL))
+        await room.settle(1.0)
+        assert not asking.done()
+        room.report()
+        assert (await asking)["programme"] == "live-1"
+
+    play_control(scenario)
+
+
+def test_of_those_addressed_who_is_offline_is_named(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        for name in ("here", "gone", "other"):
+            room.join(name)
+        room.control.station.speakers["gone"].session = None
+        grant = await room.control.open_live(LiveRequest(("here", "gone")))
+        assert grant["listening"] == ["here"]
+        assert grant["not_listening"] == ["gone"]
+
+    play_control(scenario)
+
+
+def test_only_what_goes_out_by_multicast_has_a_description(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        grant = await room.control.open_live(TO_ALL)
+        assert grant["sdp"] is None
+        with pytest.raises(StationError, match="--multicast"):
+            room.control.description("live-1")
+        grant = await room.control.open_live(replace(TO_ALL, multicast=True))
+        assert grant["sdp"] == "/programmes/live-2.sdp"
+        assert "a=ptime:10\r\n" in room.control.description("live-2")
+        with pytest.raises(UnknownProgrammeError, match="'live-9'"):
+            room.control.description("live-9")
+
+    play_control(scenario)
+
+
+def test_a_producer_that_does_not_answer_is_told_of_in_two_seconds(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.obeys = False
+        began_s = asyncio.get_running_loop().time()
+        with pytest.raises(StationError, match="producer does not answer"):
+            await room.control.open_live(TO_ALL)
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(2.0, abs=0.1)
+
+    play_control(scenario)
+
+
+def test_a_programme_nobody_got_a_ticket_for_is_taken_back(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.obeys = False
+        with pytest.raises(StationError):
+            await room.control.open_live(TO_ALL)
+        await room.settle()
+        assert ordered(room) == []
+        assert room.control.programmes() == []
+
+    play_control(scenario)
+
+
+def test_a_programme_the_producer_refuses_is_refused_and_taken_back(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.state = "ended"
+        with pytest.raises(StationError, match="could not begin"):
+            await room.control.open_live(TO_ALL)
+        await room.settle()
+        assert ordered(room) == []
+
+    play_control(scenario)
+
+
+def join_a_province(room: Room) -> None:
+    publish, room.control.publish = room.control.publish, lambda: None
+    for number in range(9000):
+        room.join(f"s{number}", address=f"192.168.{number // 250}.{number % 250}")
+    room.control.publish = publish
+
+
+def test_a_voice_to_more_loudspeakers_than_the_bus_carries_is_refused_and_taken_back(
+    play_control: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("one")
+        await room.control.open_live(LiveRequest(("one",)))
+        join_a_province(room)
+        with pytest.raises(StationError, match="address fewer"):
+            await room.control.open_live(TO_ALL)
+        await room.settle()
+        assert ordered(room) == ["live-1"]
+        assert len(routed(room)[1]) == 1
+        # And whoever asks for less is served.
+        assert (await room.control.open_live(LiveRequest(("s1",))))["programme"] == "live-3"
+
+    play_control(scenario)
+    assert "keeps its former routes" in caplog.text
+
+
+def test_a_declaration_that_could_not_be_delivered_is_declared_again(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        room.stop_reading()
+        for number in range(60):  # more than a socket holds
+            room.join(f"s{number}", address=f"192.0.2.{number}")
+        await room.settle()
+        room.serve_sender()
+        await room.settle()
+        room.serve_sender()
+        assert len(routed(room)[1]) == 60
+
+    play_control(scenario)
+
+
+def test_once_delivered_a_declaration_is_not_repeated(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        before = len(room.routed)
+        await room.settle(5.0)
+        assert len(room.routed) == before
+
+    play_control(scenario)
+
+
+def test_what_is_heard_out_is_no_longer_declared(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        room.control.station.programmes["live-1"].ended_at_ns = 0  # long ago
+        await room.settle()
+        assert routed(room) == {}
+        assert ordered(room) == []
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ control is killed
+def test_a_control_born_again_declares_what_the_last_one_did(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.state = "live"
+        room.join("a")
+        room.join("b", multicast=True)
+        grant = await room.control.open_live(TO_ALL)
+        await room.settle()
+        before = (room.ordered[-1], room.routed[-1], room.control.station.listen("a", 0))
+        room.ordered.clear()
+        room.routed.clear()
+        await room.restart_control()
+        await room.settle()
+        # Nothing less was declared at any time, or sound would have ended.
+        assert {*room.ordered} == {before[0]}
+        assert {*room.routed} == {before[1]}
+        assert room.control.station.listen("a", 0) == before[2]
+        assert room.ordered[0].programmes[0].ticket == grant["ticket"]
+
+    play_control(scenario)
+
+
+def test_a_control_born_again_goes_on_counting(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.restart_control()
+        assert (await room.control.open_live(TO_ALL))["programme"] == "live-2"
+
+    play_control(scenario)
+
+
+def test_loudspeakers_are_offline_to_a_control_born_again_until_they_return(
+    play_control: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        await room.restart_control()
+        assert [row["state"] for row in room.control.speakers()] == ["offline"]
+        room.join("a")
+        assert [row["state"] for row in room.control.speakers()] == ["syncing"]
+
+    play_control(scenario)
+
+
+def test_what_ended_while_control_was_dead_is_heard_out_and_forgotten(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.state = "live"
+        await room.control.open_live(TO_ALL)
+        await room.kill_control()
+        room.state = "ended"
+        await room.restart_control()
+        await room.settle()
+        assert room.control.station.programmes["live-1"].ended_at_ns is not None
+        assert ordered(room) == []
+
+    play_control(scenario)
+
+
+def test_a_notebook_of_nonsense_is_told_of_and_control_begins_with_nothing(
+    play_control: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        room.control._notebook.write({"a": "later version"})
+        await room.restart_control()
+        assert room.control.programmes() == []
+
+    play_control(scenario)
+    assert "begins with nothing" in caplog.text
+
+
+def test_a_torn_notebook_is_taken_for_an_empty_one(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        os.ftruncate(room.births["server"].notebook, 0)
+        await room.restart_control()
+        assert room.control.programmes() == []
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ what people see
+def test_tickets_are_shown_to_nobody_else(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        grant = await room.control.open_live(TO_ALL)
+        shown = str([room.control.programmes(), room.control.speakers(), room.control.summary()])
+        assert grant["ticket"] not in shown
+
+    play_control(scenario)
+
+
+def test_a_programme_is_shown_as_the_producer_reports_it(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        await room.control.open_live(LiveRequest(("a",)))
+        (row,) = room.control.programmes()
+        assert (row["name"], row["to"], row["state"]) == ("live-1", ["a"], "waiting")
+        assert (row["seconds"], row["level_dbfs"], row["sdp"]) == (1.5, -20.0, None)
+
+    play_control(scenario)
+
+
+def test_the_sender_s_figures_are_shown(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.serve_sender()
+        await room.settle()
+        assert room.control.summary()["sender"] == {
+            "datagrams": 1,
+            "overruns": 2,
+            "errors": 3,
+            "time_answers": 4,
+            "malformed": 5,
+            "receivers_reporting": 6,
+            "worst_fraction_lost": 0.5,
+        }
+
+    play_control(scenario)
+
+
+def test_a_loudspeaker_is_shown_as_it_says_it_is_while_it_is_heard_of(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        speaker = room.control.station.speakers["a"]
+        speaker.telemetry = Telemetry("playing", -20.0, 5.0, 6.0, 7, 8, 9, 10, 12.0, 11)
+        assert room.control.speakers()[0]["state"] == "playing"
+        speaker.last_seen_ns -= 6_000_000_000
+        assert room.control.speakers()[0]["state"] == "offline"
+        assert room.control.speakers()[0]["last_seen_s"] == pytest.approx(6.0, abs=0.2)
+
+    play_control(scenario)

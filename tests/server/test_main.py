@@ -1,0 +1,141 @@
+"""Control's uvicorn, as it is configured, over real loopback sockets and in real time."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from server.__main__ import _server
+from server.child import adopt
+from transport.control.messages import (
+    SUBPROTOCOL,
+    TO_SPEAKER,
+    TO_STATION,
+    VERSION,
+    Hello,
+    Listen,
+    Refused,
+    Welcome,
+)
+
+Room = Any  # the fixture's; see conftest
+Play = Callable[..., None]
+
+HELLO = TO_STATION.encode(Hello(VERSION, "a", False, 50_000))
+# Never waited for unless something is broken.
+PATIENCE_S = 5.0
+
+
+@asynccontextmanager
+async def serving(room: Room) -> AsyncIterator[str]:
+    """Control serves; `host:port`."""
+    server = _server(room.control)
+    with adopt(room.births["server"].http) as listening:
+        host, port = listening.getsockname()
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0)
+        yield f"{host}:{port}"
+        server.should_exit = server.force_exit = True
+        await task
+
+
+def session(address: str) -> connect:
+    return connect(
+        f"ws://{address}/control",
+        subprotocols=[Subprotocol(SUBPROTOCOL)],
+        proxy=None,
+        close_timeout=0.1,
+    )
+
+
+async def word(connection: ClientConnection) -> Welcome | Refused | Listen:
+    data = await asyncio.wait_for(connection.recv(), PATIENCE_S)
+    assert isinstance(data, bytes)
+    heard: Welcome | Refused | Listen = TO_SPEAKER.decode(data)
+    return heard
+
+
+def test_a_loudspeaker_s_session_over_a_real_socket(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        async with serving(room) as address, session(address) as connection:
+            await connection.send(HELLO)
+            welcome = await word(connection)
+            assert isinstance(welcome, Welcome)
+            ports = room.control.summary()["ports"]
+            assert (welcome.time_port, welcome.rtcp_port) == (ports["time"], ports["rtcp"])
+            assert isinstance(await word(connection), Listen)
+            assert connection.subprotocol == SUBPROTOCOL
+            # It would cost 87 KB a session.
+            assert "Sec-WebSocket-Extensions" not in connection.response.headers  # type: ignore[union-attr]
+            assert room.control.station.speakers["a"].address == "127.0.0.1"
+
+    play_control(scenario, real_time=True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["hello", b"\xc1", HELLO, bytes((1 << 16) + 1)],
+    ids=["text", "rubbish", "hello twice", "too much"],
+)
+def test_what_does_not_belong_ends_that_session_and_no_other(
+    play_control: Play, said: str | bytes
+) -> None:
+    async def scenario(room: Room) -> None:
+        async with (
+            serving(room) as address,
+            session(address) as bad,
+            session(address) as good,
+        ):
+            await good.send(TO_STATION.encode(Hello(VERSION, "good", False, 50_000)))
+            await bad.send(HELLO)
+            for connection in (good, bad):
+                await word(connection)
+                await word(connection)
+            await bad.send(said)
+            with pytest.raises(ConnectionClosed):
+                await word(bad)
+            pong = await good.ping()
+            await asyncio.wait_for(pong, PATIENCE_S)
+            assert room.control.station.speakers["good"].session is not None
+
+    play_control(scenario, real_time=True)
+
+
+def test_a_name_in_use_is_refused_over_a_real_socket(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        async with serving(room) as address, session(address) as first:
+            await first.send(HELLO)
+            await word(first)
+            async with session(address) as second:
+                await second.send(HELLO)
+                refusal = await word(second)
+                assert isinstance(refusal, Refused)
+                assert "in use" in refusal.reason
+
+    play_control(scenario, real_time=True)
+
+
+def test_an_interrupt_does_not_stop_the_serving(play_control: Play) -> None:
+    # Ctrl-C reaches the whole group, and the supervisor alone shall answer it.
+    async def scenario(room: Room) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            async with serving(room) as address:
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(0)
+                async with session(address) as connection:
+                    await connection.send(HELLO)
+                    assert isinstance(await word(connection), Welcome)
+                assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    play_control(scenario, real_time=True)

@@ -1,0 +1,368 @@
+"""The supervisor's parts: what it binds, what it hands down, and when it starts again what dies."""
+
+import os
+import select
+import socket
+import stat
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from server import supervise
+from server.child import Birth
+from server.settings import Settings, SettingsError
+from server.supervise import Child
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports next to each other that nobody uses just now."""
+    for first in range(20_000, 30_000, count):
+        try:
+            with ExitStack() as held:
+                for step in range(count):
+                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                        end = held.enter_context(socket.socket(socket.AF_INET, kind))
+                        end.bind(("127.0.0.1", first + step))
+        except OSError:
+            continue
+        return first
+    pytest.fail("no ports are free")
+
+
+def port_of(descriptor: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as end:
+        return int(end.getsockname()[1])
+
+
+# ------------------------------------------------------------------ what is bound
+def test_the_ports_are_next_to_each_other_in_the_promised_order() -> None:
+    port = free_ports(4)
+    with supervise._resources(Settings(port=port)) as (births, _, http):
+        birth = births["server"]
+        ports = [port_of(d) for d in (birth.http, birth.time, birth.ingest, birth.rtp, birth.rtcp)]
+    assert http == port
+    assert ports == [port, port, port + 1, port + 2, port + 3]
+
+
+def test_port_zero_means_any() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, http):
+        birth = births["server"]
+        ports = [port_of(d) for d in (birth.http, birth.ingest)]
+        assert http == ports[0]
+    assert 0 not in ports
+    assert len(set(ports)) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "name"),
+    [
+        (0, socket.SOCK_STREAM, "TCP"),
+        (0, socket.SOCK_DGRAM, "UDP"),
+        (1, socket.SOCK_STREAM, "TCP"),
+        (2, socket.SOCK_DGRAM, "UDP"),
+        (3, socket.SOCK_DGRAM, "UDP"),
+    ],
+)
+def test_a_port_in_use_is_named_with_what_to_do(
+    step: int, kind: socket.SocketKind, name: str
+) -> None:
+    port = free_ports(4)
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", port + step))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        with (
+            pytest.raises(SettingsError) as refused,
+            supervise._resources(Settings(port=port)),
+        ):
+            pass
+    assert str(refused.value) == (
+        f"cannot use {name} port {port + step} on 127.0.0.1: Address already in use "
+        "(is another station running? choose another --port)"
+    )
+
+
+def test_an_address_of_another_machine_is_named_with_what_to_do() -> None:
+    settings = Settings(bind="192.0.2.1", interface="127.0.0.1", port=0, insecure=True)
+    with pytest.raises(SettingsError) as refused, supervise._resources(settings):
+        pass
+    assert "on 192.0.2.1: Cannot assign requested address" in str(refused.value)
+    assert "an IPv4 address of this machine with --bind" in str(refused.value)
+
+
+def test_an_interface_of_another_machine_is_named_with_what_to_do() -> None:
+    settings = Settings(interface="192.0.2.1", port=0)
+    with pytest.raises(SettingsError) as refused, supervise._resources(settings):
+        pass
+    assert "multicast cannot leave by 192.0.2.1" in str(refused.value)
+    assert "--interface" in str(refused.value)
+
+
+def test_when_binding_fails_nothing_stays_bound() -> None:
+    port = free_ports(4)
+    with socket.create_server(("127.0.0.1", port + 1)):
+        with pytest.raises(SettingsError), supervise._resources(Settings(port=port)):
+            pass
+        socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_multicast_leaves_by_the_address_that_is_bound() -> None:
+    with supervise._resources(Settings(bind="127.0.0.1", port=0)) as (births, _, _):
+        assert {birth.interface for birth in births.values()} == {"127.0.0.1"}
+
+
+def test_bound_to_every_address_multicast_leaves_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "route_interface", lambda _: "127.0.0.1")
+    settings = Settings(bind="0.0.0.0", insecure=True, port=0)
+    with supervise._resources(settings) as (births, _, _):
+        assert births["server"].interface == "127.0.0.1"
+
+
+def test_a_machine_without_a_route_still_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(_: str) -> str:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(supervise, "route_interface", nowhere)
+    settings = Settings(bind="0.0.0.0", insecure=True, port=0)
+    with supervise._resources(settings) as (births, _, _):
+        assert births["server"].interface == "127.0.0.1"
+
+
+# ------------------------------------------------------------------ what is handed down
+DESCRIPTORS = sorted(supervise._DESCRIPTORS)
+
+
+def test_every_descriptor_of_a_birth_is_handed_down() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        for birth in births.values():
+            opened = [name for name in DESCRIPTORS if getattr(birth, name) >= 0]
+            for name in opened:
+                os.fstat(getattr(birth, name))
+        fields = asdict(births["server"])
+    # Whatever else is a number is none.
+    assert set(fields) - set(DESCRIPTORS) == {
+        "media_epoch_ns",
+        "interface",
+        "groups",
+        "group_port",
+        "ttl",
+        "announce",
+    }
+
+
+def test_buses_and_notebook_belong_to_those_alone_whom_they_concern() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        assert births["server.producer"].sender_bus == births["server.producer"].notebook == -1
+        assert births["server.sender"].producer_bus == births["server.sender"].notebook == -1
+        control = births["server"]
+        assert min(control.producer_bus, control.sender_bus, control.notebook) >= 0
+        assert stat.S_ISREG(os.fstat(control.notebook).st_mode)
+
+
+def test_all_have_one_media_clock() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        assert len({birth.media_epoch_ns for birth in births.values()}) == 1
+
+
+def test_nothing_stays_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - no pathlib for descriptors
+    with supervise._resources(Settings(port=0)):
+        assert len(os.listdir("/proc/self/fd")) > before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_the_lifeline_is_whole_as_long_as_the_supervisor_lives() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        lifeline = os.dup(births["server"].lifeline)
+        try:
+            assert select.select([lifeline], [], [], 0)[0] == []
+        except BaseException:
+            os.close(lifeline)
+            raise
+    try:
+        assert select.select([lifeline], [], [], 0)[0] == [lifeline]
+        assert os.read(lifeline, 1) == b""
+    finally:
+        os.close(lifeline)
+
+
+def test_a_birth_survives_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with supervise._resources(Settings(port=0, groups="239.192.76.0/25", ttl=7)) as (births, _, _):
+        for birth in births.values():
+            monkeypatch.setattr("sys.argv", ["a module", birth.to_argument()])
+            assert Birth.from_arguments() == birth
+
+
+# ------------------------------------------------------------------ what dies
+class Process:
+    """A process that ends when told to."""
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        self.command = command
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Process]:
+    """Every process that was started, newest last."""
+    started: list[Process] = []
+
+    def popen(command: list[str], **options: Any) -> Process:
+        started.append(Process(command, **options))
+        return started[-1]
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+    return started
+
+
+BIRTH = Birth(
+    media_epoch_ns=0,
+    http=-1,
+    ingest=-1,
+    time=-1,
+    rtp=-1,
+    rtcp=-1,
+    ring=-1,
+    wake=-1,
+    lifeline=-1,
+    ready=-1,
+    producer_bus=-1,
+    sender_bus=-1,
+    notebook=-1,
+    interface="127.0.0.1",
+    groups="239.192.76.0/24",
+    group_port=5004,
+    ttl=1,
+    announce=False,
+)
+
+
+@pytest.fixture
+def child(started: list[Process]) -> Child:
+    child = Child("server.sender", BIRTH)
+    child.start(0.0)
+    assert len(started) == 1
+    return child
+
+
+def test_a_child_is_given_its_module_and_its_birth(child: Child, started: list[Process]) -> None:
+    assert started[0].command[-3:] == ["-m", "server.sender", child.birth.to_argument()]
+
+
+def test_what_lives_is_left_alone(child: Child, started: list[Process]) -> None:
+    child.revive(100.0)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("status", [0, 1, -9])
+def test_what_dies_after_a_long_life_is_started_again_at_once(
+    child: Child, started: list[Process], status: int
+) -> None:
+    started[0].returncode = status
+    child.revive(6.0)
+    assert len(started) == 2
+
+
+def test_what_dies_young_is_started_again_after_a_pause(
+    child: Child, started: list[Process]
+) -> None:
+    started[0].returncode = 1
+    child.revive(1.0)
+    child.revive(1.19)
+    assert len(started) == 1
+    child.revive(1.2)
+    assert len(started) == 2
+
+
+def test_the_pauses_grow_while_it_dies_young_and_end_at_two_seconds(child: Child) -> None:
+    pauses = []
+    for now_s in range(6):
+        child.started_s = float(now_s)
+        pauses.append(child.pause_s(now_s + 0.1))
+    assert pauses == [0.2, 0.5, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_after_a_long_life_the_pauses_begin_anew(child: Child) -> None:
+    assert [child.pause_s(0.1), child.pause_s(0.2), child.pause_s(5.1)] == [0.2, 0.5, 0.0]
+    assert child.pause_s(0.1) == 0.2
+
+
+def test_a_life_counts_from_its_start_and_not_from_the_death_before_it(
+    child: Child, started: list[Process]
+) -> None:
+    child.deaths = 3
+    started[0].returncode = 1
+    child.revive(1.0)  # dead; the pause is two seconds
+    child.revive(3.0)
+    started[1].returncode = 1
+    child.revive(7.0)  # lived four seconds: still young
+    child.revive(8.9)
+    assert len(started) == 2
+    child.revive(9.0)
+    assert len(started) == 3
+
+
+def test_while_one_waits_for_its_pause_another_is_started_at_once(
+    child: Child, started: list[Process]
+) -> None:
+    other = Child("server.producer", BIRTH)
+    other.start(0.0)
+    started[0].returncode = 1
+    child.deaths = 4
+    child.revive(1.0)
+    other.deaths = -1  # its first death
+    started[1].returncode = 1
+    other.revive(1.0)
+    assert [process.command[-2] for process in started[2:]] == ["server.producer"]
+
+
+def test_its_death_is_told_once(
+    child: Child, started: list[Process], capsys: pytest.CaptureFixture[str]
+) -> None:
+    started[0].returncode = -9
+    for now_s in (1.0, 1.1, 1.2):
+        child.revive(now_s)
+    assert capsys.readouterr().err == "loa: server.sender ended with -9; starting it again\n"
+
+
+def test_a_machine_too_short_of_memory_to_start_it_is_asked_again(
+    child: Child, started: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    started[0].returncode = 1
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", fail)
+        child.revive(10.0)
+    child.revive(11.9)
+    assert len(started) == 1
+    child.revive(12.0)
+    assert len(started) == 2
+
+
+def test_a_child_that_ends_before_the_station_is_ready_ends_the_start(
+    child: Child, started: list[Process]
+) -> None:
+    reading, writing = os.pipe()
+    try:
+        started[0].returncode = 0
+        with pytest.raises(SettingsError, match="could not start"):
+            supervise._wait_ready(reading, [child], [])
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_signal_ends_the_waiting_for_the_start(child: Child) -> None:
+    reading, writing = os.pipe()
+    try:
+        supervise._wait_ready(reading, [child], [2])
+    finally:
+        os.close(reading)
+        os.close(writing)
