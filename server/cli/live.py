@@ -126,21 +126,22 @@ def _speak(client: LiveClient, blocks: Iterator[Samples]) -> int:
     console = Console(stderr=True)
     screen = Live(console=console, auto_refresh=False, transient=True)
     showing: AbstractContextManager[object] = screen if console.is_terminal else nullcontext()
+    interrupted = False
     with showing:
         try:
             for progress in client.speak(blocks):
                 if console.is_terminal:
                     screen.update(_line(progress), refresh=True)
         except KeyboardInterrupt:
-            pass  # Ctrl-C is how a live voice ends
+            interrupted = True  # Ctrl-C is how a live voice ends
         finally:
             client.finish()
     summary = client.progress
     print(f"{client.grant.programme} ended after {summary.seconds:.1f} s", flush=True)
-    if summary.seconds == 0 or not summary.sounded:
-        raise LiveError(
-            "the source was " + ("empty" if summary.seconds == 0 else "silent throughout")
-        )
+    if summary.seconds == 0 and not interrupted:
+        raise LiveError("the source was empty")
+    if summary.seconds > 0 and not summary.sounded:
+        raise LiveError("the source was silent throughout")
     return 0
 
 

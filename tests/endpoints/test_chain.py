@@ -30,7 +30,7 @@ def level_db(samples: Samples) -> float:
 
 # ------------------------------------------------------------------ a clean network
 @FRAME_MS
-@pytest.mark.parametrize("delay_ms", [90.0, 333.5, 1_000.0])
+@pytest.mark.parametrize("delay_ms", [90.0, 1_000.5])
 def test_what_is_heard_is_what_was_sent_at_its_media_time_plus_d(
     frame_ms: float, delay_ms: float
 ) -> None:
@@ -309,13 +309,13 @@ def test_memory_is_bounded_when_a_voice_is_not_heard_for_minutes() -> None:
     alert, hidden = (Programme(speech(1), ssrc=n, order=n, goodbye=False) for n in (2, 1))
     loudspeaker = Loudspeaker([alert, hidden], later=True)
     held = []
-    for second in range(120):
+    for second in range(90):
         loudspeaker.queue([alert, hidden], second)
         loudspeaker.play((second + 1) * SECOND)
         voices = loudspeaker.player._voices.values()
         held.append(sum(len(v.receiver.buffer) + len(v._history) // 960 for v in voices))
     assert max(held[1:]) <= 2 * (200 // 20 + 3)
-    assert loudspeaker.player.counts()["received"] > 2 * 120 * 50 - 10
+    assert loudspeaker.player.counts()["received"] > 2 * 90 * 50 - 10
 
 
 # ------------------------------------------------------------------ clocks that change

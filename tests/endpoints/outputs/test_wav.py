@@ -36,12 +36,12 @@ def test_a_tone_through_a_wandering_crystal_is_exact_in_true_time(
     tmp_path: Path, dac_ppm: float, period: int
 ) -> None:
     crystal = Crystal(Simulation(dac_ppm=dac_ppm, dac_wander_ppm=5, seed=3))
-    recording = recorded(tmp_path / "a.wav", crystal, true_tone(crystal, 3), period)
+    recording = recorded(tmp_path / "a.wav", crystal, true_tone(crystal, 1), period)
     # Before the first sample there is silence, which the interpolator smooths.
     heard = recording.samples[16:]
     seconds = np.arange(16, 16 + len(heard)) / SAMPLE_RATE
     error = heard - 0.5 * np.sin(2 * np.pi * HERTZ * seconds)
-    assert len(heard) > 2.99 * SAMPLE_RATE
+    assert len(heard) > 0.99 * SAMPLE_RATE
     assert np.abs(error).max() < 1.5e-4
     assert np.sqrt(np.mean(error**2)) < 4e-5  # of which 9e-6 are those of 16 bits
 
@@ -50,7 +50,7 @@ def test_without_the_resampling_the_same_tone_would_be_off(tmp_path: Path) -> No
     """So that the test above means something."""
     crystal = Crystal(Simulation(dac_ppm=50))
     perfect = Crystal(Simulation())
-    recording = recorded(tmp_path / "a.wav", perfect, true_tone(crystal, 3))
+    recording = recorded(tmp_path / "a.wav", perfect, true_tone(crystal, 1))
     seconds = np.arange(len(recording.samples)) / SAMPLE_RATE
     error = recording.samples - 0.5 * np.sin(2 * np.pi * HERTZ * seconds)
     assert np.abs(error).max() > 0.1

@@ -68,14 +68,17 @@ def test_a_file_is_spoken_whole_and_said_to_have_ended(
     assert said.err == "not listening: b; they join when they return\n"
 
 
+@pytest.mark.parametrize("said", [0, 3])
 def test_ctrl_c_is_how_a_live_voice_ends(
-    speak: Speak, heard: list[Any], capsys: pytest.CaptureFixture[str]
+    speak: Speak, heard: list[Any], capsys: pytest.CaptureFixture[str], said: int
 ) -> None:
     released = threading.Event()
     speaker = threading.get_ident()
 
     def blocks() -> Iterator[Samples]:
-        yield from [TONE] * 3
+        yield from [TONE] * said
+        while len(heard) < said:
+            released.wait(0.001)
         signal.pthread_kill(speaker, signal.SIGINT)
         released.wait(5)
 
@@ -84,7 +87,7 @@ def test_ctrl_c_is_how_a_live_voice_ends(
     finally:
         released.set()
     assert heard[-1] is None, "the programme was not ended in good order"
-    assert "ended after 0.0 s" in capsys.readouterr().out
+    assert "live-1 ended after 0.0 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
