@@ -104,7 +104,8 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> dict[st
         console.print("starting a station and four loudspeakers with wrong clocks ...")
         bench.start_station()
         for number, (name, delivery) in enumerate(SPEAKERS.items()):
-            bench.start_speaker(name, "--delivery", delivery, simulate=wrong_world(draw, number))
+            words = ("--delivery", delivery, "--buffer-ms", "30")
+            bench.start_speaker(name, *words, simulate=wrong_world(draw, number))
         bench.wait_until_idle(tuple(SPEAKERS))
         console.print(f"station at http://{bench.address} (API: /api/docs)")
         half_s = options.seconds / 2
@@ -121,6 +122,8 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> dict[st
 def _speak(bench: Bench, to: Sequence[str], seconds: float, console: Console) -> Phase:
     began_ns = time.monotonic_ns()
     words = [str(VOICE), "--repeat", "1000", "--server", bench.address, "--to", *to]
+    # A newcomer's machine may be busy with other things.
+    words += ["--playout-delay-ms", "120"]
     voice = bench.start("live", *words, log="live")
     title = f"a voice is on air to {', '.join(to)}"
     console.print(title)

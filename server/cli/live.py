@@ -138,6 +138,8 @@ def _speak(client: LiveClient, blocks: Iterator[Samples]) -> int:
             client.finish()
     summary = client.progress
     print(f"{client.grant.programme} ended after {summary.seconds:.1f} s", flush=True)
+    if summary.holes:
+        print(f"the source was late and left {summary.holes} holes", file=sys.stderr)
     if summary.seconds == 0 and not interrupted:
         raise LiveError("the source was empty")
     if summary.seconds > 0 and not summary.sounded:

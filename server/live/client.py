@@ -17,9 +17,6 @@ from server.live.clock import SourceClock
 from server.live.station import Grant, LiveError, ask
 from transport.clock.timeline import NS_PER_MS, ns_of_samples, samples_of_ns
 
-# Sound is sent as soon as it has been captured; a pipe that stalls longer than this has left a
-# hole, and what comes next belongs to now.
-_LATE_NS = 20 * NS_PER_MS
 _SOURCE_STOPPED_S = 5.0
 _SILENT_DBFS = -60.0
 _RECONNECT_S = 3.0
@@ -61,11 +58,14 @@ class LiveClient:
         self._connect()
         position = samples_of_ns(self._clock.now_ns())
         began_ns = self._clock.own_ns(ns_of_samples(position))
+        # Late by less, it still sounds in time, and a source that has only paused catches up. Late
+        # by more, it has left a hole, and what comes next belongs to now.
+        hole_ns = round(self.grant.playout_delay_ms * NS_PER_MS / 2)
         sent = holes = 0
         for block in _read_ahead(blocks, patience_s):
             end_ns = ns_of_samples(position + len(block))
             late_ns = self._clock.now_ns() - end_ns
-            if late_ns > _LATE_NS:
+            if late_ns > hole_ns:
                 position += samples_of_ns(late_ns)
                 holes += 1
             else:

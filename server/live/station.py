@@ -24,6 +24,7 @@ class Grant:
     ticket: str
     ingest_port: int
     time_port: int
+    playout_delay_ms: float
     listening: tuple[str, ...]
     not_listening: tuple[str, ...]
     sdp: str | None
@@ -45,6 +46,7 @@ def ask(server: str, request: dict[str, object]) -> Grant:
             ticket=answer["ticket"],
             ingest_port=answer["ingest_port"],
             time_port=answer["time_port"],
+            playout_delay_ms=answer["playout_delay_ms"],
             listening=tuple(answer["listening"]),
             not_listening=tuple(answer["not_listening"]),
             sdp=f"http://{host}:{port}{sdp}" if sdp else None,

@@ -22,6 +22,7 @@ def test_what_is_granted_is_what_the_station_said(station: Station) -> None:
         ticket="ticket",
         ingest_port=station.ingest_port,
         time_port=station.time_port,
+        playout_delay_ms=40.0,
         listening=("a",),
         not_listening=("b",),
         sdp=None,
