@@ -54,7 +54,7 @@ def _start(bench: Bench) -> None:
                 "clock_offset_s": 0.02 if name.endswith("1") else -0.005,
             }
         delivery = "multicast" if number % 2 else "unicast"
-        words = ("--delivery", delivery, "--buffer-ms", "60")
+        words = ("--delivery", delivery, "--buffer-ms", "120")
         bench.start_speaker(name, *words, simulate=world)
 
 
@@ -67,7 +67,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
         _start(bench)
         bench.wait_until_idle((*everybody, *UNADDRESSED))
         words = [str(VOICE), "--repeat", "9", "--server", bench.address, "--to", *everybody]
-        voice = bench.start("live", *words, "--playout-delay-ms", "200", log="live")
+        voice = bench.start("live", *words, "--playout-delay-ms", "300", log="live")
         assert voice.wait(90) == 0, bench.log("live")
         wait_until(lambda: not bench.get("/api/programmes"), "the programme's end")
         rows = bench.speakers()
