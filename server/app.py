@@ -63,7 +63,7 @@ class Control:
         self._notebook = Notebook(birth.notebook)
         self._remember()
         welcome = Welcome(VERSION, self._ports["time"], self._ports["rtcp"])
-        self.sessions = Sessions(self.station, welcome, self._clock.now_ns, self.publish)
+        self.sessions = Sessions(self.station, welcome, self._clock.now_ns, self._joined)
         self._producer: Bus[DeclareProgrammes | WhoIsThere, ProducerReport] = Bus(
             adopt(birth.producer_bus), TO_PRODUCER, FROM_PRODUCER
         )
@@ -72,7 +72,7 @@ class Control:
         )
         self._instances: dict[str, str] = {}
         self.sender_report: SenderReport | None = None
-        self._undelivered = False
+        self._overdue = False
         self._too_long: str | None = None
         self._changed = asyncio.Event()
         self.ready = asyncio.Event()
@@ -96,8 +96,16 @@ class Control:
         self._sender.send(WhoIsThere())
         while True:
             await asyncio.sleep(_TICK_S)
-            if self.station.expire(self._clock.now_ns()) or self._undelivered:
+            if self.station.expire(self._clock.now_ns()) or self._overdue:
                 self.publish()
+
+    def _joined(self) -> None:
+        """A loudspeaker has come; its sound's way is declared at the next tick.
+
+        Thousands may come back at once, and to declare everything for each of them would keep
+        control from hearing the others.
+        """
+        self._overdue = True
 
     def publish(self) -> None:
         """Declare everything to everybody: it is the state that counts, not the event.
@@ -110,7 +118,7 @@ class Control:
         try:
             ordered = self._producer.send(self.station.orders())
             routed = self._sender.send(self.station.routes(self._describe))
-            self._undelivered = not (ordered and routed)
+            self._overdue = not (ordered and routed)
         except TooLongError as error:
             self._too_long = str(error)
             if before is None:

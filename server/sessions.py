@@ -67,7 +67,7 @@ class Sessions:
         now_ns: Callable[[], int],
         joined: Callable[[], None],
     ) -> None:
-        """`joined` is called when destinations may have changed."""
+        """`joined` is called for each that comes; it may have come back elsewhere."""
         self._station = station
         self._welcome = welcome
         self._now_ns = now_ns
@@ -112,6 +112,8 @@ class Sessions:
     async def _run(self, websocket: WebSocket, name: str, session: Session) -> None:
         async with asyncio.timeout(_SEND_TIMEOUT_S):
             await websocket.send_bytes(TO_SPEAKER.encode(self._welcome))
+        self._revision += 1
+        session.tell(self._station.listen(name, self._revision))
         self._joined()
         sending = asyncio.create_task(session.send_for_ever())
         # A send that fails must end the session as a receive that fails does.

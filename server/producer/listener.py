@@ -11,14 +11,17 @@ from typing import Any
 from server.ingest import VERSION, IngestError, ObjectStream, block_of
 from server.producer.programme import LIVE, Programme
 from server.producer.registry import Registry
-from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
+from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND, ns_of_samples
+from transport.control.messages import MAX_PLAYOUT_DELAY_MS
 from transport.net.clocks import Clock
 
 # Sound of the future waits here, so TCP holds the source back; the nearest frame's worth may pass.
 _EARLY_NS = 20_000_000
-# Further away than this is no sound of now. Without the bound on the past a source could hand over
-# years of it as fast as it likes, and crowd everybody else out of the ring.
-_MAX_AHEAD_NS = _MAX_BEHIND_NS = 5 * NS_PER_SECOND
+# Further away than this is no sound of now: what is later than the longest playout delay could not
+# sound any more. Without that bound a source could hand over years of the past as fast as it
+# likes, and crowd everybody else out of the ring.
+_MAX_AHEAD_NS = 5 * NS_PER_SECOND
+_MAX_BEHIND_NS = MAX_PLAYOUT_DELAY_MS * NS_PER_MS
 _MAX_SOURCES = 64
 _HANDSHAKE_S = 5.0
 # A machine that lost its power or its network says no farewell.
@@ -124,6 +127,6 @@ class Listener:
     def _hold_back(self, end_ns: int) -> None:
         ahead_ns = end_ns - self._clock.now_ns()
         if not -_MAX_BEHIND_NS <= ahead_ns <= _MAX_AHEAD_NS:
-            raise IngestError("sound from more than 5 s in the future or in the past")
+            raise IngestError("sound of no time that could be played")
         if ahead_ns > _EARLY_NS:
             self._sleep((ahead_ns - _EARLY_NS) / NS_PER_SECOND)

@@ -68,9 +68,8 @@ class Registry:
             return self._has_the_word(programme, speaker)
 
     def _has_the_word(self, programme: Programme, speaker: object) -> bool:
-        name = programme.order.programme
-        is_current = self._programmes.get(name) is programme and programme.state != ENDED
-        return is_current and self._speaking.get(name) is speaker
+        current = self._speaking.get(programme.order.programme)
+        return programme.state != ENDED and current is speaker
 
     def abandon(self, programme: Programme, speaker: object, now_ns: int) -> None:
         """The speaker's connection broke without a farewell."""

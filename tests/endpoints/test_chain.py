@@ -67,11 +67,11 @@ def test_a_wrong_crystal_and_a_wrong_clock_are_not_heard(
     tmp_path: Path, dac_ppm: float, offset_s: float
 ) -> None:
     """Before the microphone, in true time, it is the reference at media time + D."""
-    programme = Programme(speech(), start=20 * SAMPLE_RATE)
+    programme = Programme(speech(), start=15 * SAMPLE_RATE)
     world = Simulation(dac_ppm=dac_ppm, dac_wander_ppm=2, seed=5)
     loudspeaker = Loudspeaker([programme], own=OwnClock(offset_s, 40), world=world)
-    loudspeaker.record(tmp_path / "a.wav", 23 * SECOND)
-    first = 20 * SAMPLE_RATE + programme.delay
+    loudspeaker.record(tmp_path / "a.wav", 18 * SECOND)
+    first = 15 * SAMPLE_RATE + programme.delay
     recording = Recording.load(tmp_path / "a.wav")
     reference = Recording(programme.heard(first * SECOND // SAMPLE_RATE, 90_000), SAMPLE_RATE, 0)
     shifted = replace(recording, first_sample_time_ns=-first * SECOND // SAMPLE_RATE)
@@ -81,8 +81,7 @@ def test_a_wrong_crystal_and_a_wrong_clock_are_not_heard(
 
 
 # ------------------------------------------------------------------ two in step
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("delivery", ["lan", "lossy"])
+@pytest.mark.parametrize(("delivery", "seed"), [("lan", 1), ("lossy", 1), ("lossy", 2)])
 def test_two_loudspeakers_are_in_step_within_fifty_microseconds(
     tmp_path: Path, delivery: str, seed: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from server.bus import Destination, unpack_destinations
 from server.station import LiveRequest, StationError, UnknownProgrammeError
-from transport.control.messages import Telemetry
+from transport.control.messages import Hello, Telemetry
 
 # The fixture's room; see conftest.
 Room = Any
@@ -183,10 +184,11 @@ def test_a_declaration_that_could_not_be_delivered_is_declared_again(play_contro
     async def scenario(room: Room) -> None:
         await room.control.open_live(TO_ALL)
         room.stop_reading()
-        for number in range(60):  # more than a socket holds
+        room.control._sender._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for number in range(60):  # more than that holds
             room.join(f"s{number}", address=f"192.0.2.{number}")
-        await room.settle()
         room.serve_sender()
+        assert len(routed(room)[1]) < 60
         await room.settle()
         room.serve_sender()
         assert len(routed(room)[1]) == 60
@@ -212,6 +214,22 @@ def test_what_is_heard_out_is_no_longer_declared(play_control: Play) -> None:
         await room.settle()
         assert routed(room) == {}
         assert ordered(room) == []
+
+    play_control(scenario)
+
+
+def test_loudspeakers_that_come_all_at_once_are_declared_once(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        room.routed.clear()
+        for number in range(500):
+            hello = Hello(1, f"s{number}", multicast=False, media_port=50_000)
+            room.control.station.join(hello, "192.0.2.1", object(), 0)
+            room.control.sessions._joined()
+        await room.settle()
+        assert len(room.routed) == 1
+        assert len(routed(room)[1]) == 500
 
     play_control(scenario)
 

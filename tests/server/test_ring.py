@@ -157,6 +157,16 @@ def test_a_slot_that_is_being_overwritten_is_counted_lost_and_not_delivered(
     assert reader.overruns == 1
 
 
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Threads take the interpreter from each other as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_many_threads_write_and_nothing_is_lost(ring: tuple[int, int]) -> None:
     writer, reader = RingWriter(*ring), RingReader(ring[0])
     threads, each = 8, SLOTS // 8

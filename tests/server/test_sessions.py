@@ -374,6 +374,20 @@ def test_who_goes_is_offline_at_once(play: Play) -> None:
     play(scenario)
 
 
+def test_a_session_that_is_ended_as_a_word_is_being_delivered_ends(play: Play) -> None:
+    # Where asyncio.wait_for is cancelled in the moment of its success, Python 3.11 swallows that,
+    # and the session would be there for ever.
+    async def scenario(room: Room) -> None:
+        peer = await room.join()
+        room.speak("a")
+        await peer.hears()
+        with lasting(room, 0):
+            await room.end()
+        assert not room.is_online()
+
+    play(scenario)
+
+
 def test_a_session_that_falls_silent_ends(play: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()

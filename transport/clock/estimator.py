@@ -36,6 +36,10 @@ _STAMP_NOISE_NS = 50.0
 _GRID = 33
 _ROUNDS = 4
 _UNLIKELY = 1e-3
+# So much narrower than the fastest round trip a corridor may be, plus this share of what a middling
+# round trip waited, for the fastest has waited too. More, and the bounds are of no one line.
+_MISFIT_NS = 20_000
+_MISFIT_SHARE = 0.6
 # An exchange whose bounds exclude the estimate by more than its uncertainty and this is a step.
 _STEP_NS = 100_000
 _STEPS_TO_RESET = 3
@@ -145,8 +149,8 @@ class ClockEstimator:
 
     def _fit(self) -> ClockEstimate:
         corridor = _likely_corridor(np.array(self._rows))
-        while corridor.width_ns < 0 and len(self._rows) > _MIN_EXCHANGES:
-            # No straight line fits: the oldest bounds are the ones that no longer hold.
+        while corridor.is_misfit and len(self._rows) > _MIN_EXCHANGES:
+            # One of the clocks has changed its rate: the oldest bounds no longer hold.
             del self._rows[: len(self._rows) // 4]
             corridor = _likely_corridor(np.array(self._rows))
         return ClockEstimate(
@@ -165,6 +169,12 @@ class _Corridor:
     offset_ns: float
     skew: float
     width_ns: float
+    least_width_ns: float
+
+    @property
+    def is_misfit(self) -> bool:
+        """Whether even the widest is too narrow to be true."""
+        return self.width_ns < self.least_width_ns
 
 
 def _likely_corridor(rows: _Floats) -> _Corridor:
@@ -181,7 +191,15 @@ def _likely_corridor(rows: _Floats) -> _Corridor:
         skews = np.linspace(skews[low], skews[high], _GRID)
     weights, middles, width = _weigh(skews, there, upper, back, lower)
     share = weights / weights.sum()
-    return _Corridor(float(share @ middles), float(share @ skews), width)
+    return _Corridor(float(share @ middles), float(share @ skews), width, _least_width(rows))
+
+
+def _least_width(rows: _Floats) -> float:
+    """Along the true line the corridor is as wide as the way there and back without any wait."""
+    round_trips = rows[:, 1] - rows[:, 3]
+    fastest = round_trips.min()
+    waited = float(np.median(round_trips) - fastest)
+    return max(float(fastest) - _MISFIT_SHARE * waited - _MISFIT_NS, 0.0)
 
 
 def _weigh(

@@ -77,6 +77,14 @@ def test_a_receiver_that_goes_on_reporting_is_not_forgotten() -> None:
     assert log.summary(100 * S) == (1, 0.0)
 
 
+def test_one_that_goes_on_reporting_does_not_keep_another_that_fell_silent() -> None:
+    log = ReceptionLog()
+    log.receive(report(1, 0), 0)
+    log.receive(report(2, 255), 0)
+    log.receive(report(1, 0), 20 * S)
+    assert log.summary(31 * S) == (1, 0.0)
+
+
 def test_whoever_makes_up_receivers_pushes_out_the_oldest_and_no_more() -> None:
     log = ReceptionLog()
     log.receive(report(0, 255), 0)

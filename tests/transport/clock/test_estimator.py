@@ -1,6 +1,6 @@
 """The estimator against seeded networks on virtual time; figures are errors at 'now'."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -59,12 +59,16 @@ def p95(errors: np.ndarray) -> float:
 
 
 # ------------------------------------------------------------------ how good it is
-# Measured with these seeds: wired 0.5 us; jitter of 20 us 4.7, 4.1, 4.6; of 50 us 8.1, 7.7, 8.0;
-# Wi-Fi (2 ms of jitter) 93, 126, 70 over all, and from the second minute on 93, 55, 55.
-@pytest.mark.parametrize("seed", SEEDS)
+# Measured with these seeds: wired 0.5 us; jitter of 20 us 4.7, 4.2, 4.6; of 50 us 8.1, 7.7, 8.0;
+# Wi-Fi (2 ms of jitter) 94, 142, 145 over all, and from the second minute on 93, 56, 56.
 @pytest.mark.parametrize(
-    ("path", "limit_us", "settled_us"),
-    [("L0", 1, 1), ("jitter-20", 8, 8), ("jitter-50", 12, 12), ("L1", 150, 100)],
+    ("path", "limit_us", "settled_us", "seed"),
+    [
+        ("L0", 1, 1, 1),  # nothing there is random but the loss of one packet in 10,000
+        ("jitter-20", 8, 8, 1),
+        *(("jitter-50", 12, 12, seed) for seed in SEEDS),
+        *(("L1", 150, 100, seed) for seed in SEEDS),
+    ],
 )
 def test_the_error_over_ten_minutes_is_small(
     path: str, limit_us: float, settled_us: float, seed: int
@@ -98,6 +102,27 @@ def test_neither_offset_nor_skew_costs_accuracy(offset_s: float, skew_ppm: float
 def test_the_skew_of_a_broken_crystal_is_found(path: str) -> None:
     errors = errors_us(path, 5, 300, OwnClock(skew_ppm=350))
     assert errors[errors[:, 0] > 90, 1].max() <= 200
+
+
+@dataclass(frozen=True)
+class SlewedClock(OwnClock):
+    """One that a time daemon of its own begins to slew after a minute."""
+
+    slew_ppm: float = 0.0
+
+    def of_true(self, true_ns: int) -> int:  # type: ignore[explicit-override]
+        return true_ns + round(max(true_ns - 60 * SECOND, 0) * self.slew_ppm * 1e-6)
+
+
+# Measured: on a wired network at most 17 and 50 us off; with 20 us of jitter under 50 us again
+# after 14 and 5 s.
+@pytest.mark.parametrize(("slew_ppm", "settled_s"), [(20, 30), (-20, 30), (100, 15), (-100, 15)])
+@pytest.mark.parametrize("path", ["L0", "jitter-20"])
+def test_a_clock_that_changes_its_rate_is_followed(
+    path: str, slew_ppm: float, settled_s: float
+) -> None:
+    errors = errors_us(path, 1, 120, SlewedClock(slew_ppm=slew_ppm))
+    assert errors[errors[:, 0] > 60 + settled_s, 1].max() < 50
 
 
 def test_between_exchanges_the_estimate_runs_at_the_learnt_skew() -> None:
