@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -149,6 +149,21 @@ async def test_the_station_is_told_how_it_is(world: MockClock) -> None:
     assert last.underruns == 0
     assert last.uptime_s == pytest.approx(trio.current_time(), abs=0.6)
     assert all(telemetry.sync_error_us < 1_000 for telemetry in told)
+
+
+@pytest.mark.trio
+async def test_the_station_is_told_what_did_not_arrive_in_time(world: MockClock) -> None:
+    programme = speech_at(1.0)
+    late = programme.packets.pop(15)
+    del programme.packets[5:8]
+    programme.packets.append(replace(late, true_ns=late.true_ns + SECOND))
+    async with running_station() as station, playing(station):
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station.hellos[0].media_port)
+        await trio.sleep(0.7)
+    last = station.telemetry[-1][1]
+    assert last.packets_received == len(programme.packets) - 1
+    assert (last.packets_lost, last.packets_late, last.packets_dropped) == (3, 1, 1)
 
 
 @pytest.mark.trio

@@ -175,10 +175,13 @@ def test_the_error_is_how_far_it_is_from_its_place() -> None:
 
 @pytest.mark.parametrize("wrong_s", [-3_600, 3_600])
 def test_after_a_skip_to_the_right_place_there_is_no_error(wrong_s: int) -> None:
-    player = make()
-    player.pull(BLOCK, 0)
-    player.pull(BLOCK, wrong_s * SECOND + 5 * MS)
-    assert player.sync_error_us == 0.0
+    estimate = ClockEstimate(0, 0.0, MEDIA_EPOCH_NS, 0.0, 0.0)
+    player = Player(lambda: estimate, "us", servo=False)
+    errors = []
+    for index, sounds_ns in enumerate([0, 5 * MS + 900_000, 11 * MS, wrong_s * SECOND]):
+        player.pull(BLOCK, sounds_ns)
+        errors.append((index, player.sync_error_us > 0))
+    assert errors == [(0, False), (1, True), (2, True), (3, False)]
 
 
 def test_each_stream_that_was_heard_has_a_report() -> None:

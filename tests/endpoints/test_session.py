@@ -45,7 +45,7 @@ BELOW_ONE = 1 - 2**-53
 @pytest.fixture
 def world(mock_clock: MockClock) -> MockClock:
     """Time that passes when nothing else happens, and leaves loopback a moment to deliver."""
-    mock_clock.autojump_threshold = 0.01
+    mock_clock.autojump_threshold = 0.005
     return mock_clock
 
 
@@ -134,7 +134,7 @@ async def test_it_does_as_told_and_confirms_each_revision(world: MockClock) -> N
 @pytest.mark.trio
 async def test_it_stays_as_long_as_the_station_does(world: MockClock) -> None:
     world.autojump_threshold = 0.001
-    visitor, station = await visit(welcome_and_listen, 300)
+    visitor, station = await visit(welcome_and_listen, 120)
     assert len(station.came_s) == 1
     assert visitor.waits_s == []
 

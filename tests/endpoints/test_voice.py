@@ -199,6 +199,14 @@ def test_a_voice_that_was_not_heard_is_over_when_its_frames_have_gone_by() -> No
     assert not due[-1]
 
 
+def test_after_a_jump_to_before_its_beginning_it_is_not_due_yet() -> None:
+    voice = make(frames_from(50 * FRAME))
+    due = [voice.is_due(segment(DELAY + 50 * FRAME))]
+    voice.rewind()
+    due += [voice.is_due(segment(DELAY)), voice.is_due(segment(DELAY + 50 * FRAME))]
+    assert due == [True, False, True]
+
+
 def test_without_a_frame_it_is_never_due() -> None:
     voice = make([])
     assert not voice.is_due(segment(DELAY))
