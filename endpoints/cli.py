@@ -18,7 +18,7 @@ from endpoints.session import RefusedForGood
 from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
-from transport.control.messages import check_name
+from transport.control.messages import check_name, spelt_alike
 from transport.net.clocks import HostClock
 
 
@@ -73,7 +73,7 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
     try:
         simulation = Simulation.parse(options.simulate)
         server = StationAddress.parse(options.server)
-        name = check_name(options.name)
+        name = check_name(spelt_alike(options.name))
     except (SimulationError, ValueError) as error:
         raise UsageError(str(error)) from None
     if not 2 <= options.buffer_ms <= 1000:

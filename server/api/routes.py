@@ -16,7 +16,7 @@ from server.station import (
     UnknownProgrammeError,
     UnknownSpeakerError,
 )
-from transport.control.messages import MAX_PLAYOUT_DELAY_MS
+from transport.control.messages import MAX_PLAYOUT_DELAY_MS, spelt_alike
 
 # A name for each of 10,000 loudspeakers, in JSON's longest spelling, is less.
 _MAX_BODY = 4 << 20
@@ -89,7 +89,7 @@ class _SenselessError(StationError):
 
 def _request(body: LiveBody) -> LiveRequest:
     try:
-        return LiveRequest(**{**body.model_dump(), "to": tuple(body.to)})
+        return LiveRequest(**{**body.model_dump(), "to": tuple(map(spelt_alike, body.to))})
     except ValueError as error:
         raise _SenselessError(str(error)) from None
 

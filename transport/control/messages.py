@@ -7,6 +7,7 @@ its connection needs no replay. PROTOCOL: one message a WebSocket frame, encoded
 import ipaddress
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from codec.format import FRAME_MS
@@ -16,6 +17,15 @@ VERSION = 1
 SUBPROTOCOL = "loa.control.v1"
 _NAME = re.compile(r"[\w][\w .:-]{0,63}")
 MAX_PLAYOUT_DELAY_MS = 10_000
+
+
+def spelt_alike(name: str) -> str:
+    """The one spelling (Unicode NFC) of a name as a person typed it.
+
+    Vietnamese letters can be typed as one character or as a letter and its accents; names are
+    compared character by character.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def check_name(name: str) -> str:

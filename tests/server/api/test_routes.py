@@ -1,6 +1,7 @@
 """The HTTP API, by ASGI itself and in virtual time."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -211,6 +212,15 @@ def test_an_unknown_loudspeaker_is_answered_with_the_nearest_names(play_control:
         reply = await post(room, {"to": ["markt"]})
         assert reply.status == 404
         assert reply.error() == "no loudspeaker 'markt'; nearest: market"
+
+    play_control(scenario)
+
+
+def test_a_vietnamese_name_is_found_however_its_accents_were_typed(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("chợ-làng")
+        reply = await post(room, {"to": [unicodedata.normalize("NFD", "chợ-làng")]})
+        assert reply.status == 201
 
     play_control(scenario)
 

@@ -1,3 +1,4 @@
+import unicodedata
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from transport.control.messages import (
     Telemetry,
     Welcome,
     check_name,
+    spelt_alike,
 )
 
 UNICAST = StreamSpec("p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=500.0)
@@ -126,3 +128,8 @@ def test_a_group_and_its_port_come_together(group: str | None, port: int | None)
 def test_what_is_no_ipv4_multicast_group_is_refused(group: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         replace(MULTICAST, group=group)
+
+
+def test_a_name_typed_letter_by_accent_becomes_a_name_of_a_loudspeaker() -> None:
+    typed = unicodedata.normalize("NFD", "chợ làng")
+    assert check_name(spelt_alike(typed)) == "chợ làng"
