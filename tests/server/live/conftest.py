@@ -98,15 +98,18 @@ class FakeStation:
                 keeper.serve()
 
     def _take_sound(self) -> None:
-        for act in iter(self._next_ingest, None):
+        while True:
             try:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
             connection.settimeout(PATIENCE_S)
+            # Chosen only now: a test may still be saying what shall happen while this thread waits.
+            act = self._next_ingest()
             with connection, suppress(OSError):
                 stream = ObjectStream(connection)
-                act(stream, stream.receive())
+                if act is not None:
+                    act(stream, stream.receive())
 
     def _next_ingest(self) -> Callable[[ObjectStream, Any], None] | None:
         # Once all that was foreseen has happened, the last behaviour is repeated.
