@@ -1,6 +1,7 @@
 """`loa speaker`: be a loudspeaker."""
 
 import argparse
+import ipaddress
 import platform
 import signal
 import sys
@@ -76,6 +77,8 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         name = check_name(spelt_alike(options.name))
     except (SimulationError, ValueError) as error:
         raise UsageError(str(error)) from None
+    if options.interface is not None and not _is_address(options.interface):
+        raise UsageError(f"--interface {options.interface}: use an IPv4 address of this machine")
     if not 2 <= options.buffer_ms <= 1000:
         raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
     true = HostClock()
@@ -97,6 +100,14 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
     )
     own_clock = None if simulation.time_exchange else _own_wall_clock(clock)
     return Loudspeaker(settings, clock, output, _say, own_clock)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _own_wall_clock(clock: SimulatedClock) -> ClockEstimate:

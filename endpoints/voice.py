@@ -32,22 +32,30 @@ class Voice:
         self._concealed_in_a_row = 0
         self._begun = False
         self._sounds_to = 0
+        self._alive_to = 0
 
     def is_due(self, segment: Segment) -> bool:
         """Whether it is this voice's time: its first frame is due by now, its last still sounds.
 
-        Not from its first packet on, for that comes D earlier: so long nobody would be heard.
+        Not from its first packet on, for that comes D earlier: so long nobody would be heard. Nor
+        when nothing has come for half a second: its source has died without a goodbye, for even
+        discontinuous transmission sends a frame every 400 ms.
         """
         begin = segment.start - self._delay
-        if not self._begun:
-            first = self.receiver.buffer.first()
-            self._begun = first is not None and first.start_sample < begin + segment.samples
-        return self._begun and not (self.receiver.is_over and self._sounds_to <= begin)
+        first = self.receiver.buffer.first()
+        if first is not None and first.start_sample < begin + segment.samples:
+            self._begun = True
+            self._alive_to = max(self._alive_to, first.end_sample)
+        self._alive_to = max(self._alive_to, self._sounds_to)
+        if self.receiver.is_over:
+            return self._begun and self._sounds_to > begin
+        return self._begun and begin - self._alive_to < _GIVE_UP_SAMPLES
 
     def rewind(self) -> None:
         """The playhead has been set anew, perhaps to an earlier time."""
         self.receiver.buffer.rewind()
         self._begun = False
+        self._sounds_to = self._alive_to = 0
 
     def read(self, segment: Segment) -> Samples:
         """The samples that sound during `segment` of the playhead, its length."""

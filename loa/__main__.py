@@ -1,6 +1,7 @@
 """The one command: finds the room a verb lives in and hands over."""
 
 import importlib
+import signal
 import sys
 
 # verb: (module with `main(argv) -> int`, what the verb does)
@@ -28,11 +29,15 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] not in VERBS:
         print(f"loa: no verb {words[0]!r}; the verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(VERBS[words[0]][0])
+    # A service manager and a closed terminal end a verb as Ctrl-C does, with all it has started.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
-        return int(module.main(words[1:]))
+        return int(importlib.import_module(VERBS[words[0]][0]).main(words[1:]))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        return 1
 
 
 if __name__ == "__main__":

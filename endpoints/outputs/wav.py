@@ -5,6 +5,7 @@ other by the exact phase. Beside `FILE` lies `FILE.json`, which holds the true t
 (CLOCK_MONOTONIC of the machine, which all its processes share).
 """
 
+import errno
 import json
 import wave
 from pathlib import Path
@@ -18,6 +19,10 @@ from endpoints.simulate import Crystal
 
 # The header is rewritten with each flush, so that the file is whole whenever the process dies.
 _FLUSH_SAMPLES = SAMPLE_RATE // 5
+
+
+# The header counts bytes in 32 bits.
+_MAX_BYTES = (1 << 32) - (1 << 20)
 
 
 class WavSink:
@@ -72,6 +77,8 @@ class WavSink:
     def _flush(self) -> None:
         pcm = np.concatenate(self._pending) if self._pending else np.zeros(0, np.float32)
         self._pending.clear()
+        if 2 * self._written > _MAX_BYTES:
+            raise OSError(errno.EFBIG, "a WAV file ends at 4 GiB, 12.4 hours")
         self._wave.writeframes(pcm16(pcm))
         self._stream.flush()
 

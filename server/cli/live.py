@@ -19,12 +19,15 @@ from codec.sources.tone import ToneSource
 from server.live.client import LiveClient, Progress
 from server.live.station import LiveError
 
-_BLOCK_SAMPLES = SAMPLE_RATE // 100
+# Sound is sent in blocks of a frame, of ten milliseconds at most.
+_BLOCK_MS = 10.0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="loa live", description="Speak to loudspeakers until the input ends or Ctrl-C."
+        prog="loa live",
+        usage="loa live SOURCE --to SPEAKER [SPEAKER ...] [options]",
+        description="Speak to loudspeakers until the input ends or Ctrl-C.",
     )
     parser.add_argument("source", help="an audio file, - for standard input, or tone")
     parser.add_argument("--to", nargs="+", required=True, metavar="SPEAKER", help="names, or all")
@@ -63,14 +66,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _source(options: argparse.Namespace) -> Iterator[Samples]:
     """The blocks to speak; a file is known to hold sound before anybody is asked to listen."""
+    samples = round(min(_BLOCK_MS, max(options.frame_ms, 1.0)) * SAMPLE_RATE / 1000)
     if options.source == "tone":
-        return ToneSource().blocks(_BLOCK_SAMPLES)
+        return ToneSource().blocks(samples)
     if options.source == "-":
         raw = RawFormat.parse(options.raw) if options.raw else None
-        return FileSource("-", stream=_standard_input(), raw=raw).blocks(_BLOCK_SAMPLES)
+        return FileSource("-", stream=_standard_input(), raw=raw).blocks(samples)
     if first_sound(FileSource(options.source)) is None:
         raise SourceError(f"{options.source} is silent throughout: nothing was sent")
-    return _repeated(options.source, options.repeat)
+    return _repeated(options.source, options.repeat, samples)
 
 
 def _standard_input() -> io.BufferedReader:
@@ -78,9 +82,9 @@ def _standard_input() -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
 
 
-def _repeated(path: str, times: int) -> Iterator[Samples]:
+def _repeated(path: str, times: int, samples: int) -> Iterator[Samples]:
     for _ in range(times):
-        yield from FileSource(path).blocks(_BLOCK_SAMPLES)
+        yield from FileSource(path).blocks(samples)
 
 
 def _request(options: argparse.Namespace) -> dict[str, object]:

@@ -171,11 +171,18 @@ def test_it_is_due_from_the_block_in_which_its_first_frame_sounds() -> None:
     assert due[-1] is True
 
 
-def test_it_stays_due_through_its_own_pauses() -> None:
+def test_it_stays_due_through_the_pauses_of_discontinuous_transmission() -> None:
     voice = make(frames_from(0, count=2))
     assert voice.is_due(segment(DELAY))
-    read(voice, 0, 100 * FRAME)
-    assert voice.is_due(segment(DELAY + 100 * FRAME))
+    read(voice, 0, 20 * FRAME)
+    assert voice.is_due(segment(DELAY + 20 * FRAME))
+
+
+def test_it_is_not_due_once_nothing_has_come_for_half_a_second() -> None:
+    voice = make(frames_from(0, count=2))
+    assert voice.is_due(segment(DELAY))
+    read(voice, 0, 30 * FRAME)
+    assert not voice.is_due(segment(DELAY + 30 * FRAME))
 
 
 def test_after_a_goodbye_it_is_due_until_its_last_sample_has_sounded() -> None:
