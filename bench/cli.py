@@ -35,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run one bench."""
     options = _parser().parse_args(argv)
+    for file in (options.json, options.plot):
+        if file is not None and not file.absolute().parent.is_dir():
+            print(f"loa bench {options.name}: {file}: there is no such folder", file=sys.stderr)
+            return 2
     try:
         options.run(options)
     except (ReportError, MeasureError, ProcessError, LiveError, OSError, ValueError) as error:

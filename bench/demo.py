@@ -81,6 +81,9 @@ def main(argv: list[str]) -> int:
     if options.seconds < 8:
         print(f"loa demo: --seconds {options.seconds:g}: use 8 or more", file=sys.stderr)
         return 2
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        print(f"loa demo: --json {options.json}: there is no such folder", file=sys.stderr)
+        return 2
     try:
         if options.keep is not None:
             options.keep.mkdir(parents=True, exist_ok=True)

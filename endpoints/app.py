@@ -16,6 +16,8 @@ from transport.control.address import StationAddress
 from transport.control.messages import VERSION, Hello, Listen, Telemetry, Welcome
 from transport.net.clocks import Clock
 
+_ENOUGH_PACKETS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class SpeakerSettings:
@@ -45,6 +47,8 @@ class Loudspeaker:
         self._clock = clock
         self._born_ns = clock.now_ns()
         self._local_address = "127.0.0.1"
+        self._looked_at = (0, 0)
+        self._warned = False
         self._fixed = fixed_estimate
         self._session = ControlSession(settings.server, self, uniform, say)
         self._sync = TimeSync(clock, self._clock_changed)
@@ -88,9 +92,21 @@ class Loudspeaker:
         except OSError as error:
             self._say(f"cannot join a multicast group on {interface}: {error.strerror or error}")
 
+    def _warn_of_lateness(self, received: int, late: int) -> None:
+        """Say it once, when a tenth of what came since the last look was too late to sound."""
+        came, missed = received - self._looked_at[0], late - self._looked_at[1]
+        self._looked_at = (received, late)
+        if came >= _ENOUGH_PACKETS and 10 * missed > came and not self._warned:
+            self._warned = True
+            self._say(
+                f"{missed} of {came} packets came too late to be heard: "
+                "use a shorter --buffer-ms here, or a longer playout delay"
+            )
+
     def telemetry(self) -> Telemetry:
         """How we are."""
         counts = self._player.counts()
+        self._warn_of_lateness(counts["received"], counts["dropped_late"])
         estimate = self._estimate()
         dropped = sum(n for key, n in counts.items() if key.startswith("dropped_"))
         return Telemetry(

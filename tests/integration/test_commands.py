@@ -86,6 +86,31 @@ def test_a_pipe_output_carries_the_sound(station: Bench) -> None:
     assert speaker.wait(5) == 0
 
 
+def test_a_speaker_that_asks_for_sound_too_early_says_what_to_do(station: Bench) -> None:
+    station.start_speaker("one", "--output", "null", "--buffer-ms", "100")
+    station.wait_until_idle(["one"])
+    station.start("live", "tone", "--server", station.address, "--to", "one", log="tone")
+    wait_until(lambda: "too late" in station.log("one"), "a word")
+    assert "--buffer-ms" in station.log("one")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_voice_that_is_told_to_stop_ends_in_good_order(station: Bench, number: int) -> None:
+    station.start_speaker("one", "--output", "null")
+    station.wait_until_idle(["one"])
+    voice = station.start("live", "tone", "--server", station.address, "--to", "one", log="tone")
+    wait_until(lambda: station.speakers()["one"]["packets_received"] > 0, "the tone")
+    voice.send_signal(number)
+    assert voice.wait(5) == 0
+    wait_until(lambda: not station.get("/api/programmes"), "the programme's end", 2)
+
+
+def test_figures_that_could_not_be_written_are_refused_beforehand() -> None:
+    done = _run("demo", "--json", "/nowhere/x.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "/nowhere/x.json" in done.stderr
+
+
 def _level(pcm: bytes) -> float:
     samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2") / 32768
     return float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
