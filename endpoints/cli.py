@@ -5,7 +5,6 @@ import ipaddress
 import platform
 import signal
 import sys
-import time
 from pathlib import Path
 
 import trio
@@ -20,7 +19,7 @@ from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationEr
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.messages import check_name, spelt_alike
-from transport.net.clocks import HostClock
+from transport.net.clocks import HostClock, wall_offset_ns
 
 
 class UsageError(Exception):
@@ -112,8 +111,7 @@ def _is_address(text: str) -> bool:
 
 def _own_wall_clock(clock: SimulatedClock) -> ClockEstimate:
     """What a loudspeaker that trusts its own wall clock takes for the media clock."""
-    base_ns = time.time_ns() - time.monotonic_ns()
-    return ClockEstimate(clock.now_ns(), 0.0, base_ns, 0.0, 0.0)
+    return ClockEstimate(clock.now_ns(), 0.0, wall_offset_ns(), 0.0, 0.0)
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,7 @@ from server.bus import (
     TooLongError,
     WhoIsThere,
 )
-from server.child import Birth, adopt
+from server.child import Birth, adopt, socket_port
 from server.describe import describe
 from server.notebook import Notebook
 from server.sessions import Sessions
@@ -48,10 +48,10 @@ class Control:
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
         self._ports = {
-            "control": _port(birth.http),
-            "ingest": _port(birth.ingest),
-            "time": _port(birth.time),
-            "rtcp": _port(birth.rtcp),
+            "control": socket_port(birth.http),
+            "ingest": socket_port(birth.ingest),
+            "time": socket_port(birth.time),
+            "rtcp": socket_port(birth.rtcp),
         }
         self._clock = MediaClock(birth.media_epoch_ns)
         self.station = Station(
@@ -276,8 +276,3 @@ class Control:
         if text is None:
             raise StationError(f"{name} has not started yet: try again in a moment")
         return text
-
-
-def _port(descriptor: int) -> int:
-    with adopt(descriptor) as end:
-        return int(end.getsockname()[1])

@@ -50,6 +50,12 @@ def adopt(descriptor: int) -> socket.socket:
     return socket.socket(fileno=os.dup(descriptor))
 
 
+def socket_port(descriptor: int) -> int:
+    """The port that an inherited socket is bound to."""
+    with adopt(descriptor) as end:
+        return int(end.getsockname()[1])
+
+
 def ignore_interrupts() -> None:
     """Ctrl-C reaches the whole group: the supervisor alone answers and then cuts the lifeline."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 
 from server.bus import bus_pair
-from server.child import Birth
+from server.child import Birth, socket_port
 from server.notebook import create_notebook
 from server.ring import create_ring
 from server.settings import Settings, SettingsError
@@ -122,13 +122,23 @@ def _bind(make: Callable[[str, int], socket.socket], address: str, port: int) ->
         ) from None
 
 
+def _ports(settings: Settings) -> Iterator[tuple[str, socket.socket]]:
+    """Every port of the station, bound one by one, so that each is owned before the next."""
+
+    def bound(make: Callable[[str, int], socket.socket], step: int) -> socket.socket:
+        return _bind(make, settings.bind, settings.port + step if settings.port else 0)
+
+    yield "http", bound(_listen, 0)
+    yield "ingest", bound(_listen, 1)
+    yield "time", bound(udp_socket, 0)
+    yield "rtp", bound(udp_socket, 2)
+    yield "rtcp", bound(udp_socket, 3)
+
+
 @contextmanager
 def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]]:
     """All sockets and memory; yields each child's birth, the ready pipe and the HTTP port."""
     with ExitStack() as held:
-
-        def port(step: int) -> int:
-            return settings.port + step if settings.port else 0
 
         def own(end: socket.socket) -> int:
             held.callback(end.close)
@@ -139,14 +149,7 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             return descriptor
 
         interface = _interface(settings)
-        http = _bind(_listen, settings.bind, port(0))
-        common = {
-            "http": own(http),
-            "ingest": own(_bind(_listen, settings.bind, port(1))),
-            "time": own(_bind(udp_socket, settings.bind, port(0))),
-            "rtp": own(_bind(udp_socket, settings.bind, port(2))),
-            "rtcp": own(_bind(udp_socket, settings.bind, port(3))),
-        }
+        ports = {name: own(end) for name, end in _ports(settings)}
         ring, wake = map(own_descriptor, create_ring())
         notebook = own_descriptor(create_notebook())
         # Cut when this process dies, however it dies.
@@ -158,7 +161,7 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
         def birth(producer_bus: int, sender_bus: int, notebook: int = -1) -> Birth:
             return Birth(
                 media_epoch_ns=epoch_ns,
-                **common,
+                **ports,
                 ring=ring,
                 wake=wake,
                 lifeline=lifeline,
@@ -179,7 +182,7 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             "server.producer": birth(producer, -1),
             "server": birth(producer_control, sender_control, notebook),
         }
-        yield births, ready, http.getsockname()[1]
+        yield births, ready, socket_port(ports["http"])
 
 
 def _interface(settings: Settings) -> str:

@@ -21,11 +21,29 @@ _TIGHT_NS = 2_000
 _TRIES = 20
 
 
+def wall_offset_ns() -> int:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC.
+
+    Between two readings the scheduler may take the processor away for milliseconds; half of
+    that would be the error. So several tries, and the tightest pair of readings counts.
+    """
+    best_gap_ns, best_ns = 1 << 62, 0
+    for _ in range(_TRIES):
+        before = time.monotonic_ns()
+        realtime = time.time_ns()
+        after = time.monotonic_ns()
+        if after - before < best_gap_ns:
+            best_gap_ns, best_ns = after - before, realtime - (before + after) // 2
+        if best_gap_ns < _TIGHT_NS:
+            break
+    return best_ns
+
+
 class HostClock:
     """CLOCK_MONOTONIC, and kernel stamps (CLOCK_REALTIME) brought over to it."""
 
     def __init__(self) -> None:
-        self._offset_ns = self._measure()
+        self._offset_ns = wall_offset_ns()
         self._stepped_ns = 0
 
     def now_ns(self) -> int:
@@ -38,7 +56,7 @@ class HostClock:
         More than one of them may be waiting, so what was stamped before the step was noticed, or
         seems to be of the future, is refused for good.
         """
-        previous, self._offset_ns = self._offset_ns, self._measure()
+        previous, self._offset_ns = self._offset_ns, wall_offset_ns()
         now_ns = time.monotonic_ns()
         if abs(self._offset_ns - previous) > _STEP_NS:
             self._stepped_ns = now_ns
@@ -47,28 +65,10 @@ class HostClock:
         trusted = self._stepped_ns <= arrival_ns <= now_ns + _STEP_NS
         return arrival_ns if trusted else None
 
-    @staticmethod
-    def _measure() -> int:
-        """CLOCK_REALTIME minus CLOCK_MONOTONIC.
-
-        Between two readings the scheduler may take the processor away for milliseconds; half of
-        that would be the error. So several tries, and the tightest pair of readings counts.
-        """
-        best_gap_ns, best_ns = 1 << 62, 0
-        for _ in range(_TRIES):
-            before = time.monotonic_ns()
-            realtime = time.time_ns()
-            after = time.monotonic_ns()
-            if after - before < best_gap_ns:
-                best_gap_ns, best_ns = after - before, realtime - (before + after) // 2
-            if best_gap_ns < _TIGHT_NS:
-                break
-        return best_ns
-
 
 def media_epoch_ns() -> int:
     """What to add to CLOCK_MONOTONIC for a media clock that starts at the right wall time."""
-    return HostClock._measure()  # noqa: SLF001 - the same reading, one place
+    return wall_offset_ns()
 
 
 class MediaClock:
