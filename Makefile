@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup sound demo test check bench clean
 
 setup: $(VENV)/runtime.ok  ## make .venv with what Loa runs on
 
@@ -34,6 +34,9 @@ check: $(VENV)/dev.ok  ## formatter, linter, strict types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+sound: setup  ## for sound cards; needs the system's PortAudio (Debian: libportaudio2)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sound.lock
 
 bench: $(VENV)/dev.ok  ## the published figures, measured here
 	$(BIN)/loa bench latency

@@ -1,0 +1,173 @@
+"""Which loudspeakers there are, where they stand and whose they are. Pure state, no I/O.
+
+Units form one tree of any depth (nation, province, commune, village, ...), written as a path from
+the root: `Tân Phú/Thôn 3`. A loudspeaker belongs to exactly one unit, at any level of it.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from transport.control.messages import spelt_alike
+
+SEPARATOR = "/"
+MAX_DEPTH = 16
+MAX_ENDPOINTS = 20_000
+MAX_UNITS = 20_000
+MAX_TAGS = 32
+_LABEL = re.compile(r"[\w][\w .:-]{0,63}")
+
+
+class DirectoryError(Exception):
+    """A change that cannot be made; one line that says why."""
+
+
+class NoSuchError(DirectoryError):
+    """What was named does not exist."""
+
+
+def check_label(kind: str, text: str) -> str:
+    """The one spelling of a unit's, zone's or tag's name; DirectoryError if it is none."""
+    text = spelt_alike(text)
+    if not _LABEL.fullmatch(text) or text != text.strip():
+        raise DirectoryError(
+            f"{text!r} is no name for a {kind}: use 1 to 64 letters, digits, spaces or . : - _"
+        )
+    return text
+
+
+def check_path(path: str) -> str:
+    """The one spelling of a unit's path; DirectoryError if it is none."""
+    parts = path.split(SEPARATOR)
+    if len(parts) > MAX_DEPTH:
+        raise DirectoryError(f"a unit lies at most {MAX_DEPTH} levels deep, not {len(parts)}")
+    return SEPARATOR.join(check_label("unit", part) for part in parts)
+
+
+def is_within(path: str, unit: str) -> bool:
+    """Whether the unit at `path` is `unit` or lies below it."""
+    return path == unit or path.startswith(unit + SEPARATOR)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; nearest: a, b`, for the end of an error about a name that is not known."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)[:5]
+    return f"; nearest: {', '.join(near)}" if near else "; there is none yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in WGS-84 degrees."""
+
+    latitude: float
+    longitude: float
+
+    def __post_init__(self) -> None:
+        for value, most, what in (
+            (self.latitude, 90, "latitude"),
+            (self.longitude, 180, "longitude"),
+        ):
+            if not math.isfinite(value) or abs(value) > most:
+                raise DirectoryError(f"{value} is no {what}: use -{most} to {most} degrees")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A registered loudspeaker: what stays true of it while it is switched off."""
+
+    name: str
+    unit: str
+    delivery: str = "lan"
+    multicast: bool = False
+    tags: frozenset[str] = frozenset()
+    position: Position | None = None
+    volume: int = 100
+    muted: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.volume <= 100:
+            raise DirectoryError(f"{self.volume} is no volume: use 0 to 100")
+        if len(self.tags) > MAX_TAGS:
+            raise DirectoryError(f"a loudspeaker has at most {MAX_TAGS} tags")
+
+
+@dataclass(slots=True)
+class Directory:
+    """The tree of units and the loudspeakers in it. `version` rises with every change."""
+
+    root: str
+    units: set[str] = field(default_factory=set)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self.units.add(self.root)
+
+    def add_unit(self, path: str) -> str:
+        """A unit below one that exists; its path in the one spelling."""
+        path = check_path(path)
+        parent = path.rpartition(SEPARATOR)[0]
+        if path in self.units:
+            raise DirectoryError(f"there is a unit {path!r} already")
+        if parent not in self.units:
+            raise NoSuchError(
+                f"no unit {parent!r} to put {path!r} in{nearest(parent, self.units)}"
+                if parent
+                else f"{path!r} is not below {self.root!r}: write it {self.root}/{path}"
+            )
+        if len(self.units) >= MAX_UNITS:
+            raise DirectoryError(f"there cannot be more than {MAX_UNITS} units")
+        self.units.add(path)
+        self.version += 1
+        return path
+
+    def remove_unit(self, path: str) -> None:
+        """An empty unit."""
+        self.check_unit(path)
+        if path == self.root:
+            raise DirectoryError(f"{path!r} is the station itself and cannot be removed")
+        held = [u for u in self.units if u != path and is_within(u, path)]
+        held += [e.name for e in self.endpoints.values() if e.unit == path]
+        if held:
+            raise DirectoryError(
+                f"{path!r} is not empty: move or remove {', '.join(sorted(held)[:5])} first"
+            )
+        self.units.discard(path)
+        self.version += 1
+
+    def check_unit(self, path: str) -> str:
+        """The path of a unit that exists, in the one spelling; NoSuchError otherwise."""
+        path = check_path(path)
+        if path not in self.units:
+            raise NoSuchError(f"no unit {path!r}{nearest(path, self.units)}")
+        return path
+
+    def endpoint(self, name: str) -> Endpoint:
+        """A loudspeaker by name; NoSuchError if it is not registered."""
+        found = self.endpoints.get(name)
+        if found is None:
+            raise NoSuchError(f"no loudspeaker {name!r}{nearest(name, self.endpoints)}")
+        return found
+
+    def put_endpoint(self, endpoint: Endpoint) -> Endpoint:
+        """Register a loudspeaker, or change it; as it is from now on."""
+        if endpoint.name not in self.endpoints and len(self.endpoints) >= MAX_ENDPOINTS:
+            raise DirectoryError(f"{MAX_ENDPOINTS} loudspeakers are registered: remove some first")
+        endpoint = replace(
+            endpoint,
+            unit=self.check_unit(endpoint.unit),
+            tags=frozenset(check_label("tag", tag) for tag in endpoint.tags),
+        )
+        if self.endpoints.get(endpoint.name) != endpoint:
+            self.endpoints[endpoint.name] = endpoint
+            self.version += 1
+        return endpoint
+
+    def remove_endpoint(self, name: str) -> None:
+        """Forget a loudspeaker; NoSuchError if it is not registered."""
+        self.endpoint(name)
+        del self.endpoints[name]
+        self.version += 1
