@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
+from endpoints.local import beeps, line_up_tone
 from endpoints.media import Media
 from endpoints.outputs.base import Output
 from endpoints.player import Player
@@ -13,7 +14,15 @@ from endpoints.session import ControlSession
 from endpoints.sync import TimeSync
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
-from transport.control.messages import VERSION, Hello, Listen, Telemetry, Welcome
+from transport.control.messages import (
+    VERSION,
+    Adjust,
+    Command,
+    Hello,
+    Listen,
+    Telemetry,
+    Welcome,
+)
 from transport.net.clocks import Clock
 
 _ENOUGH_PACKETS = 10
@@ -26,6 +35,7 @@ class SpeakerSettings:
     server: StationAddress
     name: str
     multicast: bool
+    delivery: str = "lan"
     interface: str | None = None
     servo: bool = True
 
@@ -49,6 +59,7 @@ class Loudspeaker:
         self._local_address = "127.0.0.1"
         self._looked_at = (0, 0)
         self._warned = False
+        self._adjust = Adjust(100, muted=False)
         self._fixed = fixed_estimate
         self._session = ControlSession(settings.server, self, uniform, say)
         self._sync = TimeSync(clock, self._clock_changed)
@@ -65,7 +76,10 @@ class Loudspeaker:
         self._player.clock_changed()
 
     async def run(self) -> None:
-        """Play until cancelled; OutputError or RefusedForGood when that is impossible."""
+        """Play until cancelled; OutputError or RefusedForGood when that is impossible.
+
+        RestartAsked when the station wants it to begin anew.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._media.run)
             nursery.start_soon(self._sync.run)
@@ -75,7 +89,8 @@ class Loudspeaker:
     # ------------------------------------------------------------- what the session asks
     def hello(self) -> Hello:
         """Who we are."""
-        return Hello(VERSION, self._settings.name, self._settings.multicast, self._media.port)
+        mine = self._settings
+        return Hello(VERSION, mine.name, mine.multicast, self._media.port, mine.delivery)
 
     def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
         """The station is at `address`."""
@@ -91,6 +106,24 @@ class Loudspeaker:
             self._media.join(listen, interface)
         except OSError as error:
             self._say(f"cannot join a multicast group on {interface}: {error.strerror or error}")
+
+    def adjusted(self, adjust: Adjust) -> None:
+        """The station says how loud to be."""
+        self._adjust = adjust
+        self._player.adjust(adjust.volume, muted=adjust.muted)
+
+    def commanded(self, command: Command) -> str:
+        """Sound a tone or say where we are, unless somebody is speaking."""
+        if command.action == "restart":
+            self._say("beginning anew, for the station asks for it")
+        elif self._player.hearing:
+            return f"{self._player.hearing} is being heard"
+        elif command.action == "tone":
+            self._player.sound(line_up_tone(command.seconds))
+        else:
+            self._say("here I am: the station asks")
+            self._player.sound(beeps())
+        return ""
 
     def _warn_of_lateness(self, received: int, late: int) -> None:
         """Say it once, when a tenth of what came since the last look was too late to sound."""
@@ -119,5 +152,9 @@ class Loudspeaker:
             packets_late=counts["dropped_late"],
             packets_dropped=dropped,
             underruns=self._output.underruns,
+            hearing=self._player.hearing,
+            volume=self._adjust.volume,
+            muted=self._adjust.muted,
+            fault=self._output.fault,
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import os
 import platform
 import signal
 import sys
@@ -14,10 +15,11 @@ from endpoints.outputs.base import Output, OutputError, Sink
 from endpoints.outputs.pipe import PipeSink
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
-from endpoints.session import RefusedForGood
+from endpoints.session import RefusedForGood, RestartAsked
 from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
+from transport.control.delivery import DELIVERIES, check_delivery
 from transport.control.messages import check_name, spelt_alike
 from transport.net.clocks import HostClock, wall_offset_ns
 
@@ -37,7 +39,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a recording, raw s16le 48 kHz mono on standard output, or nothing (%(default)s)",
     )
     parser.add_argument(
-        "--delivery", choices=("unicast", "multicast"), default="unicast", help="(%(default)s)"
+        "--delivery",
+        choices=tuple(DELIVERIES),
+        default="lan",
+        help="the network it is on, which decides D (%(default)s)",
+    )
+    parser.add_argument(
+        "--multicast", action="store_true", help="where the network carries it: lan and wifi"
     )
     parser.add_argument("--interface", help="IPv4 address to join multicast groups on")
     parser.add_argument(
@@ -74,6 +82,7 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         simulation = Simulation.parse(options.simulate)
         server = StationAddress.parse(options.server)
         name = check_name(spelt_alike(options.name))
+        delivery = check_delivery(options.delivery, multicast=options.multicast)
     except (SimulationError, ValueError) as error:
         raise UsageError(str(error)) from None
     if options.interface is not None and not _is_address(options.interface):
@@ -95,7 +104,7 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         seed=simulation.seed,
     )
     settings = SpeakerSettings(
-        server, name, options.delivery == "multicast", options.interface, simulation.servo
+        server, name, options.multicast, delivery, options.interface, simulation.servo
     )
     own_clock = None if simulation.time_exchange else _own_wall_clock(clock)
     return Loudspeaker(settings, clock, output, _say, own_clock)
@@ -128,6 +137,9 @@ def main(argv: list[str]) -> int:
         return 2
     except BaseExceptionGroup as group:
         first = _first(group)
+        if isinstance(first, RestartAsked):
+            # The same process number, for whoever watches it; everything else is new.
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *argv])  # noqa: S606
         if not isinstance(first, OutputError | RefusedForGood):
             raise
         where = f"{options.output}: " if isinstance(first, OutputError) else ""

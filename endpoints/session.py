@@ -14,6 +14,9 @@ from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
     TO_STATION,
+    Adjust,
+    Command,
+    Done,
     Hello,
     Listen,
     Ready,
@@ -30,12 +33,17 @@ from transport.control.session import (
 from transport.control.wire import MAX_MESSAGE_BYTES
 from transport.errors import MalformedPacket
 
+_Said = Welcome | Refused | Listen | Adjust | Command
 # How a session may end; anything else is a mistake of ours.
 _BROKEN = (WebSocketException, MalformedPacket, trio.TooSlowError, OSError)
 
 
 class RefusedForGood(Exception):  # noqa: N818 - it is what happened
     """The station will not have this loudspeaker, whenever it asks."""
+
+
+class RestartAsked(Exception):  # noqa: N818 - it is what happened
+    """The station wants this loudspeaker to begin anew."""
 
 
 class Speaker(Protocol):
@@ -49,6 +57,12 @@ class Speaker(Protocol):
 
     def declared(self, listen: Listen) -> None:
         """What to listen to from now on."""
+
+    def adjusted(self, adjust: Adjust) -> None:
+        """How loud to be from now on."""
+
+    def commanded(self, command: Command) -> str:
+        """Do it; nothing, or one line that says why not. A restart is the session's to raise."""
 
     def telemetry(self) -> Telemetry:
         """How it is."""
@@ -136,17 +150,29 @@ class ControlSession:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_for_ever, connection)
             while True:
-                message = await self._receive(connection)
-                if isinstance(message, Listen):
-                    self._speaker.declared(message)
-                    await connection.send(TO_STATION.encode(Ready(message.revision)))
+                await self._obey(connection, await self._receive(connection))
+
+    async def _obey(self, connection: ClientConnection, message: _Said) -> None:
+        match message:
+            case Listen():
+                self._speaker.declared(message)
+                await connection.send(TO_STATION.encode(Ready(message.revision)))
+            case Adjust():
+                self._speaker.adjusted(message)
+            case Command():
+                error = self._speaker.commanded(message)
+                await connection.send(TO_STATION.encode(Done(message.id, error)))
+                if message.action == "restart" and not error:
+                    raise RestartAsked
+            case Welcome() | Refused():
+                pass  # said already
 
     @staticmethod
-    async def _receive(connection: ClientConnection) -> Welcome | Refused | Listen:
+    async def _receive(connection: ClientConnection) -> _Said:
         data = await connection.recv()
         if not isinstance(data, bytes):
             raise MalformedPacket("message_text")
-        message: Welcome | Refused | Listen = TO_SPEAKER.decode(data)
+        message: _Said = TO_SPEAKER.decode(data)
         return message
 
     async def _tell_for_ever(self, connection: ClientConnection) -> None:

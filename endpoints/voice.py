@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from codec.dsp.fade import Fader
 from codec.dsp.resample import HALF_TAPS, interpolate
 from codec.errors import CorruptPacket
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
@@ -14,6 +15,8 @@ from transport.session.receiver import StreamReceiver
 _STEP = 120  # concealment comes in steps of 2.5 ms
 # After so long without a frame the speaker has paused: silence, not invention.
 _GIVE_UP_SAMPLES = SAMPLE_RATE // 2
+# What a decoder wants to have heard before its output is right (RFC 7845 section 4.6).
+_PREROLL_SAMPLES = samples_of_ms(80)
 
 
 class Voice:
@@ -22,6 +25,7 @@ class Voice:
     def __init__(self, spec: StreamSpec, own_ssrc: int, cname: str) -> None:
         self.spec = spec
         self.receiver = StreamReceiver(spec, own_ssrc, cname)
+        self.fader = Fader()
         self.concealed_frames = 0
         self._delay = samples_of_ms_rounded(spec.playout_delay_ms)
         self._frame = samples_of_ms(spec.frame_ms)
@@ -30,32 +34,37 @@ class Voice:
         self._history_start = 0
         self._talking = False
         self._concealed_in_a_row = 0
-        self._begun = False
-        self._sounds_to = 0
-        self._alive_to = 0
+        self._due_from: int | None = None
 
-    def is_due(self, segment: Segment) -> bool:
-        """Whether it is this voice's time: its first frame is due by now, its last still sounds.
+    def due(self, begin: int, end: int) -> tuple[int, int] | None:
+        """When within [begin, end) of the playhead it is this voice's time; None if it is not.
 
-        Not from its first packet on, for that comes D earlier: so long nobody would be heard. Nor
-        when nothing has come for half a second: its source has died without a goodbye, for even
-        discontinuous transmission sends a frame every 400 ms.
+        From its first frame on, not from its first packet, which comes D earlier. Until its last
+        frame after a goodbye; without one until nothing has come for half a second: its source has
+        died, for even discontinuous transmission sends a frame every 400 ms. All loudspeakers
+        that have the same frames find the same sample.
         """
-        begin = segment.start - self._delay
+        reach = self.receiver.reach
+        if reach is None:
+            return None
         first = self.receiver.buffer.first()
-        if first is not None and first.start_sample < begin + segment.samples:
-            self._begun = True
-            self._alive_to = max(self._alive_to, first.end_sample)
-        self._alive_to = max(self._alive_to, self._sounds_to)
-        if self.receiver.is_over:
-            return self._begun and self._sounds_to > begin
-        return self._begun and begin - self._alive_to < _GIVE_UP_SAMPLES
+        if first is not None and reach + self._delay > begin:
+            starts = first.start_sample + self._delay
+            # An earlier frame may come after a later one.
+            self._due_from = starts if self._due_from is None else min(starts, self._due_from)
+        if self._due_from is None or self._due_from >= end:
+            return None
+        since = max(self._due_from, begin)
+        until = min(reach + self._delay + (0 if self.receiver.ended else _GIVE_UP_SAMPLES), end)
+        if until < end:
+            self._due_from = None  # it may begin again
+        return (since, until) if since < until else None
 
     def rewind(self) -> None:
         """The playhead has been set anew, perhaps to an earlier time."""
-        self.receiver.buffer.rewind()
-        self._begun = False
-        self._sounds_to = self._alive_to = 0
+        self.receiver.rewind()
+        self.fader = Fader()
+        self._due_from = None
 
     def read(self, segment: Segment) -> Samples:
         """The samples that sound during `segment` of the playhead, its length."""
@@ -67,18 +76,21 @@ class Voice:
         return interpolate(self._history, positions)
 
     def skip(self, segment: Segment) -> None:
-        """Another voice is heard: let this one's frames go by."""
+        """Nobody hears this voice now: let its frames go by, but for what a decoder begins with."""
         self._talking = False
-        self.receiver.buffer.drop_before(segment.start - self._delay)
+        self.receiver.buffer.drop_before(segment.start - self._delay - _PREROLL_SAMPLES)
 
     def _end(self) -> int:
         return self._history_start + len(self._history)
 
     def _keep_from(self, first: int) -> None:
         if not self._history_start <= first <= self._end():
-            # The playhead has jumped, or this is the first block: nothing old fits.
-            self._history, self._history_start = np.zeros(0, np.float32), first
+            # The playhead has jumped, or nobody has heard this voice until now: nothing old fits.
+            # A decoder that begins in mid-stream is given a little of what came before.
+            start = first - _PREROLL_SAMPLES
+            self._history, self._history_start = np.zeros(0, np.float32), start
             self._talking = False
+            self._decode_to(first)
         self._history = self._history[first - self._history_start :]
         self._history_start = first
 
@@ -94,10 +106,9 @@ class Voice:
         head = self._end()
         frame = self.receiver.buffer.take(head)
         if frame is not None:
-            self._sounds_to = frame.end_sample
             return self._decode(frame, head)
         following = self.receiver.buffer.first()
-        if not self._talking or self.receiver.is_over:
+        if not self._talking or (self.receiver.ended and following is None):
             self._talking = False
             until = last if following is None else min(last, following.start_sample)
             return np.zeros(until - head, np.float32)

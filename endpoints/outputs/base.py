@@ -18,6 +18,7 @@ class Output(Protocol):
     """Somewhere for sound to go, which pulls it at its own pace."""
 
     underruns: int  # how often the player was too late for it
+    fault: str  # what is wrong with it now, in one line; empty if nothing is
 
     async def run(self, pull: Pull) -> None:
         """Pull until cancelled; OutputError if the device fails."""

@@ -44,6 +44,7 @@ class VirtualDevice:
         self._draw = random.Random(seed)
         self._start_ns = 0
         self.underruns = 0
+        self.fault = ""
 
     async def run(self, pull: Pull) -> None:
         """Pull for ever; OutputError when the sink fails."""

@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.network import MS, SECOND
-from codec.format import SAMPLE_RATE
+from codec.dsp.fade import FADE_SAMPLES
+from codec.format import SAMPLE_RATE, Samples
+from endpoints.local import line_up_tone
 from endpoints.player import Player
 from tests.support.chain import BLOCK, Loudspeaker, Programme, human_voice, perfect_estimate, snr_db
 from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate
 from transport.control.messages import Listen, StreamSpec
+from transport.control.priority import Priority
 from transport.rtp.rtcp import ReceiverReport, parse_compound
 
 OWN = OwnClock()
@@ -43,11 +46,13 @@ def test_a_stream_declared_again_plays_on_untouched() -> None:
     assert snr_db(heard, programme().heard(0, len(heard))) > 100
 
 
-def test_a_stream_that_is_no_longer_declared_is_silent_at_once() -> None:
+def test_a_stream_that_is_no_longer_declared_fades_out_within_5_ms() -> None:
     speaker = Loudspeaker([programme()])
     speaker.play(SECOND // 2)
     speaker.player.declare(Listen(2, ()))
-    assert not speaker.play(SECOND).any()
+    rest = speaker.play(SECOND)
+    assert rest[0] != 0
+    assert not rest[FADE_SAMPLES + 1 :].any()
 
 
 def test_what_a_former_stream_received_stays_counted() -> None:
@@ -197,3 +202,72 @@ def nothing_of(ssrc: int) -> Programme:
     silent = Programme(np.zeros(960, np.float32), ssrc=ssrc)
     silent.packets.clear()
     return silent
+
+
+# ------------------------------------------------------------------ volume, and sounds of its own
+def test_half_the_volume_is_18_db_less_and_the_knob_does_not_click() -> None:
+    speaker, same = Loudspeaker([programme()]), Loudspeaker([programme()])
+    for one in (speaker, same):
+        one.play(SECOND // 2)
+    speaker.player.adjust(50, muted=False)
+    softer, whole = speaker.play(SECOND), same.play(SECOND)
+    gains = np.concatenate((np.linspace(1, 0.125, BLOCK), np.full(len(whole) - BLOCK, 0.125)))
+    assert snr_db(softer, (whole * gains).astype(np.float32)) > 100
+
+
+def test_a_muted_loudspeaker_plays_on_unheard() -> None:
+    speaker = Loudspeaker([programme()])
+    speaker.player.adjust(100, muted=True)
+    speaker.play(SECOND // 2)
+    assert not speaker.play(SECOND // 2 + 100 * MS).any()
+    assert speaker.player.hearing == "p"
+    speaker.player.adjust(100, muted=False)
+    assert speaker.play(SECOND).any()
+
+
+def test_a_tone_is_heard_while_nobody_speaks() -> None:
+    player = make(known=False)
+    player.pull(BLOCK, 0)
+    player.sound(line_up_tone(0.5))
+    heard = np.concatenate([player.pull(BLOCK, n * 5 * MS) for n in range(1, 121)])
+    assert np.flatnonzero(heard)[-1] < SAMPLE_RATE // 2
+    assert np.max(np.abs(heard)) == pytest.approx(0.1, rel=1e-3)
+    # No step is steeper than the tone's own.
+    assert np.max(np.abs(np.diff(heard))) <= 0.1 * 2 * np.pi * 1000 / SAMPLE_RATE * 1.01
+
+
+def test_a_tone_gives_way_to_a_programme() -> None:
+    speaker = Loudspeaker([programme()])
+    begins = round(programme().sounds_from_ns() * SAMPLE_RATE / SECOND)
+    speaker.player.sound(line_up_tone(2))
+    heard = speaker.play(SECOND)
+    assert np.max(np.abs(heard[:begins])) == pytest.approx(0.1, rel=1e-3)
+    after = slice(begins + 2 * BLOCK, None)
+    assert snr_db(heard[after], programme().heard(0, len(heard))[after]) > 100
+
+
+# ------------------------------------------------------------------ priorities
+def test_a_lower_priority_waits_however_late_it_comes() -> None:
+    alert = Programme(human_voice()[9_600:][:SAMPLE_RATE], ssrc=1, priority=Priority.EMERGENCY)
+    talk = Programme(human_voice()[:SAMPLE_RATE], SAMPLE_RATE // 4, ssrc=2, order=9)
+    heard = Loudspeaker([talk, alert]).play(SECOND)
+    assert snr_db(heard, alert.heard(0, len(heard))) > 100
+
+
+@pytest.mark.parametrize("block", [96, 240, 441, 1_440])
+def test_two_loudspeakers_change_over_at_the_same_sample_whatever_their_blocks(block: int) -> None:
+    low = Programme(human_voice()[9_600:][: 2 * SAMPLE_RATE], ssrc=1)
+    high = Programme(human_voice()[:SAMPLE_RATE], 20_011, ssrc=2, priority=Priority.PRIORITY)
+
+    def play(samples: int) -> Samples:
+        player = make(low.spec, high.spec)
+        for packet in (*low.packets, *high.packets):
+            player.receive(packet.data, packet.true_ns)
+        starts = range(0, 2 * SAMPLE_RATE, samples)
+        return np.concatenate(
+            [player.pull(samples, -(-at * SECOND // SAMPLE_RATE)) for at in starts]
+        )
+
+    one, other = play(240), play(block)
+    length = min(len(one), len(other))
+    assert snr_db(one[:length], other[:length]) > 60

@@ -33,7 +33,14 @@ def make(frames: Sequence[EncodedFrame]) -> Voice:
     voice = Voice(SPEC, 1, "us")
     for frame in frames:
         voice.receiver.buffer.insert(frame)
+    voice.receiver.reach = voice.receiver.buffer.reach()
     return voice
+
+
+def due(voice: Voice, start: int, samples: int = 240) -> tuple[int, int] | None:
+    """When a voice is due in a block, from the media sample `start` on; D is taken off."""
+    span = voice.due(start + DELAY, start + DELAY + samples)
+    return None if span is None else (span[0] - DELAY, span[1] - DELAY)
 
 
 def frames_from(origin: int, frame_ms: float = 20.0, count: int = 40) -> list[EncodedFrame]:
@@ -162,60 +169,84 @@ def test_its_memory_does_not_grow_while_it_plays() -> None:
 
 
 # ------------------------------------------------------------------ when it is due
-def test_it_is_due_from_the_block_in_which_its_first_frame_sounds() -> None:
+def test_it_is_due_from_the_very_sample_at_which_its_first_frame_sounds() -> None:
     voice = make(frames_from(1_000))
-    starts = range(DELAY, DELAY + 1_500, 240)
-    due = [at + 240 > DELAY + 1_000 for at in starts]
-    assert [voice.is_due(segment(at)) for at in starts] == due
-    assert due[0] is False
-    assert due[-1] is True
+    assert [due(voice, at) for at in (0, 720, 960, 1_200)] == [
+        None,
+        None,
+        (1_000, 1_200),
+        (1_200, 1_440),
+    ]
+
+
+def test_a_first_frame_that_is_overtaken_still_is_the_beginning() -> None:
+    first, *others = frames_from(1_000, count=3)
+    voice = make(others)
+    assert due(voice, 0) is None
+    voice.receiver.buffer.insert(first)
+    assert due(voice, 960) == (1_000, 1_200)
 
 
 def test_it_stays_due_through_the_pauses_of_discontinuous_transmission() -> None:
     voice = make(frames_from(0, count=2))
-    assert voice.is_due(segment(DELAY))
+    assert due(voice, 0) == (0, 240)
     read(voice, 0, 20 * FRAME)
-    assert voice.is_due(segment(DELAY + 20 * FRAME))
+    assert due(voice, 20 * FRAME) == (20 * FRAME, 20 * FRAME + 240)
 
 
-def test_it_is_not_due_once_nothing_has_come_for_half_a_second() -> None:
+def test_it_is_due_for_half_a_second_after_the_last_that_came() -> None:
     voice = make(frames_from(0, count=2))
-    assert voice.is_due(segment(DELAY))
-    read(voice, 0, 30 * FRAME)
-    assert not voice.is_due(segment(DELAY + 30 * FRAME))
+    assert due(voice, 0) == (0, 240)
+    read(voice, 0, 26 * FRAME)
+    assert due(voice, 26 * FRAME + 900) == (26 * FRAME + 900, 27 * FRAME)
+    assert due(voice, 28 * FRAME) is None
 
 
 def test_after_a_goodbye_it_is_due_until_its_last_sample_has_sounded() -> None:
     voice = make(frames_from(0, count=2))
     voice.receiver.receive(goodbye(), 0, 0)
-    due = []
-    for at in range(DELAY, DELAY + 4 * FRAME, 240):
-        due.append(voice.is_due(segment(at)))
-        voice.read(segment(at))
-    assert due == [True] * 8 + [False] * 8
+    spans = []
+    for at in range(0, 4 * FRAME, 240):
+        spans.append(due(voice, at))
+        voice.read(segment(at + DELAY))
+    assert [s is not None for s in spans] == [True] * 8 + [False] * 8
 
 
 def test_a_voice_that_was_not_heard_is_over_when_its_frames_have_gone_by() -> None:
     voice = make(frames_from(0, count=2))
     voice.receiver.receive(goodbye(), 0, 0)
-    due = []
-    for at in range(DELAY, DELAY + 4 * FRAME, 240):
-        due.append(voice.is_due(segment(at)))
-        voice.skip(segment(at))
-    assert due.count(True) <= 9
-    assert not due[-1]
+    spans = []
+    for at in range(0, 4 * FRAME, 100):
+        spans.append(due(voice, at, 100))
+        voice.skip(segment(at + DELAY, 100))
+    assert [s for s in spans if s is not None][-1] == (1900, 1920)
+    assert spans[20:] == [None] * 19
+
+
+def test_a_voice_whose_frames_all_come_too_late_is_never_due() -> None:
+    voice = make(frames_from(0, count=2))
+    assert due(voice, 2 * FRAME) is None
 
 
 def test_after_a_jump_to_before_its_beginning_it_is_not_due_yet() -> None:
     voice = make(frames_from(50 * FRAME))
-    due = [voice.is_due(segment(DELAY + 50 * FRAME))]
+    spans = [due(voice, 50 * FRAME)]
     voice.rewind()
-    due += [voice.is_due(segment(DELAY)), voice.is_due(segment(DELAY + 50 * FRAME))]
-    assert due == [True, False, True]
+    spans += [due(voice, 0), due(voice, 50 * FRAME)]
+    assert [s is not None for s in spans] == [True, False, True]
 
 
 def test_without_a_frame_it_is_never_due() -> None:
     voice = make([])
-    assert not voice.is_due(segment(DELAY))
+    assert due(voice, 0) is None
     voice.receiver.receive(goodbye(), 0, 0)
-    assert not voice.is_due(segment(DELAY))
+    assert due(voice, 0) is None
+
+
+def test_a_voice_that_is_resumed_sounds_as_if_it_had_never_been_skipped() -> None:
+    """A decoder that begins in mid-stream is first given 80 ms that nobody hears."""
+    voice = make(frames_from(0))
+    for at in range(DELAY, DELAY + 20 * FRAME, 240):
+        voice.skip(segment(at))
+    resumed = read(voice, 20 * FRAME, 10 * FRAME)
+    assert snr_db(resumed, decoded(payloads())[20 * FRAME : 30 * FRAME]) > 20

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.network import SECOND, Impairments, Link
+from codec.dsp.fade import Fader
 from codec.dsp.resample import interpolate
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.opus import Decoder, Encoder, EncoderSettings
@@ -24,6 +25,7 @@ from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import Exchange
 from transport.control.messages import Listen, StreamSpec
+from transport.control.priority import Priority
 from transport.rtp.packet import RtpPacket
 from transport.session.sender import StreamSender
 
@@ -58,6 +60,7 @@ class Programme:
         *,
         ssrc: int = 0x0A0B0C0D,
         order: int = 1,
+        priority: int = Priority.LIVE,
         frame_ms: float = 20.0,
         delay_ms: float = 200.0,
         offset: int = 12_345,
@@ -71,7 +74,15 @@ class Programme:
         )
         encoder = Encoder(settings)
         self.spec = StreamSpec(
-            "p", order, ssrc, 96, offset, frame_ms, inband_fec=fec, playout_delay_ms=delay_ms
+            "p",
+            order,
+            ssrc,
+            96,
+            offset,
+            frame_ms,
+            inband_fec=fec,
+            playout_delay_ms=delay_ms,
+            priority=priority,
         )
         self.delay = round(delay_ms * 48)
         self.frame = samples_of_ms(frame_ms)
@@ -96,9 +107,12 @@ class Programme:
         yield from padded.reshape(-1, self.frame)
 
     def reference(self) -> Samples:
-        """What a decoder makes of all packets: its first sample is media sample `start`."""
+        """What a decoder makes of all packets, faded in: its first sample is media sample `start`."""
         decoder = Decoder()
-        return np.concatenate([decoder.decode(payload) for payload in self.payloads if payload])
+        sound = np.concatenate([decoder.decode(payload) for payload in self.payloads if payload])
+        fader = Fader()
+        fader.turn(1.0, 0)
+        return sound * fader.gains(0, np.arange(len(sound), dtype=np.float64))
 
     def heard(self, true_ns: int, count: int) -> Samples:
         """What a perfect loudspeaker plays from a true time on (a whole sample); needs no DTX."""

@@ -11,12 +11,16 @@ import unicodedata
 from dataclasses import dataclass
 
 from codec.format import FRAME_MS
+from transport.control.delivery import check_delivery
+from transport.control.priority import Priority
 from transport.control.wire import vocabulary
 
 VERSION = 1
 SUBPROTOCOL = "loa.control.v1"
 _NAME = re.compile(r"[\w][\w .:-]{0,63}")
 MAX_PLAYOUT_DELAY_MS = 10_000
+MAX_TONE_S = 60.0
+_MAX_FAULT = 200
 
 
 def spelt_alike(name: str) -> str:
@@ -50,10 +54,12 @@ class Hello:
     name: str
     multicast: bool
     media_port: int
+    delivery: str = "lan"
 
     def __post_init__(self) -> None:
         check_name(self.name)
         _check_port(self.media_port)
+        check_delivery(self.delivery, multicast=self.multicast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,9 @@ class Telemetry:
 
     `state` is one of "syncing", "idle", "playing"; level in dBFS; `sync_error_us` the distance
     between where it is and where the media clock says it should be; counts since it started;
-    `underruns` are holes that the output made because this machine was too busy to fill it in time.
+    `underruns` are holes that the output made because this machine was too busy to fill it in
+    time. `hearing` names the programme that is heard, `fault` what is wrong in one line; either
+    may be empty.
     """
 
     state: str
@@ -75,8 +83,15 @@ class Telemetry:
     packets_dropped: int
     uptime_s: float
     underruns: int = 0
+    hearing: str = ""
+    volume: int = 100
+    muted: bool = False
+    fault: str = ""
 
     def __post_init__(self) -> None:
+        _check_volume(self.volume)
+        if len(self.hearing) > _MAX_FAULT or len(self.fault) > _MAX_FAULT:
+            raise ValueError(f"a name or a fault has at most {_MAX_FAULT} characters")
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
         figures = (self.level_dbfs, self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
@@ -92,6 +107,14 @@ class Ready:
     """The loudspeaker now listens as `Listen` number `revision` said."""
 
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of `Command` number `id`: `error` is empty, or one line that says why not."""
+
+    id: int
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +144,7 @@ class StreamSpec:
 
     `group` is None for unicast to the loudspeaker's own media port. A frame's media sample is its
     RTP timestamp minus `timestamp_offset`; it sounds `playout_delay_ms` after its media time.
-    Of several streams the one with the highest `order` is played.
+    Which of several streams is heard, `priority.heard` says.
     """
 
     programme: str
@@ -134,10 +157,12 @@ class StreamSpec:
     playout_delay_ms: float
     group: str | None = None
     port: int | None = None
+    priority: int = Priority.LIVE
 
     def __post_init__(self) -> None:
         if self.frame_ms not in FRAME_MS:
             raise ValueError(f"Opus has no frame of {self.frame_ms} ms")
+        Priority(self.priority)
         for value, bits in ((self.ssrc, 32), (self.timestamp_offset, 32), (self.payload_type, 7)):
             if not 0 <= value < 1 << bits:
                 raise ValueError(f"{value} does not fit {bits} bits")
@@ -160,5 +185,40 @@ class Listen:
     streams: tuple[StreamSpec, ...]
 
 
-TO_STATION = vocabulary(Hello, Telemetry, Ready)
-TO_SPEAKER = vocabulary(Welcome, Refused, Listen)
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """How loud this loudspeaker shall be from now on: 0 to 100, of which 100 is unchanged."""
+
+    volume: int
+    muted: bool
+
+    def __post_init__(self) -> None:
+        _check_volume(self.volume)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something to do once, now: `action` is "tone", "identify" or "restart".
+
+    `seconds` is how long a tone lasts. A command is not repeated: it is answered by `Done`, or it
+    was lost with its connection.
+    """
+
+    id: int
+    action: str
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.action not in {"tone", "identify", "restart"}:
+            raise ValueError(f"unknown action {self.action!r}")
+        if not 0 <= self.seconds <= MAX_TONE_S:
+            raise ValueError(f"{self.seconds} s is no length for a tone")
+
+
+def _check_volume(volume: int) -> None:
+    if not 0 <= volume <= 100:
+        raise ValueError(f"{volume} is no volume: use 0 to 100")
+
+
+TO_STATION = vocabulary(Hello, Telemetry, Ready, Done)
+TO_SPEAKER = vocabulary(Welcome, Refused, Listen, Adjust, Command)

@@ -60,6 +60,10 @@ class JitterBuffer:
         """The earliest frame held."""
         return self._frames[self._starts[0]] if self._starts else None
 
+    def reach(self) -> int | None:
+        """The end of the last frame held."""
+        return self._frames[self._starts[-1]].end_sample if self._starts else None
+
     def take(self, position: int) -> EncodedFrame | None:
         """Remove and return the frame that covers `position`; what lies before it is dropped."""
         self.drop_before(position)

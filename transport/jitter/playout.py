@@ -53,6 +53,11 @@ class Segment:
     error_samples: float
     reanchored: bool
 
+    @property
+    def end(self) -> int:
+        """The media sample that the next block starts with, if the playhead does not jump."""
+        return self.start + int(self.fraction + self.samples * self.ratio)
+
     def positions(self, origin: int) -> np.ndarray:
         """Positions relative to media sample `origin`, float64, one per device sample."""
         first = (self.start - origin) + self.fraction

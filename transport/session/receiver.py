@@ -38,6 +38,8 @@ class StreamReceiver:
         self.buffer = JitterBuffer(_PLAUSIBLE_SAMPLES // samples_of_ms(spec.frame_ms))
         self.dropped: Counter[str] = Counter()
         self.ended = False
+        # The end of the last frame there is, in media samples; None before the first.
+        self.reach: int | None = None
         self.stats = ReceptionStats(SAMPLE_RATE)
         self._own_ssrc = own_ssrc
         self._cname = cname
@@ -70,6 +72,7 @@ class StreamReceiver:
         insertion = self.buffer.insert(EncodedFrame(start, samples, packet.payload))
         if insertion is not Insertion.ACCEPTED:
             raise MalformedPacket(insertion.value)
+        self.reach = start + samples if self.reach is None else max(self.reach, start + samples)
 
     def _receive_report(self, data: bytes, arrival_ns: int) -> None:
         for packet in parse_compound(data):
@@ -81,10 +84,10 @@ class StreamReceiver:
                 case _:
                     pass
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the sender has said goodbye and everything has been taken."""
-        return self.ended and not len(self.buffer)
+    def rewind(self) -> None:
+        """The playout position is about to be set anew, perhaps to an earlier time."""
+        self.buffer.rewind()
+        self.reach = self.buffer.reach()
 
     def report(self, now_ns: int) -> bytes:
         """A receiver report for the station (RFC 3550 section 6.4.2)."""

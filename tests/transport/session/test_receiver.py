@@ -357,15 +357,18 @@ def test_another_senders_report_is_not_echoed() -> None:
     assert block == ReportBlock(SSRC, 0, 0, 0, 0, last_sr=0, delay_since_last_sr=0)
 
 
-def test_a_goodbye_ends_the_stream_when_all_of_it_is_played() -> None:
+def test_a_goodbye_ends_the_stream_where_its_last_frame_ends() -> None:
     stream = received(Stream(), [0, 1])
     stream.receive(StreamSender(SSRC, 0, 0, 20, "them", lambda: 0.5).bye())
-    over = []
-    for index in range(2):
-        over.append(stream.receiver.is_over)
-        stream.receiver.buffer.take(NOW + index * FRAME)
-    assert over == [False, False]
-    assert stream.receiver.is_over
+    assert stream.receiver.ended
+    assert stream.receiver.reach == NOW + 2 * FRAME
+
+
+def test_after_a_jump_it_reaches_as_far_as_what_is_still_held() -> None:
+    stream = received(Stream(), [0, 1])
+    stream.receiver.buffer.take(NOW + FRAME)
+    stream.receiver.rewind()
+    assert stream.receiver.reach is None
 
 
 def test_another_senders_goodbye_ends_nothing() -> None:
