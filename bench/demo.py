@@ -24,6 +24,7 @@ from bench.measure import MeasureError, Recording, level_dbfs, spread_ms
 from bench.processes import Bench, ProcessError, end
 
 VOICE = Path(__file__).parent / "audio" / "voice.wav"
+STORM = Path(__file__).parent / "audio" / "storm.wav"
 # name: delivery
 SPEAKERS = {
     "market": "multicast",
@@ -107,7 +108,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> dict[st
         console.print("starting a station and four loudspeakers with wrong clocks ...")
         bench.start_station()
         for number, (name, delivery) in enumerate(SPEAKERS.items()):
-            words = ("--delivery", delivery, "--buffer-ms", "30")
+            words = ("--buffer-ms", "30", *(["--multicast"] if delivery == "multicast" else []))
             bench.start_speaker(name, *words, simulate=wrong_world(draw, number))
         bench.wait_until_idle(tuple(SPEAKERS))
         console.print(f"station at http://{bench.address} (API: /api/docs)")

@@ -96,7 +96,8 @@ def _measure(
     with Bench(folder) as bench:
         bench.start_station()
         world = wrong_world(random.Random(options.seed), options.seed)
-        words = ["--delivery", options.delivery, "--buffer-ms", str(_buffer_ms(options))]
+        words = ["--buffer-ms", str(_buffer_ms(options))]
+        words += ["--multicast"] if options.delivery == "multicast" else []
         speaker = bench.start_speaker("one", *words, simulate=world)
         bench.wait_until_idle(["one"])
         began_ns = _speak(options, bench)

@@ -26,6 +26,10 @@ MARKER_CORRELATION = 0.5
 _RIVAL = 0.95
 # What is this near to the best without a dip between is the same peak.
 _LOBE = 0.9
+# Where a sound is softer than this, nobody can tell when it stops.
+_AUDIBLE_DBFS = -50.0
+# The share of a recording's energy that two sounds may leave unexplained.
+_UNEXPLAINED = 0.1
 # Peaks at the very ends of a search need a shoulder on the far side.
 _SHOULDER = 4
 # From an eighth of a sample away, each step doubles the number of right digits.
@@ -245,3 +249,55 @@ def _refine(template: Signal, sound: Signal) -> tuple[float, float]:
 
 def _power(spectrum: NDArray[np.complex128], weight: Signal) -> float:
     return float(np.sum(weight * np.abs(spectrum) ** 2))
+
+
+def change_over_ns(
+    recording: Recording, before: Recording, after: Recording, near_ns: int, reach_s: float = 0.05
+) -> int:
+    """When, within `reach_s` of `near_ns`, a recording turns from one sound to another, ns.
+
+    `before` and `after` are recordings of the two sounds alone. The moment is the one that leaves
+    the least unexplained: each sound up to it, or from it on, with a raised cosine of 5 ms between.
+    MeasureError if one of them is silent there, or they cannot explain what was recorded.
+    """
+    reach = round(reach_s * recording.rate)
+    start_ns = near_ns - round(2 * reach_s * NS_PER_SECOND)
+    length_ns = round(4 * reach_s * NS_PER_SECOND)
+    heard = recording.window(start_ns, length_ns).samples.astype(np.float64)
+    first, second = (_aligned(one, recording, start_ns, len(heard)) for one in (before, after))
+    if min(np.std(first[:reach]), np.std(second[-reach:])) < 10 ** (_AUDIBLE_DBFS / 20):
+        raise MeasureError("one of the two sounds is silent there")
+    ramp = np.sin(np.linspace(0, np.pi / 2, recording.rate * 5 // 1000)) ** 2
+    unexplained = _unexplained(heard, first, second, ramp)[reach : 3 * reach]
+    best = int(np.argmin(unexplained))
+    if unexplained[best] > _UNEXPLAINED * float(np.sum(np.square(heard))):
+        raise MeasureError("what was recorded is not the one sound and then the other")
+    index = recording.index_at(start_ns)[0] + reach + best
+    return recording.first_sample_time_ns + index * NS_PER_SECOND // recording.rate
+
+
+def _unexplained(heard: Signal, first: Signal, second: Signal, ramp: Signal) -> Signal:
+    """For a turn at each sample, the energy that the two sounds and the ramp between do not have.
+
+    Along the ramp g the rest is e + g d, where e is the rest beside the first sound alone and d
+    what the first has more than the second.
+    """
+    rest, other = heard - first, heard - second
+    more = first - second
+    before, after = np.cumsum(np.square(rest)), np.cumsum(np.square(other))
+    along = 2 * np.correlate(rest * more, ramp, "valid")
+    along += np.correlate(np.square(more), np.square(ramp), "valid")
+    ends = np.arange(len(along)) + len(ramp) - 1
+    return along + before[ends] + after[-1] - after[ends]
+
+
+def _aligned(sound: Recording, recording: Recording, start_ns: int, count: int) -> Signal:
+    """The samples that a recording in step would have made of a sound, over the same window."""
+    _, remainder = recording.index_at(start_ns)
+    index, rest = sound.index_at(start_ns)
+    stretch = _padded(sound.samples, index, count + 1)
+    part = rest - remainder
+    if part < 0:
+        stretch, part = _padded(sound.samples, index - 1, count + 1), part + 1
+    # Less than a sample apart: linear is enough beside what speakers may be apart.
+    return (1 - part) * stretch[:-1] + part * stretch[1:]

@@ -1,16 +1,19 @@
 """Real processes of Loa for the demo, the benches and the tests: started, asked and ended."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from server.data import DataFolder
 
 _START_S = 30.0
 _END_S = 5.0
@@ -42,9 +45,22 @@ class Bench:
     ) -> None:
         self._ending.close()
 
-    def start_station(self, *options: str, port: int = 0) -> None:
-        """Returns when the station is ready; its address is then in `address`."""
-        self._station = self.start("serve", "--port", str(port), *options, log="station")
+    @property
+    def data(self) -> DataFolder:
+        """The station's own folder; a station started again in this bench finds it as it was."""
+        return DataFolder(self.folder / "station")
+
+    def start_station(
+        self, *options: str, port: int = 0, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Returns when the station is ready; its address is then in `address`.
+
+        `env` is added to the environment.
+        """
+        if not self.data.holds_station():
+            self.data.create("Bench")
+        words = ["--data", str(self.data.path), "--port", str(port)]
+        self._station = self.start("serve", *words, *options, log="station", env=env)
         assert self._station.stdout is not None  # noqa: S101 - it was opened as a pipe
         line = self._station.stdout.readline()
         if not line.startswith("station ready at http://"):
@@ -69,15 +85,23 @@ class Bench:
             words += ["--simulate", json.dumps(simulate)]
         return self.start("speaker", *words, *options, log=name)
 
-    def start(self, verb: str, *words: str, log: str) -> subprocess.Popen[str]:
-        """Any verb; its standard error goes to LOG.log."""
+    def start(
+        self,
+        verb: str,
+        *words: str,
+        log: str,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[str]:
+        """Any verb; its standard error goes to LOG.log. `env` is added to the environment."""
         errors = self._ending.enter_context((self.folder / f"{log}.log").open("a"))
         process = subprocess.Popen(
             [*LOA, verb, *words],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            env=None if env is None else {**os.environ, **env},
         )
         self._ending.callback(end, process)
         return process

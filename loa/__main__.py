@@ -6,6 +6,7 @@ import sys
 
 # verb: (module with `main(argv) -> int`, what the verb does)
 VERBS = {
+    "init": ("server.cli.init", "make the folder that a station lives in"),
     "serve": ("server.cli.serve", "run the station: control, producer and sender"),
     "live": ("server.cli.live", "speak a file, standard input or a test tone to loudspeakers"),
     "speaker": ("endpoints.cli", "be a loudspeaker"),

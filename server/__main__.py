@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -12,6 +14,10 @@ import uvloop
 from server.api.routes import build_api
 from server.app import Control
 from server.child import Birth, adopt, ignore_interrupts
+from server.data import DataFolder
+from server.notebook import Notebook
+from server.store.engine import StoreError
+from server.store.store import Store
 
 
 class _Server(uvicorn.Server):
@@ -46,14 +52,32 @@ def _server(control: Control) -> uvicorn.Server:
     )
 
 
+def _open_store(birth: Birth) -> Store:
+    """The store; control may have been born again in the middle of programmes."""
+    try:
+        return Store.open(DataFolder(Path(birth.data)).database, _on_air(birth))
+    except StoreError as error:
+        sys.exit(f"loa serve: {error}")
+
+
+def _on_air(birth: Birth) -> list[int]:
+    """The numbers of the programmes in the notebook; of what makes no sense, none."""
+    try:
+        plain = Notebook(birth.notebook).read()
+        return [int(row["number"]) for row in plain["programmes"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
 async def _serve(birth: Birth) -> None:
-    control = Control(birth)
+    control = Control(birth, _open_store(birth))
     server = _server(control)
     asyncio.get_running_loop().add_reader(birth.lifeline, lambda: os._exit(0))
     listening: socket.socket = adopt(birth.http)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(control.run())
         tasks.create_task(server.serve(sockets=[listening]))
+        await control.discovery.start()
         await control.ready.wait()
         os.write(birth.ready, b"!")
 

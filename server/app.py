@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from dataclasses import asdict
 from typing import Any
 
 from server.bus import (
@@ -18,18 +19,22 @@ from server.bus import (
     TooLongError,
     WhoIsThere,
 )
-from server.child import Birth, adopt, socket_port
+from server.child import Birth, adopt, socket_address, socket_port
 from server.describe import describe
+from server.directory import Directory
+from server.discovery import Discovery
+from server.editing import Editing
+from server.errors import StationError
+from server.keeper import Keeper
 from server.notebook import Notebook
+from server.programmes import LiveRequest, Programme
 from server.sessions import Sessions
-from server.station import (
-    ALL,
-    LiveRequest,
-    Programme,
-    Station,
-    StationError,
-    UnknownProgrammeError,
-)
+from server.station import Station
+from server.store.records import Contents
+from server.store.store import Store
+from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows
+from server.zones.definition import parse
+from server.zones.membership import ZoneBook
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import VERSION, Welcome
 from transport.net.clocks import MediaClock
@@ -38,15 +43,18 @@ _TICK_S = 0.1
 # How long a voice waits for loudspeakers to say that they listen; no slow one may gate the rest.
 _CONFIRM_S = 0.3
 _PRODUCER_S = 2.0
-_OFFLINE_NS = 5 * NS_PER_SECOND
+# How often the store is told who has been seen.
+_SEEN_S = 60.0
 _log = logging.getLogger(__name__)
 
 
 class Control:
     """Turns events into declarations. Runs on one event loop; nothing here blocks."""
 
-    def __init__(self, birth: Birth) -> None:
+    def __init__(self, birth: Birth, store: Store) -> None:
         self._birth = birth
+        self._store = store
+        self._keeper = Keeper()
         self._ports = {
             "control": socket_port(birth.http),
             "ingest": socket_port(birth.ingest),
@@ -54,12 +62,13 @@ class Control:
             "rtcp": socket_port(birth.rtcp),
         }
         self._clock = MediaClock(birth.media_epoch_ns)
-        self.station = Station(
-            birth.groups,
-            birth.group_port,
-            lambda: secrets.token_hex(16),
-            secrets.randbelow(1 << 16),
-        )
+        contents = store.load()
+        self.name = contents.station_name
+        self._last_seen = dict(contents.last_seen)
+        self.station = _station(birth, contents)
+        self.editing = Editing(self.station, store, self._keeper, self.publish)
+        bind = socket_address(birth.http)
+        self.discovery = Discovery(self.name, self._ports["control"], bind)
         self._notebook = Notebook(birth.notebook)
         self._remember()
         welcome = Welcome(VERSION, self._ports["time"], self._ports["rtcp"])
@@ -94,10 +103,45 @@ class Control:
         loop.add_reader(self._sender.fileno(), self._hear_sender)
         self._producer.send(WhoIsThere())
         self._sender.send(WhoIsThere())
+        seen_due_s = loop.time() + _SEEN_S
         while True:
             await asyncio.sleep(_TICK_S)
-            if self.station.expire(self._clock.now_ns()) or self._overdue:
+            if self._expire() or self._overdue:
                 self.publish()
+            self._save_newcomers()
+            if loop.time() >= seen_due_s:
+                seen_due_s = loop.time() + _SEEN_S
+                self._save_seen()
+
+    def _now_s(self) -> int:
+        return self._clock.now_ns() // NS_PER_SECOND
+
+    def _expire(self) -> bool:
+        over = self.station.expire(self._clock.now_ns())
+        for programme in over:
+            ended_ns = programme.ended_at_ns
+            at_s = self._now_s() if ended_ns is None else ended_ns // NS_PER_SECOND
+            why = "nobody spoke" if ended_ns is None else programme.why_ended
+            self._keeper.later(self._store.programme_ended, programme.number, at_s, why)
+        return bool(over)
+
+    def _save_newcomers(self) -> None:
+        """In one go: after a power cut all of them come at once."""
+        names, self.station.unsaved = self.station.unsaved, set()
+        found = [self.station.directory.endpoints[name] for name in names]
+        if found:
+
+            def failed() -> None:
+                self.station.unsaved |= names & self.station.directory.endpoints.keys()
+
+            self._keeper.later_or(failed, self._store.save_endpoints, found, self._now_s())
+
+    def _save_seen(self) -> None:
+        now_ns = self._clock.now_ns()
+        here = [s for s in self.station.speakers.values() if is_online(s, now_ns)]
+        seen = {speaker.name: speaker.last_seen_ns // NS_PER_SECOND for speaker in here}
+        self._last_seen |= seen
+        self._keeper.later(self._store.seen, seen)
 
     def _joined(self) -> None:
         """A loudspeaker has come; its sound's way is declared at the next tick.
@@ -158,23 +202,37 @@ class Control:
         self.publish()
         try:
             await self._until_begun(programme)
+            await self._record(programme)
         except StationError:
             self.station.programmes.pop(programme.name, None)
             self.publish()
             raise
-        names = {name for name in self.station.speakers if programme.addresses(name)}
+        names = set(self.station.audience(programme))
         silent = await self.sessions.confirm(names, _CONFIRM_S)
-        offline = {name for name in names if self.station.speakers[name].session is None}
+        now_ns = self._clock.now_ns()
+        offline = {n for n in names if not is_online(self.station.speakers.get(n), now_ns)}
         return {
             "programme": programme.name,
             "ticket": programme.ticket,
             "ingest_port": self._ports["ingest"],
             "time_port": self._ports["time"],
-            "playout_delay_ms": request.playout_delay_ms,
+            "playout_delay_ms": programme.plan.playout_delay_ms,
             "listening": sorted(names - silent - offline),
             "not_listening": sorted(silent | offline),
-            "sdp": self._sdp_path(programme),
+            "sdp": sdp_path(self.station, programme),
         }
+
+    async def _record(self, programme: Programme) -> None:
+        """On the disk, before anybody may speak."""
+        await self._keeper.do(
+            self._store.programme_began,
+            programme.number,
+            programme.name,
+            priority=programme.priority,
+            request=asdict(programme.request),
+            playout_delay_ms=programme.plan.playout_delay_ms,
+            at=self._now_s(),
+        )
 
     async def _until_begun(self, programme: Programme) -> None:
         """Until the producer has numbered the stream; StationError if it cannot be."""
@@ -193,81 +251,60 @@ class Control:
                 "wait for an end, or address fewer"
             )
 
-    def _sdp_path(self, programme: Programme) -> str | None:
-        return f"/programmes/{programme.name}.sdp" if self.station.uses_group(programme) else None
+    def stop(self, names: list[str], why: str) -> list[str]:
+        """End these programmes; all that there are if none is named. Those that ended now."""
+        now_ns = self._clock.now_ns()
+        on_air = [p for p in self.station.programmes.values() if p.ended_at_ns is None]
+        chosen = [self.station.programme(name) for name in names] or on_air
+        ending = [programme.name for programme in chosen if programme.ended_at_ns is None]
+        for name in ending:
+            self.station.stop(name, why, now_ns)
+        self.publish()
+        return ending
+
+    async def command(
+        self, to: list[str], zones: list[str], action: str, seconds: float
+    ) -> dict[str, str]:
+        """Have loudspeakers do something; what each says against it, or nothing, by its name."""
+        return await self.sessions.command(sorted(self.station.named(to, zones)), action, seconds)
 
     # ------------------------------------------------------------- queries
     def summary(self) -> dict[str, Any]:
         """The station at a glance."""
-        report = self.sender_report
+        now_ns = self._clock.now_ns()
         return {
+            "name": self.name,
             "ports": self._ports,
-            "speakers": len(self.station.speakers),
+            "speakers": len(self.station.directory.endpoints),
+            "online": sum(is_online(s, now_ns) for s in self.station.speakers.values()),
+            "zones": len(self.station.zones.definitions),
             "programmes": len(self.station.programmes),
-            "sender": {}
-            if report is None
-            else {
-                "datagrams": report.datagrams,
-                "overruns": report.overruns,
-                "errors": report.errors,
-                "time_answers": report.time_answers,
-                "malformed": report.malformed,
-                "receivers_reporting": report.receivers,
-                "worst_fraction_lost": report.worst_fraction_lost,
-            },
+            "sender": sender_row(self.sender_report),
         }
 
     def speakers(self) -> list[dict[str, Any]]:
         """Each loudspeaker's state and figures."""
-        now_ns = self._clock.now_ns()
-        rows = []
-        for speaker in self.station.speakers.values():
-            unseen_ns = now_ns - speaker.last_seen_ns
-            online = speaker.session is not None and unseen_ns < _OFFLINE_NS
-            telemetry = speaker.telemetry
-            state = telemetry.state if telemetry is not None and online else "syncing"
-            row: dict[str, Any] = {
-                "name": speaker.name,
-                "state": state if online else "offline",
-                "address": speaker.address,
-                "multicast": speaker.multicast,
-                "last_seen_s": round(unseen_ns / NS_PER_SECOND, 1),
-            }
-            if telemetry is not None:
-                row |= {
-                    "level_dbfs": telemetry.level_dbfs,
-                    "sync_error_us": telemetry.sync_error_us,
-                    "clock_uncertainty_us": telemetry.clock_uncertainty_us,
-                    "packets_received": telemetry.packets_received,
-                    "packets_lost": telemetry.packets_lost,
-                    "packets_late": telemetry.packets_late,
-                    "packets_dropped": telemetry.packets_dropped,
-                    "underruns": telemetry.underruns,
-                    "uptime_s": telemetry.uptime_s,
-                }
-            rows.append(row)
-        return rows
+        return speaker_rows(self.station, self._last_seen, self._clock.now_ns())
 
     def programmes(self) -> list[dict[str, Any]]:
         """Each programme's state; tickets stay secret."""
+        return programme_rows(self.station)
+
+    async def past_programmes(self, limit: int) -> list[dict[str, Any]]:
+        """The newest programmes there were, newest first."""
+        return [asdict(row) for row in await self._keeper.do(self._store.programmes, limit)]
+
+    def found(self) -> list[dict[str, Any]]:
+        """The loudspeakers that mDNS has found, and whether they are registered here."""
+        known = self.station.directory.endpoints
         return [
-            {
-                "name": p.name,
-                "to": [ALL] if ALL in p.request.to else list(p.request.to),
-                "state": "waiting" if p.report is None else p.report.state,
-                "seconds": 0.0 if p.report is None else p.report.seconds,
-                "level_dbfs": None if p.report is None else p.report.level_dbfs,
-                "playout_delay_ms": p.request.playout_delay_ms,
-                "sdp": self._sdp_path(p),
-            }
-            for p in self.station.programmes.values()
+            {**asdict(speaker), "registered": speaker.name in known}
+            for speaker in self.discovery.found
         ]
 
     def description(self, name: str) -> str:
         """A programme's SDP; StationError where there is none."""
-        programme = self.station.programmes.get(name)
-        if programme is None:
-            raise UnknownProgrammeError(f"no programme {name!r} is on air; see /api/programmes")
+        programme = self.station.programme(name)
         if not self.station.uses_group(programme):
             raise StationError(
                 f"{name} goes out by unicast alone: start it with --multicast for stock players"
@@ -276,3 +313,20 @@ class Control:
         if text is None:
             raise StationError(f"{name} has not started yet: try again in a moment")
         return text
+
+
+def _station(birth: Birth, contents: Contents) -> Station:
+    directory = Directory(contents.root, set(contents.units))
+    for endpoint in contents.endpoints:
+        directory.put_endpoint(endpoint)
+    zones = ZoneBook()
+    zones.restore({name: parse(definition) for name, definition in contents.zones})
+    return Station(
+        birth.groups,
+        birth.group_port,
+        lambda: secrets.token_hex(16),
+        secrets.randbelow(1 << 16),
+        directory,
+        zones,
+        count=contents.last_programme_number,
+    )

@@ -26,14 +26,21 @@ class TooLongError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamOrder:
+    """One encoding of a programme."""
+
+    stream: int
+    frame_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProgrammeOrder:
     """A programme the producer shall take audio for, from whoever shows the ticket."""
 
     programme: str
-    stream: int
+    streams: tuple[StreamOrder, ...]
     ticket: str
     bitrate: int
-    frame_ms: float
     complexity: int
     dtx: bool
     inband_fec: bool
@@ -48,15 +55,23 @@ class DeclareProgrammes:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamReport:
+    """The numbers that the producer drew for a stream (RFC 3550 section 5.1)."""
+
+    stream: int
+    ssrc: int
+    timestamp_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProgrammeReport:
     """How a programme is: "waiting" for its audio, "live", or "ended"."""
 
     programme: str
     state: str
-    ssrc: int
-    timestamp_offset: int
     level_dbfs: float
     seconds: float
+    streams: tuple[StreamReport, ...]
 
 
 @dataclass(frozen=True, slots=True)

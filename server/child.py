@@ -13,7 +13,8 @@ class Birth:
     """The sockets and memory the supervisor hands down, as file descriptors, and the settings.
 
     The supervisor binds everything once: a port that is taken is known at once, and a process
-    that dies and returns finds its callers still queued.
+    that dies and returns finds its callers still queued. `data` is the path of the station's
+    folder, which it keeps locked; empty where there is none.
     """
 
     media_epoch_ns: int
@@ -34,6 +35,7 @@ class Birth:
     group_port: int
     ttl: int
     announce: bool
+    data: str = ""
 
     def to_argument(self) -> str:
         """For the command line of a child."""
@@ -54,6 +56,12 @@ def socket_port(descriptor: int) -> int:
     """The port that an inherited socket is bound to."""
     with adopt(descriptor) as end:
         return int(end.getsockname()[1])
+
+
+def socket_address(descriptor: int) -> str:
+    """The IPv4 address that an inherited socket is bound to."""
+    with adopt(descriptor) as end:
+        return str(end.getsockname()[0])
 
 
 def ignore_interrupts() -> None:

@@ -2,7 +2,7 @@
 
 import math
 
-from server.station import Programme
+from server.programmes import Programme
 from transport.clock.timeline import rtp_timestamp_at_ntp_epoch
 from transport.rtp.sdp import StreamDescription
 from transport.session.sender import OPUS_PAYLOAD_TYPE
@@ -12,11 +12,13 @@ def describe(
     programme: Programme, interface: str, group_port: int, ttl: int, time_port: int
 ) -> str | None:
     """The SDP of a programme that goes out by multicast; None before its stream exists."""
-    if programme.report is None:
+    stream = programme.streams[0]
+    numbers = programme.numbers(stream.stream)
+    if numbers is None:
         return None
     return StreamDescription(
         session_name=f"Loa {programme.name}",
-        session_id=programme.report.ssrc,
+        session_id=numbers.ssrc,
         session_version=programme.number,
         origin_address=interface,
         destination=programme.group,
@@ -25,12 +27,12 @@ def describe(
         payload_type=OPUS_PAYLOAD_TYPE,
         channels=1,
         # RFC 7587 section 6.1: a fraction of a millisecond is rounded up.
-        frame_ms=math.ceil(programme.request.frame_ms),
+        frame_ms=math.ceil(stream.frame_ms),
         bitrate_bps=max(programme.request.bitrate, 6000),
         in_band_fec=programme.request.inband_fec,
         dtx=programme.request.dtx,
-        ssrc=programme.report.ssrc,
+        ssrc=numbers.ssrc,
         cname=f"loa-{programme.name}",
-        timestamp_offset_at_ntp_epoch=rtp_timestamp_at_ntp_epoch(programme.report.timestamp_offset),
+        timestamp_offset_at_ntp_epoch=rtp_timestamp_at_ntp_epoch(numbers.timestamp_offset),
         reference_clock=f"{interface}:{time_port}",
     ).serialise()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from server.errors import NoSuchError, StationError
 from transport.control.messages import spelt_alike
 
 SEPARATOR = "/"
@@ -20,12 +21,8 @@ MAX_TAGS = 32
 _LABEL = re.compile(r"[\w][\w .:-]{0,63}")
 
 
-class DirectoryError(Exception):
+class DirectoryError(StationError):
     """A change that cannot be made; one line that says why."""
-
-
-class NoSuchError(DirectoryError):
-    """What was named does not exist."""
 
 
 def check_label(kind: str, text: str) -> str:
@@ -156,15 +153,19 @@ class Directory:
         """Register a loudspeaker, or change it; as it is from now on."""
         if endpoint.name not in self.endpoints and len(self.endpoints) >= MAX_ENDPOINTS:
             raise DirectoryError(f"{MAX_ENDPOINTS} loudspeakers are registered: remove some first")
-        endpoint = replace(
-            endpoint,
-            unit=self.check_unit(endpoint.unit),
-            tags=frozenset(check_label("tag", tag) for tag in endpoint.tags),
-        )
+        endpoint = self.check(endpoint)
         if self.endpoints.get(endpoint.name) != endpoint:
             self.endpoints[endpoint.name] = endpoint
             self.version += 1
         return endpoint
+
+    def check(self, endpoint: Endpoint) -> Endpoint:
+        """A loudspeaker in the one spelling; DirectoryError if it cannot be as it says."""
+        return replace(
+            endpoint,
+            unit=self.check_unit(endpoint.unit),
+            tags=frozenset(check_label("tag", tag) for tag in endpoint.tags),
+        )
 
     def remove_endpoint(self, name: str) -> None:
         """Forget a loudspeaker; NoSuchError if it is not registered."""

@@ -14,12 +14,10 @@ _MAX_PACKET_BYTES = 1300
 
 
 class Encoding(Protocol):
-    """What a request and an order say alike of encoding."""
+    """What a request and an order say alike of encoding, whatever the length of its frames."""
 
     @property
     def bitrate(self) -> int: ...  # noqa: D102 - the names say it
-    @property
-    def frame_ms(self) -> float: ...  # noqa: D102
     @property
     def complexity(self) -> int: ...  # noqa: D102
     @property
@@ -30,13 +28,16 @@ class Encoding(Protocol):
     def expected_loss_percent(self) -> int: ...  # noqa: D102
 
 
-def encoder_settings(wanted: Encoding) -> EncoderSettings:
-    """The encoder for a programme; ValueError, in one line for a person, if there is none."""
+def encoder_settings(wanted: Encoding, frame_ms: float) -> EncoderSettings:
+    """The encoder for a programme in frames of one length.
+
+    ValueError, in one line for a person, if there is none.
+    """
     settings = EncoderSettings(
         bitrate=wanted.bitrate,
-        frame_ms=wanted.frame_ms,
+        frame_ms=frame_ms,
         complexity=wanted.complexity,
-        application="lowdelay" if wanted.frame_ms < _SHORT_FRAME_MS else "voip",
+        application="lowdelay" if frame_ms < _SHORT_FRAME_MS else "voip",
         dtx=wanted.dtx,
         inband_fec=wanted.inband_fec,
         expected_loss_percent=wanted.expected_loss_percent,

@@ -1,17 +1,22 @@
 """Control sessions: one WebSocket a loudspeaker."""
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from server.station import Station, StationError
+from server.errors import StationError
+from server.station import Station
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
     TO_STATION,
     VERSION,
+    Adjust,
+    Command,
+    Done,
     Hello,
     Listen,
     Ready,
@@ -24,6 +29,10 @@ from transport.errors import MalformedPacket
 
 _SEND_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 1.0
+_ANSWER_TIMEOUT_S = 2.0
+_MAX_COMMANDS = 4
+_MAX_ERROR = 200
+_Said = Hello | Telemetry | Ready | Done
 
 
 class Session:
@@ -33,6 +42,11 @@ class Session:
         self._websocket = websocket
         self._wake = asyncio.Event()
         self._wanted: Listen | None = None
+        self._adjust: Adjust | None = None
+        self._outbox: dict[str, Listen | Adjust] = {}
+        self._commands: deque[Command] = deque()
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._last_command = 0
         self.confirmed = 0
         self.told = 0
 
@@ -40,17 +54,50 @@ class Session:
         """Declare its state, if it is news; one not yet sent is replaced, so nothing queues up."""
         if self._wanted is not None and self._wanted.streams == listen.streams:
             return
-        self._wanted = listen
+        self._wanted = self._outbox["listen"] = listen
         self.told = listen.revision
         self._wake.set()
+
+    def adjust(self, adjust: Adjust) -> None:
+        """Declare how loud it is, if it is news."""
+        if adjust != self._adjust:
+            self._adjust = self._outbox["adjust"] = adjust
+            self._wake.set()
+
+    async def command(self, action: str, seconds: float) -> str:
+        """Have it do something; nothing, or one line that says why it was not done."""
+        if len(self._answers) >= _MAX_COMMANDS:
+            return "it has not answered yet to what it was asked before"
+        self._last_command += 1
+        number = self._last_command
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._commands.append(Command(number, action, seconds))
+        self._wake.set()
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                error: str = await answer
+                return error
+        except TimeoutError:
+            return f"no answer within {_ANSWER_TIMEOUT_S:g} s"
+        finally:
+            del self._answers[number]
+
+    def answered(self, done: Done) -> None:
+        """The loudspeaker's word on a command; one that nobody waits for is forgotten."""
+        answer = self._answers.get(done.id)
+        if answer is not None and not answer.done():
+            answer.set_result(" ".join(done.error.split())[:_MAX_ERROR])
 
     async def send_for_ever(self) -> None:
         """Send each newest state; a peer that stops reading ends the session."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._wanted is not None:
-                data = TO_SPEAKER.encode(self._wanted)
+            messages = (*self._outbox.values(), *self._commands)
+            self._outbox.clear()
+            self._commands.clear()
+            for message in messages:
+                data = TO_SPEAKER.encode(message)
                 # Not wait_for: in Python 3.11 it swallows a cancellation that meets the end of
                 # the send, and the session would never be over.
                 async with asyncio.timeout(_SEND_TIMEOUT_S):
@@ -113,7 +160,7 @@ class Sessions:
         async with asyncio.timeout(_SEND_TIMEOUT_S):
             await websocket.send_bytes(TO_SPEAKER.encode(self._welcome))
         self._revision += 1
-        session.tell(self._station.listen(name, self._revision))
+        self._tell(name, session)
         self._joined()
         sending = asyncio.create_task(session.send_for_ever())
         # A send that fails must end the session as a receive that fails does.
@@ -141,24 +188,41 @@ class Sessions:
                     session.confirmed = message.revision
                     async with self._confirmed:
                         self._confirmed.notify_all()
-                case _:
-                    return
+                case Done():
+                    session.answered(message)
+                case Hello():
+                    return  # it was said already
 
     @staticmethod
-    async def _receive(websocket: WebSocket, timeout_s: float) -> Hello | Telemetry | Ready:
+    async def _receive(websocket: WebSocket, timeout_s: float) -> _Said:
         async with asyncio.timeout(timeout_s):
             message = await websocket.receive()
         data = message.get("bytes")
         if not isinstance(data, bytes):  # a text frame, or the peer's goodbye
             raise WebSocketDisconnect(message.get("code") or 1003)
-        decoded: Hello | Telemetry | Ready = TO_STATION.decode(data)
+        decoded: _Said = TO_STATION.decode(data)
         return decoded
 
     def declare(self) -> None:
         """Tell every loudspeaker whose state has changed."""
         self._revision += 1
         for name, session in self._open.items():
-            session.tell(self._station.listen(name, self._revision))
+            self._tell(name, session)
+
+    def _tell(self, name: str, session: Session) -> None:
+        endpoint = self._station.directory.endpoints[name]
+        session.adjust(Adjust(endpoint.volume, endpoint.muted))
+        session.tell(self._station.listen(name, self._revision))
+
+    async def command(self, names: Iterable[str], action: str, seconds: float) -> dict[str, str]:
+        """Have these do something; what each says against it, or nothing, by its name."""
+
+        async def one(name: str) -> str:
+            session = self._open.get(name)
+            return "it is offline" if session is None else await session.command(action, seconds)
+
+        names = list(names)
+        return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
 
     async def confirm(self, names: set[str], timeout_s: float) -> set[str]:
         """Wait until these have confirmed what they were told; those that have not, in time."""

@@ -4,10 +4,9 @@ Everything that others must do follows from the state as one declaration each: w
 encodes (`orders`), where the sender forwards (`routes`), what a loudspeaker plays (`listen`).
 """
 
-import difflib
 import ipaddress
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from server.bus import (
@@ -15,16 +14,17 @@ from server.bus import (
     DeclareRoutes,
     Destination,
     ProducerReport,
-    ProgrammeOrder,
-    ProgrammeReport,
     Route,
     pack_destinations,
 )
-from server.encoding import check_playout_delay, encoder_settings
-from transport.control.messages import Hello, Listen, StreamSpec, Telemetry
-from transport.session.sender import OPUS_PAYLOAD_TYPE
+from server.directory import Directory, Endpoint
+from server.errors import NoSuchError, StationError
+from server.programmes import LiveRequest, Plan, Programme, programme_of
+from server.zones.definition import EVERYBODY
+from server.zones.membership import ZoneBook
+from transport.control.messages import Hello, Listen, Telemetry
+from transport.control.priority import heard
 
-ALL = "all"
 # What a loudspeaker is told, and what the bus carries, must stay of a size.
 MAX_PROGRAMMES = 50
 # A ticket nobody speaks on is taken back.
@@ -33,72 +33,20 @@ _UNUSED_TICKET_NS = 15_000_000_000
 _HOLDS_NAME_NS = 3_000_000_000
 
 
-class StationError(Exception):
-    """A request that cannot be met; one line for the person who made it."""
-
-
-class UnknownSpeakerError(StationError):
-    """No such loudspeaker has been seen."""
-
-
-class UnknownProgrammeError(StationError):
-    """No such programme is on air."""
-
-
 class NoGroupError(StationError):
     """Every multicast group of the range is in use."""
 
 
 @dataclass(slots=True)
 class Speaker:
-    """A loudspeaker the station has seen."""
+    """Where a registered loudspeaker was last seen, and how it is."""
 
     name: str
     address: str
     media_port: int
-    multicast: bool
     last_seen_ns: int
     session: object | None = None
     telemetry: Telemetry | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRequest:
-    """A voice that wants to speak. `to` are names, or "all".
-
-    Raises ValueError, in one line for a person, rather than ask for what could never sound.
-    """
-
-    to: tuple[str, ...]
-    bitrate: int = 24_000
-    frame_ms: float = 10.0
-    complexity: int = 9
-    dtx: bool = False
-    inband_fec: bool = False
-    expected_loss_percent: int = 0
-    playout_delay_ms: float = 40.0
-    multicast: bool = False
-
-    def __post_init__(self) -> None:
-        check_playout_delay(self.playout_delay_ms, encoder_settings(self))
-
-
-@dataclass(slots=True)
-class Programme:
-    """A programme from its ticket to its end. It waits for its voice from `since_ns` on."""
-
-    name: str
-    number: int
-    ticket: str
-    request: LiveRequest
-    group: str
-    since_ns: int
-    report: ProgrammeReport | None = None
-    ended_at_ns: int | None = None
-
-    def addresses(self, speaker: str) -> bool:
-        """Whether the programme is meant for this loudspeaker."""
-        return speaker in self.request.to or ALL in self.request.to
 
 
 @dataclass(slots=True)
@@ -109,9 +57,14 @@ class Station:
     group_port: int
     new_ticket: Callable[[], str]
     first_group: int
+    directory: Directory
+    zones: ZoneBook = field(default_factory=ZoneBook)
     speakers: dict[str, Speaker] = field(default_factory=dict)
     programmes: dict[str, Programme] = field(default_factory=dict)
-    _count: int = 0
+    count: int = 0
+    # Loudspeakers that registered or changed by themselves and are not in the store yet.
+    unsaved: set[str] = field(default_factory=set)
+    _audiences: dict[str, tuple[tuple[int, int], frozenset[str]]] = field(default_factory=dict)
 
     # ------------------------------------------------------------- loudspeakers
     def join(self, hello: Hello, address: str, session: object, now_ns: int) -> Speaker:
@@ -127,9 +80,18 @@ class Station:
                 f"the name {hello.name!r} is in use by a loudspeaker at {known.address}: "
                 "choose another with --name"
             )
-        speaker = Speaker(hello.name, address, hello.media_port, hello.multicast, now_ns, session)
+        self._register(hello.name, hello.delivery, multicast=hello.multicast)
+        speaker = Speaker(hello.name, address, hello.media_port, now_ns, session)
         self.speakers[hello.name] = speaker
         return speaker
+
+    def _register(self, name: str, delivery: str, *, multicast: bool) -> None:
+        """Whoever joins is registered, in the station's own unit until somebody moves it."""
+        endpoint = self.directory.endpoints.get(name) or Endpoint(name, self.directory.root)
+        changed = replace(endpoint, delivery=delivery, multicast=multicast)
+        if self.directory.endpoints.get(name) != changed:
+            self.directory.put_endpoint(changed)
+            self.unsaved.add(name)
 
     def leave(self, name: str, session: object) -> None:
         """A session is over; the loudspeaker may well be playing on."""
@@ -137,63 +99,83 @@ class Station:
         if speaker is not None and speaker.session is session:
             speaker.session = None
 
+    def forget(self, name: str) -> None:
+        """A loudspeaker that is gone for good; StationError while it is here."""
+        self.directory.endpoint(name)
+        speaker = self.speakers.get(name)
+        if speaker is not None and speaker.session is not None:
+            raise StationError(f"{name!r} is connected: switch it off before it is removed")
+        self.directory.remove_endpoint(name)
+        self.speakers.pop(name, None)
+        self.unsaved.discard(name)
+
+    def named(self, to: Iterable[str], zones: Iterable[str]) -> frozenset[str]:
+        """The loudspeakers that are named or in these zones; NoSuchError for an unknown name."""
+        names: set[str] = set()
+        for name in to:
+            names |= self.zones.members(EVERYBODY, self.directory) if name == EVERYBODY else {name}
+            if name != EVERYBODY:
+                self.directory.endpoint(name)
+        for zone in zones:
+            names |= self.zones.members(zone, self.directory)
+        return frozenset(names)
+
+    # ------------------------------------------------------------- who hears what
+    def audience(self, programme: Programme) -> frozenset[str]:
+        """Whom a programme is meant for now; it follows the zones."""
+        version = (self.directory.version, self.zones.version)
+        kept = self._audiences.get(programme.name)
+        if kept is None or kept[0] != version:
+            kept = self._audiences[programme.name] = version, self._find_audience(programme)
+        return kept[1]
+
+    def _find_audience(self, programme: Programme) -> frozenset[str]:
+        request = programme.request
+        known = [
+            name for name in request.to if name == EVERYBODY or name in self.directory.endpoints
+        ]
+        there = [
+            zone for zone in request.zones if zone == EVERYBODY or zone in self.zones.definitions
+        ]
+        return self.named(known, there)
+
+    def meant_for(self, name: str) -> Iterator[Programme]:
+        """The programmes that address a loudspeaker."""
+        return (p for p in self.programmes.values() if name in self.audience(p))
+
+    def heard_by(self, name: str) -> Programme | None:
+        """What a loudspeaker hears now, by the rule it follows itself."""
+        return heard(programme for programme in self.meant_for(name) if programme.is_live)
+
     def listen(self, name: str, revision: int) -> Listen:
         """All that this loudspeaker shall listen to."""
-        speaker = self.speakers[name]
-        specs = (
-            self._spec(programme, speaker)
-            for programme in self.programmes.values()
-            if programme.addresses(name)
-        )
+        endpoint = self.directory.endpoints[name]
+        specs = (programme.spec(endpoint, self.group_port) for programme in self.meant_for(name))
         return Listen(revision, tuple(spec for spec in specs if spec is not None))
-
-    def _spec(self, programme: Programme, speaker: Speaker) -> StreamSpec | None:
-        report = programme.report
-        if report is None:
-            return None
-        return StreamSpec(
-            programme=programme.name,
-            order=programme.number,
-            ssrc=report.ssrc,
-            payload_type=OPUS_PAYLOAD_TYPE,
-            timestamp_offset=report.timestamp_offset,
-            frame_ms=programme.request.frame_ms,
-            inband_fec=programme.request.inband_fec,
-            playout_delay_ms=programme.request.playout_delay_ms,
-            group=programme.group if speaker.multicast else None,
-            port=self.group_port if speaker.multicast else None,
-        )
 
     # ------------------------------------------------------------- programmes
     def open(self, request: LiveRequest, now_ns: int) -> Programme:
         """Grant a ticket; nothing changes if the request cannot be met."""
-        self._check_known(request.to)
+        if not request.to and not request.zones:
+            raise StationError("to whom? name at least one zone or loudspeaker, or all")
+        members = self.named(request.to, request.zones)
         if len(self.programmes) >= MAX_PROGRAMMES:
             raise StationError(
                 f"{MAX_PROGRAMMES} programmes are on air, and there cannot be more: wait for an end"
             )
-        number = self._count + 1
+        number = self.count + 1
         programme = Programme(
             name=f"live-{number}",
             number=number,
             ticket=self.new_ticket(),
             request=request,
+            plan=Plan.of(request, {self.directory.endpoints[name].delivery for name in members}),
             group=self._free_group(),
             since_ns=now_ns,
         )
-        self._count = number
+        self.count = number
         self.programmes[programme.name] = programme
         return programme
-
-    def _check_known(self, names: Iterable[str]) -> None:
-        if not names:
-            raise StationError("to whom? name at least one loudspeaker, or all")
-        for name in names:
-            if name != ALL and name not in self.speakers:
-                near = difflib.get_close_matches(name, self.speakers, n=3, cutoff=0.5)
-                known = near or sorted(self.speakers)[:5]
-                hint = f"; nearest: {', '.join(known)}" if known else "; none has joined yet"
-                raise UnknownSpeakerError(f"no loudspeaker {name!r}{hint}")
 
     def _free_group(self) -> str:
         network = ipaddress.IPv4Network(self.groups)
@@ -204,6 +186,19 @@ class Station:
                 return group
         raise NoGroupError(f"every multicast group of {self.groups} is in use")
 
+    def programme(self, name: str) -> Programme:
+        """A programme by name; NoSuchError if it is not on air."""
+        programme = self.programmes.get(name)
+        if programme is None:
+            raise NoSuchError(f"no programme {name!r} is on air; see /api/programmes")
+        return programme
+
+    def stop(self, name: str, why: str, now_ns: int) -> None:
+        """End a programme; its last words are heard to their end, everywhere alike."""
+        programme = self.programme(name)
+        if programme.ended_at_ns is None:
+            programme.ended_at_ns, programme.why_ended = now_ns, why
+
     def update(self, report: ProducerReport, now_ns: int) -> bool:
         """The producer's word on its programmes; true if anybody must be told."""
         changed = False
@@ -212,7 +207,7 @@ class Station:
             if programme is None or programme.ended_at_ns is not None:
                 continue
             before = programme.report
-            if before is None or before.ssrc != item.ssrc:
+            if before is None or before.streams != item.streams:
                 # Begun, or begun again by another producer: its voice has yet to come (back).
                 programme.since_ns = now_ns
                 changed = True
@@ -222,17 +217,19 @@ class Station:
                 changed = True
         return changed
 
-    def expire(self, now_ns: int) -> bool:
-        """Forget programmes that have been heard out or never began; true if any."""
-        gone = [p.name for p in self.programmes.values() if self._is_over(p, now_ns)]
-        for name in gone:
-            del self.programmes[name]
-        return bool(gone)
+    def expire(self, now_ns: int) -> list[Programme]:
+        """Forget programmes that have been heard out or never began; those that were."""
+        gone = [p for p in self.programmes.values() if self._is_over(p, now_ns)]
+        for programme in gone:
+            del self.programmes[programme.name]
+            self._audiences.pop(programme.name, None)
+        return gone
 
     @staticmethod
     def _is_over(programme: Programme, now_ns: int) -> bool:
         if programme.ended_at_ns is not None:
-            tail_ns = round((programme.request.playout_delay_ms + 300) * 1e6)
+            # A slower newcomer hears it later than the others.
+            tail_ns = round((max(programme.plan.slowest_ms, 1000.0) + 300) * 1e6)
             return now_ns - programme.ended_at_ns > tail_ns
         waiting = programme.report is None or programme.report.state == "waiting"
         return waiting and now_ns - programme.since_ns > _UNUSED_TICKET_NS
@@ -240,72 +237,65 @@ class Station:
     # ------------------------------------------------------------- declarations
     def orders(self) -> DeclareProgrammes:
         """What the producer shall encode."""
-        return DeclareProgrammes(
-            tuple(
-                ProgrammeOrder(
-                    programme=p.name,
-                    stream=p.number,
-                    ticket=p.ticket,
-                    bitrate=p.request.bitrate,
-                    frame_ms=p.request.frame_ms,
-                    complexity=p.request.complexity,
-                    dtx=p.request.dtx,
-                    inband_fec=p.request.inband_fec,
-                    expected_loss_percent=p.request.expected_loss_percent,
-                )
-                for p in self.programmes.values()
-                # What has ended must not begin again in a producer that has been restarted.
-                if p.ended_at_ns is None
-            )
-        )
+        # What has ended must not begin again in a producer that has been restarted.
+        wanted = (p for p in self.programmes.values() if p.ended_at_ns is None)
+        return DeclareProgrammes(tuple(programme.ordered() for programme in wanted))
 
     def routes(self, describe: Callable[[Programme], str | None]) -> DeclareRoutes:
         """Where the sender shall forward; `describe` gives a multicast programme's SDP."""
-        return DeclareRoutes(
-            tuple(self._route(p, describe) for p in self.programmes.values() if p.report)
-        )
+        begun = (p for p in self.programmes.values() if p.report)
+        return DeclareRoutes(tuple(route for p in begun for route in self._routes(p, describe)))
 
-    def _route(self, programme: Programme, describe: Callable[[Programme], str | None]) -> Route:
-        hearing = [s for s in self.speakers.values() if programme.addresses(s.name)]
+    def _routes(
+        self, programme: Programme, describe: Callable[[Programme], str | None]
+    ) -> Iterator[Route]:
         # Unicast carries RTP and RTCP on one port (RFC 5761); a stock player of a group does not.
-        destinations = [
-            Destination(s.address, s.media_port, s.media_port) for s in hearing if not s.multicast
-        ]
+        hearing: dict[int, list[Destination]] = {s.stream: [] for s in programme.streams}
+        for name in self.audience(programme):
+            endpoint, speaker = self.directory.endpoints[name], self.speakers.get(name)
+            if speaker is not None and not programme.by_group(endpoint):
+                to = Destination(speaker.address, speaker.media_port, speaker.media_port)
+                hearing[programme.stream_for(endpoint).stream].append(to)
         group = programme.group if self.uses_group(programme) else None
-        if group is not None:
+        for number, destinations in hearing.items():
+            first = number == programme.streams[0].stream
+            if group is None or not first:
+                yield Route(number, pack_destinations(destinations))
+                continue
             destinations.insert(0, Destination(group, self.group_port, self.group_port + 1))
-        announce = describe(programme) if group is not None else None
-        return Route(programme.number, pack_destinations(destinations), announce, group)
+            yield Route(number, pack_destinations(destinations), describe(programme), group)
 
     def uses_group(self, programme: Programme) -> bool:
         """Whether the programme goes out by multicast as well."""
         return programme.request.multicast or any(
-            s.multicast for s in self.speakers.values() if programme.addresses(s.name)
+            programme.by_group(self.directory.endpoints[name]) for name in self.audience(programme)
         )
 
     # ------------------------------------------------------------- memory
     def to_plain(self) -> dict[str, Any]:
-        """All that is declared, in maps, lists, text and numbers; sessions are not."""
-        return {
-            "count": self._count,
-            "speakers": [
-                [s.name, s.address, s.media_port, s.multicast, s.last_seen_ns]
-                for s in self.speakers.values()
-            ],
-            "programmes": [asdict(p) for p in self.programmes.values()],
-        }
+        """What the store does not hold, in maps, lists, text and numbers; sessions are not."""
+        rows = []
+        for s in self.speakers.values():
+            mine = self.directory.endpoints[s.name]
+            where = [s.name, s.address, s.media_port, s.last_seen_ns]
+            rows.append([*where, mine.delivery, mine.multicast])
+        programmes = [asdict(p) for p in self.programmes.values()]
+        return {"count": self.count, "speakers": rows, "programmes": programmes}
 
     def restore(self, plain: Any) -> None:
         """Be as `to_plain` said; ValueError, and nothing changes, if that makes no sense."""
         try:
-            speakers = [Speaker(*row) for row in plain["speakers"]]
-            programmes = [_programme_of(row) for row in plain["programmes"]]
+            speakers = [(Speaker(*row[:4]), str(row[4]), bool(row[5])) for row in plain["speakers"]]
+            programmes = [programme_of(row) for row in plain["programmes"]]
             count = int(plain["count"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise ValueError(f"no station's memory: {error!r}") from error
-        self.speakers = {speaker.name: speaker for speaker in speakers}
+        for speaker, delivery, multicast in speakers:
+            # It may have registered a moment before the store could hear of it.
+            self._register(speaker.name, delivery, multicast=multicast)
+        self.speakers = {speaker.name: speaker for speaker, *_ in speakers}
         self.programmes = {programme.name: programme for programme in programmes}
-        self._count = count
+        self.count = max(self.count, count)
 
 
 def _check_address(address: str) -> None:
@@ -313,9 +303,3 @@ def _check_address(address: str) -> None:
         ipaddress.IPv4Address(address)
     except ValueError:
         raise StationError(f"{address!r} is no IPv4 address to send sound to") from None
-
-
-def _programme_of(row: dict[str, Any]) -> Programme:
-    request = LiveRequest(**{**row["request"], "to": tuple(row["request"]["to"])})
-    report = None if row["report"] is None else ProgrammeReport(**row["report"])
-    return Programme(**{**row, "request": request, "report": report})

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 
 from server.bus import bus_pair
 from server.child import Birth, socket_port
+from server.data import DataError, DataFolder
 from server.notebook import create_notebook
 from server.ring import create_ring
 from server.settings import Settings, SettingsError
@@ -148,6 +149,8 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             held.callback(os.close, descriptor)
             return descriptor
 
+        if settings.data is not None:
+            held.enter_context(_locked(DataFolder(settings.data)))
         interface = _interface(settings)
         ports = {name: own(end) for name, end in _ports(settings)}
         ring, wake = map(own_descriptor, create_ring())
@@ -174,6 +177,7 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
                 group_port=settings.group_port,
                 ttl=settings.ttl,
                 announce=settings.announce,
+                data="" if settings.data is None else str(settings.data.absolute()),
             )
 
         epoch_ns = media_epoch_ns()
@@ -183,6 +187,16 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             "server": birth(producer_control, sender_control, notebook),
         }
         yield births, ready, socket_port(ports["http"])
+
+
+@contextmanager
+def _locked(folder: DataFolder) -> Iterator[None]:
+    try:
+        folder.check()
+        with folder.lock():
+            yield
+    except DataError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _interface(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from codec.sources.raw import RawFormat
 from codec.sources.tone import ToneSource
 from server.live.client import LiveClient, Progress
 from server.live.station import LiveError
+from transport.control.priority import Priority
 
 # Sound is sent in blocks of a frame, of ten milliseconds at most.
 _BLOCK_MS = 10.0
@@ -26,11 +27,18 @@ _BLOCK_MS = 10.0
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="loa live",
-        usage="loa live SOURCE --to SPEAKER [SPEAKER ...] [options]",
+        usage="loa live SOURCE --zone ZONE [ZONE ...] [--to SPEAKER ...] [options]",
         description="Speak to loudspeakers until the input ends or Ctrl-C.",
     )
     parser.add_argument("source", help="an audio file, - for standard input, or tone")
-    parser.add_argument("--to", nargs="+", required=True, metavar="SPEAKER", help="names, or all")
+    parser.add_argument("--zone", nargs="+", default=[], metavar="ZONE", help="zones, or all")
+    parser.add_argument("--to", nargs="+", default=[], metavar="SPEAKER", help="names, or all")
+    parser.add_argument(
+        "--priority",
+        default="live",
+        choices=[level.name.lower() for level in Priority],
+        help="the higher is heard where both are meant (%(default)s)",
+    )
     parser.add_argument(
         "--server", default="127.0.0.1:7460", metavar="HOST[:PORT]", help="(%(default)s)"
     )
@@ -42,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bitrate", type=int, default=24_000, help="bits a second (%(default)s)")
     parser.add_argument(
-        "--frame-ms", type=float, default=10.0, help="2.5, 5, 10, 20, 40 or 60 (%(default)s)"
+        "--frame-ms",
+        type=float,
+        help="2.5, 5, 10, 20, 40 or 60 (as the loudspeakers' networks ask)",
     )
     parser.add_argument(
         "--complexity", type=int, default=9, help="of the encoder, 0 to 10 (%(default)s)"
@@ -50,8 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--playout-delay-ms",
         type=float,
-        default=40.0,
-        help="D: capture to loudspeaker (%(default)s)",
+        help="D: capture to loudspeaker (the largest that the loudspeakers' networks ask)",
     )
     parser.add_argument("--dtx", action="store_true", help="send nothing in silence")
     parser.add_argument("--fec", action="store_true", help="Opus in-band FEC")
@@ -66,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _source(options: argparse.Namespace) -> Iterator[Samples]:
     """The blocks to speak; a file is known to hold sound before anybody is asked to listen."""
-    samples = round(min(_BLOCK_MS, max(options.frame_ms, 1.0)) * SAMPLE_RATE / 1000)
+    samples = round(min(_BLOCK_MS, max(options.frame_ms or _BLOCK_MS, 1.0)) * SAMPLE_RATE / 1000)
     if options.source == "tone":
         return ToneSource().blocks(samples)
     if options.source == "-":
@@ -90,6 +99,8 @@ def _repeated(path: str, times: int, samples: int) -> Iterator[Samples]:
 def _request(options: argparse.Namespace) -> dict[str, object]:
     return {
         "to": options.to,
+        "zones": options.zone,
+        "priority": options.priority,
         "bitrate": options.bitrate,
         "frame_ms": options.frame_ms,
         "complexity": options.complexity,

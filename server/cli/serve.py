@@ -1,39 +1,47 @@
 """`loa serve`: run the station."""
 
 import argparse
+import os
 import sys
+from argparse import BooleanOptionalAction
 
+from server.configuration import configure
 from server.settings import Settings, SettingsError
 from server.supervise import supervise
 
 
 def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
-    parser = argparse.ArgumentParser(prog="loa serve", description="Run the station.")
-    parser.add_argument(
-        "--bind", default=defaults.bind, help="IPv4 address to listen on (%(default)s)"
+    parser = argparse.ArgumentParser(
+        prog="loa serve",
+        description="Run the station. What is not given here is taken from the environment "
+        "(LOA_PORT for --port, and so on), then from loa.toml in the station's folder.",
     )
     parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="the station's folder, as `loa init` made it "
+        "($LOA_DATA, /var/lib/loa or ~/.local/share/loa)",
+    )
+    parser.add_argument("--bind", help=f"IPv4 address to listen on ({defaults.bind})")
+    parser.add_argument(
         "--port",
-        type=int,
-        default=defaults.port,
         help="HTTP and control (TCP) and time (UDP); the next three are used too; "
-        "0: any free ports (%(default)s)",
+        f"0: any free ports ({defaults.port})",
     )
     parser.add_argument(
         "--interface", help="IPv4 address that multicast leaves by (that of --bind)"
     )
-    parser.add_argument("--groups", default=defaults.groups, help="multicast range (%(default)s)")
+    parser.add_argument("--groups", help=f"multicast range ({defaults.groups})")
     parser.add_argument(
-        "--group-port",
-        type=int,
-        default=defaults.group_port,
-        help="multicast RTP port, even; RTCP is the next (%(default)s)",
+        "--group-port", help=f"multicast RTP port, even; RTCP is the next ({defaults.group_port})"
     )
-    parser.add_argument("--ttl", type=int, default=defaults.ttl, help="of multicast (%(default)s)")
-    parser.add_argument("--no-announce", dest="announce", action="store_false", help="no SAP")
+    parser.add_argument("--ttl", help=f"of multicast ({defaults.ttl})")
+    parser.add_argument("--announce", action=BooleanOptionalAction, help="announce by SAP (yes)")
     parser.add_argument(
-        "--insecure", action="store_true", help="allow --bind beyond this machine, without users"
+        "--insecure",
+        action=BooleanOptionalAction,
+        help="allow --bind beyond this machine, without users (no)",
     )
     return parser
 
@@ -42,7 +50,7 @@ def main(argv: list[str]) -> int:
     """Run until Ctrl-C."""
     options = _parser().parse_args(argv)
     try:
-        return supervise(Settings(**vars(options)), _say_ready)
+        return supervise(configure(vars(options), os.environ), _say_ready)
     except SettingsError as error:
         print(f"loa serve: {error}", file=sys.stderr)
         return 2

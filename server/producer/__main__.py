@@ -43,7 +43,7 @@ def main() -> None:
     uniform = random.SystemRandom().random
 
     def build(order: ProgrammeOrder) -> Programme:
-        return Programme(order, _numbers(), uniform, ring.write)
+        return Programme(order, _numbers, uniform, ring.write)
 
     registry = Registry(secrets.token_hex(8), build)
     changed = os.eventfd(0, os.EFD_NONBLOCK)

@@ -1,4 +1,4 @@
-"""One programme on air: frames, Opus, RTP, in the order sound flows."""
+"""One programme on air, in as many encodings as its listeners' networks ask for."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 from codec.dsp.meter import Meter
 from codec.format import SAMPLE_RATE
 from codec.opus import Encoder
-from server.bus import ProgrammeOrder, ProgrammeReport
+from server.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
 from server.encoding import encoder_settings
 from server.producer.framer import Framer
 from server.ring import RTCP, RTP, Entry
@@ -27,33 +27,74 @@ class StreamNumbers:
     timestamp_offset: int
 
 
+class Encoding:
+    """One encoding of a programme: frames, Opus, RTP, in the order sound flows."""
+
+    def __init__(
+        self,
+        order: ProgrammeOrder,
+        stream: StreamOrder,
+        numbers: StreamNumbers,
+        uniform: Callable[[], float],
+        write: Callable[[Entry], None],
+    ) -> None:
+        self._number = stream.stream
+        self._write = write
+        self._encoder = Encoder(encoder_settings(order, stream.frame_ms))
+        self._framer = Framer(self._encoder.frame_samples)
+        self._sender = StreamSender(
+            numbers.ssrc,
+            numbers.first_sequence,
+            numbers.timestamp_offset,
+            stream.frame_ms,
+            f"loa-{order.programme}",
+            uniform,
+        )
+
+    def push(self, start: int, pcm: np.ndarray, now_ns: int) -> None:
+        """Sound whose first sample was captured at media sample `start`."""
+        for frame_start, frame in self._framer.push(start, pcm):
+            self._emit(frame_start, frame)
+        report = self._sender.report(now_ns)
+        if report is not None:
+            self._write(Entry(self._number, RTCP, report))
+
+    def finish(self) -> None:
+        """The last words, then RTCP BYE."""
+        for start, frame in self._framer.flush(self._encoder.lookahead):
+            self._emit(start, frame)
+        self._write(Entry(self._number, RTCP, self._sender.bye()))
+
+    def _emit(self, start: int, frame: np.ndarray) -> None:
+        payload = self._encoder.encode(frame)
+        if payload:  # discontinuous transmission sends nothing in silence (RFC 7587 3.1.3)
+            # The decoder's output lags by the encoder's look-ahead: stamp what it will play.
+            datagram = self._sender.packet(payload, start - self._encoder.lookahead)
+            self._write(Entry(self._number, RTP, datagram))
+
+    def report(self) -> StreamReport:
+        """Its numbers, for control."""
+        return StreamReport(self._number, self._sender.ssrc, self._sender.timestamp_offset)
+
+
 class Programme:
     """Takes PCM at media times; writes datagrams. Its methods may be called from any thread."""
 
     def __init__(
         self,
         order: ProgrammeOrder,
-        numbers: StreamNumbers,
+        numbers: Callable[[], StreamNumbers],
         uniform: Callable[[], float],
         write: Callable[[Entry], None],
     ) -> None:
+        """`numbers` are drawn for each encoding."""
         self.order = order
         self.state = WAITING
         self.abandoned_at_ns: int | None = None
-        self._write = write
         self._lock = threading.Lock()
         self._meter = Meter()
         self._samples = 0
-        self._encoder = Encoder(encoder_settings(order))
-        self._framer = Framer(self._encoder.frame_samples)
-        self._stream = StreamSender(
-            numbers.ssrc,
-            numbers.first_sequence,
-            numbers.timestamp_offset,
-            order.frame_ms,
-            f"loa-{order.programme}",
-            uniform,
-        )
+        self._encodings = [Encoding(order, s, numbers(), uniform, write) for s in order.streams]
 
     def feed(self, start: int, pcm: np.ndarray, now_ns: int) -> None:
         """Sound whose first sample was captured at media sample `start`."""
@@ -64,31 +105,17 @@ class Programme:
             self.abandoned_at_ns = None
             self._meter.feed(pcm)
             self._samples += len(pcm)
-            for frame_start, frame in self._framer.push(start, pcm):
-                self._emit(frame_start, frame)
-            self._report_if_due(now_ns)
+            for encoding in self._encodings:
+                encoding.push(start, pcm, now_ns)
 
     def finish(self) -> None:
-        """The last words, then RTCP BYE; nothing is taken after it."""
+        """The last words of every encoding; nothing is taken after it."""
         with self._lock:
             if self.state == ENDED:
                 return
-            for start, frame in self._framer.flush(self._encoder.lookahead):
-                self._emit(start, frame)
             self.state = ENDED
-            self._write(Entry(self.order.stream, RTCP, self._stream.bye()))
-
-    def _emit(self, start: int, frame: np.ndarray) -> None:
-        payload = self._encoder.encode(frame)
-        if payload:  # discontinuous transmission sends nothing in silence (RFC 7587 3.1.3)
-            # The decoder's output lags by the encoder's look-ahead: stamp what it will play.
-            datagram = self._stream.packet(payload, start - self._encoder.lookahead)
-            self._write(Entry(self.order.stream, RTP, datagram))
-
-    def _report_if_due(self, now_ns: int) -> None:
-        report = self._stream.report(now_ns)
-        if report is not None:
-            self._write(Entry(self.order.stream, RTCP, report))
+            for encoding in self._encodings:
+                encoding.finish()
 
     def report(self) -> ProgrammeReport:
         """How it is, for control."""
@@ -96,8 +123,7 @@ class Programme:
             return ProgrammeReport(
                 programme=self.order.programme,
                 state=self.state,
-                ssrc=self._stream.ssrc,
-                timestamp_offset=self._stream.timestamp_offset,
                 level_dbfs=self._meter.rms_dbfs,
                 seconds=self._samples / SAMPLE_RATE,
+                streams=tuple(encoding.report() for encoding in self._encodings),
             )

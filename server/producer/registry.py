@@ -86,5 +86,5 @@ class Registry:
                 if since is not None and now_ns - since > _ABANDONED_NS:
                     programme.finish()
             reports = [programme.report() for programme in self._programmes.values()]
-            refused = [ProgrammeReport(n, ENDED, 0, 0, FLOOR_DBFS, 0.0) for n in self._refused]
+            refused = [ProgrammeReport(n, ENDED, FLOOR_DBFS, 0.0, ()) for n in self._refused]
         return ProducerReport(self._instance, (*reports, *refused))

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import measure
-from bench.measure import MeasureError, Recording, find_markers, offset_seconds, spread_ms
+from bench.measure import (
+    MeasureError,
+    Recording,
+    change_over_ns,
+    find_markers,
+    offset_seconds,
+    spread_ms,
+)
 
 RATE = 48_000
 SECOND = 1_000_000_000
@@ -293,3 +300,46 @@ def test_one_click_ends_silence_but_the_last_bit_does_not(steps: int, silent: bo
 
 def test_a_recording_without_samples_is_silent() -> None:
     assert measure.is_silent(record(np.zeros(0)))
+
+
+# ------------------------------------------------------------------ change-overs
+def two_voices(at: int, shift: float = 0.0) -> tuple[Recording, Recording, Recording]:
+    """Two sounds, and what is heard of a loudspeaker that turns from one to the other at `at`."""
+    draw = np.random.default_rng(7)
+    one, other = (np.convolve(draw.normal(0, 0.1, 48_000), np.hanning(40), "same") for _ in "ab")
+    ramp = np.sin(np.clip((np.arange(48_000) - at) / 240, 0, 1) * np.pi / 2) ** 2
+    heard = (1 - ramp) * one + ramp * other
+    start_ns = 5_000_000_000
+    late_ns = round(shift * 1e9 / 48_000)
+    return (
+        Recording(heard.astype(np.float32), 48_000, start_ns + late_ns),
+        Recording(one.astype(np.float32), 48_000, start_ns),
+        Recording(other.astype(np.float32), 48_000, start_ns),
+    )
+
+
+@pytest.mark.parametrize("at", [20_000, 24_000, 24_001, 27_500])
+def test_a_change_over_is_found_to_the_sample(at: int) -> None:
+    heard, one, other = two_voices(at)
+    found_ns = change_over_ns(heard, one, other, 5_500_000_000, 0.1)
+    assert abs(found_ns - (5_000_000_000 + at * 1_000_000_000 // 48_000)) < 42_000
+
+
+def test_a_change_over_is_found_though_the_loudspeakers_are_a_little_apart() -> None:
+    heard, one, other = two_voices(24_000, shift=1.5)
+    found_ns = change_over_ns(heard, one, other, 5_500_000_000, 0.1)
+    assert abs(found_ns - 5_500_000_000) < 200_000
+
+
+def test_where_something_else_was_heard_there_is_no_change_over() -> None:
+    heard, one, _ = two_voices(24_000)
+    stranger = Recording(heard.samples[::-1].copy(), 48_000, heard.first_sample_time_ns)
+    with pytest.raises(MeasureError, match="not the one sound and then the other"):
+        change_over_ns(heard, one, stranger, 5_500_000_000, 0.1)
+
+
+def test_where_one_sound_is_silent_nobody_can_tell() -> None:
+    heard, one, _ = two_voices(24_000)
+    silence = Recording(np.zeros(48_000, np.float32), 48_000, heard.first_sample_time_ns)
+    with pytest.raises(MeasureError, match="silent"):
+        change_over_ns(heard, one, silence, 5_500_000_000, 0.1)

@@ -53,8 +53,7 @@ def _start(bench: Bench) -> None:
                 "time_exchange": False,
                 "clock_offset_s": 0.02 if name.endswith("1") else -0.005,
             }
-        delivery = "multicast" if number % 2 else "unicast"
-        words = ("--delivery", delivery, "--buffer-ms", "120")
+        words = ("--buffer-ms", "120", *(["--multicast"] if number % 2 else []))
         bench.start_speaker(name, *words, simulate=world)
 
 

@@ -9,12 +9,12 @@ from codec.opus import Encoder
 from server.bus import ProgrammeOrder
 from server.encoding import check_playout_delay, encoder_settings
 
-ORDER = ProgrammeOrder("live-1", 1, "t", 24_000, 10.0, 9, False, False, 0)
+ORDER = ProgrammeOrder("live-1", (), "t", 24_000, 9, False, False, 0)
 
 
 @pytest.mark.parametrize("frame_ms", FRAME_MS)
 def test_the_least_delay_is_a_frame_and_the_encoder_s_own_look_ahead(frame_ms: float) -> None:
-    settings = encoder_settings(replace(ORDER, frame_ms=frame_ms))
+    settings = encoder_settings(ORDER, frame_ms)
     least_ms = frame_ms + Encoder(settings).lookahead * 1000 / SAMPLE_RATE
     check_playout_delay(least_ms + 0.1, settings)
     with pytest.raises(ValueError, match="all sound would be late"):
@@ -23,28 +23,28 @@ def test_the_least_delay_is_a_frame_and_the_encoder_s_own_look_ahead(frame_ms: f
 
 def test_a_delay_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="playout_delay_ms"):
-        check_playout_delay(float("nan"), encoder_settings(ORDER))
+        check_playout_delay(float("nan"), encoder_settings(ORDER, 10.0))
 
 
 @pytest.mark.parametrize("frame_ms", [7.0, 0.0, -10.0, float("nan"), float("inf")])
 def test_a_frame_length_that_opus_does_not_know_is_refused(frame_ms: float) -> None:
     with pytest.raises(ValueError, match="frame_ms must be one of"):
-        encoder_settings(replace(ORDER, frame_ms=frame_ms))
+        encoder_settings(ORDER, frame_ms)
 
 
 def test_a_bitrate_at_which_short_frames_carry_no_sound_is_refused() -> None:
     with pytest.raises(ValueError, match="bitrate must be from 9600"):
-        encoder_settings(replace(ORDER, frame_ms=2.5, bitrate=6000))
+        encoder_settings(replace(ORDER, bitrate=6000), 2.5)
 
 
 @pytest.mark.parametrize("frame_ms", [40.0, 60.0])
 def test_a_bitrate_whose_packets_would_not_fit_a_datagram_is_refused(frame_ms: float) -> None:
     with pytest.raises(ValueError, match="would not pass the network whole"):
-        encoder_settings(replace(ORDER, frame_ms=frame_ms, bitrate=510_000))
+        encoder_settings(replace(ORDER, bitrate=510_000), frame_ms)
 
 
 @pytest.mark.parametrize(("frame_ms", "application"), [(5.0, "lowdelay"), (10.0, "voip")])
 def test_short_frames_use_the_codec_with_the_short_look_ahead(
     frame_ms: float, application: str
 ) -> None:
-    assert encoder_settings(replace(ORDER, frame_ms=frame_ms)).application == application
+    assert encoder_settings(ORDER, frame_ms).application == application

@@ -107,7 +107,7 @@ class Programme:
         yield from padded.reshape(-1, self.frame)
 
     def reference(self) -> Samples:
-        """What a decoder makes of all packets, faded in: its first sample is media sample `start`."""
+        """What a decoder makes of all packets, faded in; the first sample is `start`."""
         decoder = Decoder()
         sound = np.concatenate([decoder.decode(payload) for payload in self.payloads if payload])
         fader = Fader()

@@ -25,21 +25,26 @@ _BANDWIDTH = 0.5
 
 
 class DriftServo:
-    """A proportional-integral loop from phase error to rate, without a dead band."""
+    """A proportional-integral loop from phase error to rate, without a dead band.
 
-    def __init__(self) -> None:
+    `bandwidth` (rad/s) may be changed while it runs; `max_slew` is a ratio, as 300e-6.
+    """
+
+    def __init__(self, bandwidth: float = _BANDWIDTH, max_slew: float = _MAX_SLEW) -> None:
+        self.bandwidth = bandwidth
+        self._max_slew = max_slew
         self._drift = 0.0
 
     def update(self, error_samples: float, elapsed_samples: int) -> float:
-        """How much faster than 1 to read; at most 300 ppm either way."""
+        """How much faster than 1 to read; at most `max_slew` either way."""
         error_s = error_samples / SAMPLE_RATE
         elapsed_s = elapsed_samples / SAMPLE_RATE
-        proportional = 2 * _BANDWIDTH * error_s
-        drift = self._drift + _BANDWIDTH**2 * error_s * elapsed_s
+        proportional = 2 * self.bandwidth * error_s
+        drift = self._drift + self.bandwidth**2 * error_s * elapsed_s
         wanted = drift + proportional
-        if abs(wanted) <= _MAX_SLEW:
+        if abs(wanted) <= self._max_slew:
             self._drift = drift  # at the limit the integral must not wind up
-        return float(np.clip(wanted, -_MAX_SLEW, _MAX_SLEW))
+        return float(np.clip(wanted, -self._max_slew, self._max_slew))
 
 
 @dataclass(frozen=True, slots=True)

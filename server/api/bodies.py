@@ -1,0 +1,121 @@
+"""What requests hold, as OpenAPI describes it."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.api.errors import SenselessError
+from server.directory import Position
+from server.editing import EndpointChange
+from server.programmes import LiveRequest
+from transport.control.messages import MAX_PLAYOUT_DELAY_MS, MAX_TONE_S, spelt_alike
+from transport.control.priority import Priority
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+# Sixteen levels of names, in any spelling.
+UnitPath = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Target(_Body):
+    """Whom it concerns: loudspeakers by name, whole zones, or both; `all` is everybody."""
+
+    to: Annotated[list[Name], Field(max_length=10_000)] = []
+    zones: Annotated[list[Name], Field(max_length=1_000)] = []
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Both lists in the one spelling; SenselessError if nobody is meant."""
+        if not self.to and not self.zones:
+            raise SenselessError("to whom? name at least one zone or loudspeaker, or all")
+        return [spelt_alike(n) for n in self.to], [spelt_alike(n) for n in self.zones]
+
+
+class LiveBody(Target):
+    """A request to speak. Without frame_ms and playout_delay_ms the listeners' networks decide."""
+
+    priority: str = "live"
+    bitrate: Annotated[int, Field(ge=6000, le=510_000)] = 24_000
+    frame_ms: float | None = None
+    complexity: Annotated[int, Field(ge=0, le=10)] = 9
+    dtx: bool = False
+    inband_fec: bool = False
+    expected_loss_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    playout_delay_ms: Annotated[float, Field(ge=5, le=MAX_PLAYOUT_DELAY_MS)] | None = None
+    multicast: bool = False
+
+    def request(self) -> LiveRequest:
+        """As the station wants it; SenselessError for what could never sound."""
+        to, zones = self.names()
+        try:
+            wanted: dict[str, Any] = {
+                **self.model_dump(),
+                "to": tuple(to),
+                "zones": tuple(zones),
+                "priority": Priority.parse(self.priority),
+            }
+            return LiveRequest(**wanted)
+        except ValueError as error:
+            raise SenselessError(str(error)) from None
+
+
+class VolumeBody(Target):
+    """How loud, 0 to 100."""
+
+    volume: Annotated[int, Field(ge=0, le=100)]
+
+
+class MuteBody(Target):
+    """Whether silent."""
+
+    muted: bool
+
+
+class ToneBody(Target):
+    """A test tone, 1 kHz at -20 dBFS."""
+
+    seconds: Annotated[float, Field(gt=0, le=MAX_TONE_S)] = 2.0
+
+
+class PositionBody(_Body):
+    """A place in WGS-84 degrees."""
+
+    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+
+
+class SpeakerBody(_Body):
+    """What shall be different about a loudspeaker; what is left out stays as it is."""
+
+    unit: UnitPath | None = None
+    tags: Annotated[list[Name], Field(max_length=32)] | None = None
+    position: PositionBody | None = None
+
+    def change(self) -> EndpointChange:
+        """As the station wants it."""
+        where = self.position
+        return EndpointChange(
+            unit=self.unit,
+            tags=None if self.tags is None else frozenset(self.tags),
+            position=None if where is None else Position(where.latitude, where.longitude),
+        )
+
+
+class ZoneBody(_Body):
+    """A zone's definition; its forms are described in docs/zones.md."""
+
+    definition: dict[str, Any]
+
+
+class UnitBody(_Body):
+    """A unit's path from the station's own unit, such as `Tân Phú/Thôn 3`."""
+
+    path: UnitPath
+
+
+class StopBody(_Body):
+    """Which programmes to end; all of them if none is named."""
+
+    programmes: Annotated[list[Name], Field(max_length=100)] = []

@@ -1,0 +1,149 @@
+"""`loa init`: make the folder that a station lives in."""
+
+import argparse
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from server.configuration import configure
+from server.data import DataError, DataFolder, default_folder
+from server.directory import DirectoryError, check_label
+from server.settings import Settings, SettingsError
+from server.store import StoreError
+
+_Answer = TypeVar("_Answer")
+# Every address of this machine. Nothing is bound here; it is written for `loa serve`.
+_EVERYBODY = "0.0.0.0"  # noqa: S104
+_TEMPLATE = """\
+# The settings of a Loa station. A line without # in front counts; what is commented out is as it
+# is if nothing is said. LOA_PORT=8000 in the environment, or `loa serve --port 8000`, goes before.
+
+# IPv4 address to listen on; "0.0.0.0" is every address of this machine.
+{bind}
+
+# HTTP and control (TCP) and time (UDP); the next three ports are used too. 0: any free ports.
+{port}
+
+# IPv4 address that multicast leaves by; that of `bind` if nothing is said.
+# interface = "192.0.2.1"
+
+# Multicast: the range, the RTP port (even; RTCP is the next), how many routers it may pass.
+# groups = "{defaults.groups}"
+# group_port = {defaults.group_port}
+# ttl = {defaults.ttl}
+
+# Announce programmes by SAP, for players that are not Loa's.
+# announce = true
+
+# Let `bind` be beyond this machine, though there are no users yet and anybody could speak.
+{insecure}
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loa init",
+        description="Make the folder that a station lives in: its settings and its database. "
+        "On a terminal it asks for what is not given here.",
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="a new or an empty folder ($LOA_DATA, or ~/.local/share/loa)",
+    )
+    parser.add_argument("--name", help="of the station (the name of this machine)")
+    parser.add_argument("--bind", help="IPv4 address to listen on (this machine alone)")
+    parser.add_argument("--port", help=f"the first of four ports ({Settings().port})")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Make a station, or say in one line why not."""
+    options = _parser().parse_args(argv)
+    named = options.folder
+    try:
+        folder = DataFolder(Path(named) if named else default_folder(os.environ))
+        folder.check_free()
+        if sys.stdin.isatty() and not options.yes:
+            _ask_missing(options)
+        name = check_label("station", options.name or _machine_name())
+        folder.create(name, _configuration(folder, options.bind, options.port))
+    except (DataError, DirectoryError, SettingsError, StoreError) as error:
+        print(f"loa init: {error}", file=sys.stderr)
+        return 2
+    except EOFError:  # the terminal was closed instead of an answer
+        print("\nloa init: nothing was made", file=sys.stderr)
+        return 2
+    print(f"{folder.path} holds the station {name!r}; its settings are in {folder.config.name}")
+    if _is_beyond(options.bind):
+        print("anybody who reaches this machine can speak, for there are no users yet")
+    print(f"start it: loa serve --data {shlex.quote(str(folder.path))}")
+    return 0
+
+
+# ------------------------------------------------------------------ what is asked
+def _ask_missing(options: argparse.Namespace) -> None:
+    if options.name is None:
+        options.name = _ask("name of the station?", _machine_name(), _as_name)
+    if options.bind is None:
+        reachable = _ask(
+            "may other machines reach it (there are no users yet: anybody there could speak)?",
+            "no",
+            _as_yes,
+        )
+        options.bind = _EVERYBODY if reachable else Settings().bind
+
+
+def _ask(question: str, otherwise: str, read: Callable[[str], _Answer]) -> _Answer:
+    """The answer as `read` has it; asked again, with the reason, while that says DirectoryError."""
+    while True:
+        try:
+            return read(input(f"{question} [{otherwise}] ").strip() or otherwise)
+        except DirectoryError as error:
+            print(error)
+
+
+def _as_name(answer: str) -> str:
+    return check_label("station", answer)
+
+
+def _as_yes(answer: str) -> bool:
+    if answer.lower() not in {"y", "yes", "n", "no"}:
+        raise DirectoryError("answer yes or no")
+    return answer.lower().startswith("y")
+
+
+def _machine_name() -> str:
+    try:
+        return check_label("station", socket.gethostname().partition(".")[0])
+    except DirectoryError:
+        return "station"
+
+
+# ------------------------------------------------------------------ what is written
+def _configuration(folder: DataFolder, bind: str | None, port: str | None) -> str:
+    """The text of loa.toml; SettingsError if it would be refused."""
+    insecure = _is_beyond(bind) or None
+    options = {"data": str(folder.path), "bind": bind, "port": port, "insecure": insecure}
+    settings = configure(options, {})
+    defaults = Settings()
+    return _TEMPLATE.format(
+        bind=_line("bind", f'"{settings.bind}"', said=settings.bind != defaults.bind),
+        port=_line("port", str(settings.port), said=settings.port != defaults.port),
+        insecure=_line("insecure", str(settings.insecure).lower(), said=settings.insecure),
+        defaults=defaults,
+    )
+
+
+def _is_beyond(bind: str | None) -> bool:
+    return bind is not None and not bind.startswith("127.")
+
+
+def _line(setting: str, value: str, *, said: bool) -> str:
+    return f"{'' if said else '# '}{setting} = {value}"

@@ -1,0 +1,192 @@
+"""The folder that a station lives in: its database, its configuration, and the lock on both."""
+
+import fcntl
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_FOLDER = Path("/var/lib/loa")
+_MODE = 0o700
+# What an empty folder may hold: a fresh file system's own, and what a killed `loa init` left.
+_LOCK = "lock"
+_UNFINISHED = ".unfinished-"
+_HARMLESS = ("lost+found", _LOCK, _UNFINISHED)
+
+
+class DataError(Exception):
+    """The folder cannot be used; one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A folder that holds a station, or will."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """Where the database is: a folder holds a station if this exists."""
+        return self.path / "loa.sqlite3"
+
+    @property
+    def config(self) -> Path:
+        """Where an operator writes settings; there need be none."""
+        return self.path / "loa.toml"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / _LOCK
+
+    def holds_station(self) -> bool:
+        """Whether there is one, as far as this user can see."""
+        try:
+            return self.database.is_file()
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """DataError unless there is a station that this user can open."""
+        try:
+            found = self.database.is_file()
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror} (run as the station's user)") from None
+        if not found:
+            verb = f"loa init {shlex.quote(str(self.path))}"
+            raise DataError(
+                f"{self.path} holds no station: make one with `{verb}`, "
+                "or name its folder with --data"
+            )
+        writable = os.access(self.path, os.W_OK, effective_ids=True)
+        if not writable or not os.access(self.database, os.R_OK | os.W_OK, effective_ids=True):
+            raise DataError(f"{self.path} cannot be written: run as the station's user")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other stations out until the end of the block; DataError if one is in.
+
+        The lock goes with its process, however that dies.
+        """
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror} (run as the station's user)") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise DataError(
+                f"{self.path} is in use by another station (process {holder or 'unknown'}): "
+                "stop that, or name another folder with --data"
+            ) from None
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def check_free(self) -> None:
+        """DataError unless a station can be made here."""
+        if self.holds_station():
+            raise DataError(f"{self.path} holds a station already; start it with `loa serve`")
+        try:
+            held = sorted(entry.name for entry in self.path.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror} (choose another folder)") from None
+        held = [name for name in held if not name.startswith(_HARMLESS)]
+        if held:
+            raise DataError(f"{self.path} holds {held[0]} already: name a new or an empty folder")
+
+    def create(self, name: str, configuration: str = "") -> None:
+        """Make the folder, the database of a station called `name`, and the configuration.
+
+        All of it or nothing. DataError if there is something already or it cannot be made,
+        StoreError if the database cannot, DirectoryError if that is no name.
+        """
+        # The supervisor checks and locks folders too, and needs no database library for that.
+        from server.store import Store  # noqa: PLC0415
+
+        self.check_free()
+        try:
+            with ExitStack() as undo:
+                self._make_folder(undo)
+                with self.lock():
+                    undo.callback(self._lock.unlink)
+                    self.check_free()
+                    with self._unfinished(undo) as unfinished:
+                        if configuration:
+                            _write(unfinished.config, configuration)
+                        Store.create(unfinished.database, name).close()
+                undo.pop_all()
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror} (choose another folder)") from None
+
+    def _make_folder(self, undo: ExitStack) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=_MODE if folder == self.path else 0o777)
+            undo.callback(_remove_empty, folder)
+        if not missing and self.path.stat().st_uid == os.geteuid():
+            self.path.chmod(_MODE)
+
+    @contextmanager
+    def _unfinished(self, undo: ExitStack) -> Iterator["DataFolder"]:
+        """A folder inside this one to fill; at the end its files are moved to their places."""
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.path) as folder:
+            unfinished = DataFolder(Path(folder))
+            yield unfinished
+            # The database last: where there is one, there is a whole station.
+            for made, place in (
+                (unfinished.config, self.config),
+                (unfinished.database, self.database),
+            ):
+                if made.exists():
+                    made.rename(place)
+                    undo.callback(place.unlink)
+        _sync(self.path)
+
+
+def default_folder(environment: Mapping[str, str]) -> Path:
+    """Where a station is if nobody says: $LOA_DATA, the system's, or this user's own folder.
+
+    DataError if this user has none.
+    """
+    if named := environment.get("LOA_DATA"):
+        return Path(named)
+    if DataFolder(SYSTEM_FOLDER).holds_station():
+        return SYSTEM_FOLDER
+    # A relative path there is to be ignored (XDG Base Directory Specification).
+    base = Path(environment.get("XDG_DATA_HOME", ""))
+    if base.is_absolute():
+        return base / "loa"
+    home = Path(environment.get("HOME", ""))
+    if not home.is_absolute():
+        raise DataError("this user has no home: name the station's folder with LOA_DATA")
+    return home / ".local" / "share" / "loa"
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,121 @@
+"""What operators change for good: units, loudspeakers, zones.
+
+A change is made in memory first, where it is checked; is then written; and is taken back if that
+fails. One at a time, so that what is taken back is what was changed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from server.directory import Endpoint, Position
+from server.errors import StationError
+from server.keeper import Keeper
+from server.station import Station
+from server.store.store import Store
+from server.zones.definition import parse, to_plain
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChange:
+    """What shall be different about a loudspeaker; None leaves it as it is."""
+
+    unit: str | None = None
+    tags: frozenset[str] | None = None
+    position: Position | None = None
+    volume: int | None = None
+    muted: bool | None = None
+
+    def of(self, endpoint: Endpoint) -> Endpoint:
+        """The loudspeaker, changed."""
+        fields = ("unit", "tags", "position", "volume", "muted")
+        given = {f: getattr(self, f) for f in fields if getattr(self, f) is not None}
+        return replace(endpoint, **given)
+
+
+class Editing:
+    """Every change of the directory and the zones that a person makes."""
+
+    def __init__(
+        self, station: Station, store: Store, keeper: Keeper, changed: Callable[[], None]
+    ) -> None:
+        """`changed` is called when a change is on the disk."""
+        self._station = station
+        self._store = store
+        self._keeper = keeper
+        self._changed = changed
+        self._lock = asyncio.Lock()
+
+    async def _keep(
+        self, undo: Callable[[], object], call: Callable[..., None], *args: Any
+    ) -> None:
+        try:
+            await self._keeper.do(call, *args)
+        except StationError:
+            undo()
+            raise
+        self._changed()
+
+    async def add_unit(self, path: str) -> str:
+        """Its path in the one spelling."""
+        directory = self._station.directory
+        async with self._lock:
+            path = directory.add_unit(path)
+            await self._keep(lambda: directory.remove_unit(path), self._store.add_unit, path)
+        return path
+
+    async def remove_unit(self, path: str) -> None:
+        """An empty unit."""
+        directory = self._station.directory
+        async with self._lock:
+            path = directory.check_unit(path)
+            directory.remove_unit(path)
+            await self._keep(lambda: directory.add_unit(path), self._store.remove_unit, path)
+
+    async def change_endpoints(self, names: Iterable[str], change: EndpointChange) -> None:
+        """All of them or none."""
+        directory = self._station.directory
+        async with self._lock:
+            before = [directory.endpoint(name) for name in names]
+            after = [directory.check(change.of(endpoint)) for endpoint in before]
+
+            def put(endpoints: list[Endpoint]) -> None:
+                for endpoint in endpoints:
+                    directory.put_endpoint(endpoint)
+
+            put(after)
+            await self._keep(lambda: put(before), self._store.save_endpoints, after, None)
+
+    async def remove_endpoint(self, name: str) -> None:
+        """Forget a loudspeaker that is not connected."""
+        directory = self._station.directory
+        async with self._lock:
+            before = directory.endpoint(name)
+            self._station.forget(name)
+            await self._keep(
+                lambda: directory.put_endpoint(before), self._store.remove_endpoint, name
+            )
+
+    async def put_zone(self, name: str, definition: Any) -> str:
+        """Define a zone, or define it anew; its name in the one spelling."""
+        zones, directory = self._station.zones, self._station.directory
+        async with self._lock:
+            before = dict(zones.definitions)
+            wanted = parse(definition)
+            name = zones.put(name, wanted, directory)
+            await self._keep(
+                lambda: zones.restore(before), self._store.save_zone, name, to_plain(wanted)
+            )
+        return name
+
+    async def remove_zone(self, name: str) -> None:
+        """Forget a zone that nothing uses."""
+        zones = self._station.zones
+        async with self._lock:
+            using = [p.name for p in self._station.programmes.values() if name in p.request.zones]
+            if using:
+                raise StationError(f"{', '.join(using)} is on air to zone {name!r}: stop it first")
+            before = dict(zones.definitions)
+            zones.remove(name)
+            await self._keep(lambda: zones.restore(before), self._store.remove_zone, name)

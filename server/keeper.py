@@ -1,0 +1,61 @@
+"""Control's way to the store: one thread, so that writes happen in order.
+
+Nobody waits for the disk but those who asked.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from server.errors import StationError
+from server.store.engine import StoreError
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Keeper:
+    """Calls of a blocking store, from an event loop."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._complained = False
+
+    async def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """The call's result, once it is on the disk; StationError if it cannot be."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, lambda: call(*args, **kwargs))
+        except StoreError as error:
+            raise StationError(f"nothing was changed: {error}") from None
+
+    def later(self, call: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """The same for what nobody waits for; if it fails that is said in the log."""
+        self.later_or(lambda: None, call, *args, **kwargs)
+
+    def later_or(
+        self,
+        failed: Callable[[], None],
+        call: Callable[_P, None],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> None:
+        """The same; `failed` is called if it fails."""
+
+        async def run() -> None:
+            try:
+                await self.do(call, *args, **kwargs)
+                self._complained = False
+            except StationError as error:
+                failed()
+                if not self._complained:
+                    _log.error("loa: the store: %s", error)
+                self._complained = True
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)

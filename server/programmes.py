@@ -1,0 +1,185 @@
+"""A programme from its ticket to its end: what was asked for, and what follows for one listener."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from server.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
+from server.directory import Endpoint
+from server.encoding import check_playout_delay, encoder_settings
+from server.errors import StationError
+from transport.control.delivery import DELIVERIES
+from transport.control.messages import StreamSpec
+from transport.control.priority import Priority
+from transport.session.sender import OPUS_PAYLOAD_TYPE
+
+# Numbers for so many encodings of one programme are kept apart.
+_STREAMS_EACH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """A voice that wants to speak, to loudspeakers by name and to whole zones.
+
+    Without `frame_ms` and `playout_delay_ms` the listeners' networks decide. Raises ValueError, in
+    one line for a person, rather than ask for what could never sound.
+    """
+
+    to: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    priority: int = Priority.LIVE
+    bitrate: int = 24_000
+    frame_ms: float | None = None
+    complexity: int = 9
+    dtx: bool = False
+    inband_fec: bool = False
+    expected_loss_percent: int = 0
+    playout_delay_ms: float | None = None
+    multicast: bool = False
+
+    def __post_init__(self) -> None:
+        Priority(self.priority)
+        if self.frame_ms is not None:
+            self.check(self.frame_ms, self.playout_delay_ms)
+
+    def check(self, frame_ms: float, playout_delay_ms: float | None) -> None:
+        """ValueError if no loudspeaker could be given this in time."""
+        settings = encoder_settings(self, frame_ms)
+        if playout_delay_ms is not None:
+            check_playout_delay(playout_delay_ms, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a programme's listeners make of it, fixed when it starts.
+
+    One encoding for each length of frame that their networks ask for, the shortest first; D is the
+    largest that any of them asks for, offline ones included, unless the request names another.
+    `slowest_ms` is what the slowest listener may ask for and still be in step.
+    """
+
+    frames_ms: tuple[float, ...]
+    playout_delay_ms: float
+    slowest_ms: float
+
+    @classmethod
+    def of(cls, request: LiveRequest, deliveries: set[str]) -> "Plan":
+        """StationError if the request cannot be met for these listeners."""
+        kinds = [DELIVERIES[name] for name in deliveries] or [DELIVERIES["lan"]]
+        asked = max(kind.playout_delay_ms for kind in kinds)
+        delay = asked if request.playout_delay_ms is None else request.playout_delay_ms
+        fixed = request.frame_ms
+        frames = {kind.frame_ms if fixed is None else fixed for kind in kinds}
+        try:
+            for frame_ms in frames:
+                request.check(frame_ms, delay)
+        except ValueError as error:
+            raise StationError(str(error)) from None
+        return cls(tuple(sorted(frames)), delay, max(asked, delay))
+
+
+@dataclass(slots=True)
+class Programme:
+    """A programme from its ticket to its end. It waits for its voice from `since_ns` on."""
+
+    name: str
+    number: int
+    ticket: str
+    request: LiveRequest
+    plan: Plan
+    group: str
+    since_ns: int
+    report: ProgrammeReport | None = None
+    ended_at_ns: int | None = None
+    why_ended: str = "it was finished"
+
+    @property
+    def priority(self) -> int:
+        """As `priority.heard` wants it."""
+        return self.request.priority
+
+    @property
+    def order(self) -> int:
+        """As `priority.heard` wants it: of equals the later is heard."""
+        return self.number
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a voice is being heard on it, as far as the producer knows."""
+        return self.report is not None and self.report.state == "live" and self.ended_at_ns is None
+
+    @property
+    def streams(self) -> tuple[StreamOrder, ...]:
+        """Its encodings, by number."""
+        first = self.number * _STREAMS_EACH
+        return tuple(StreamOrder(first + n, ms) for n, ms in enumerate(self.plan.frames_ms))
+
+    def numbers(self, stream: int) -> StreamReport | None:
+        """What the producer drew for a stream; None before it has begun."""
+        known = self.report.streams if self.report is not None else ()
+        return next((numbers for numbers in known if numbers.stream == stream), None)
+
+    def is_in_step(self, endpoint: Endpoint) -> bool:
+        """Whether this loudspeaker's network is quick enough for D; if not it sounds later."""
+        return DELIVERIES[endpoint.delivery].playout_delay_ms <= self.plan.slowest_ms
+
+    def stream_for(self, endpoint: Endpoint) -> StreamOrder:
+        """The encoding for a loudspeaker: with the frames its network wants, or the nearest."""
+        wanted = DELIVERIES[endpoint.delivery].frame_ms
+        return min(self.streams, key=lambda stream: abs(stream.frame_ms - wanted))
+
+    def by_group(self, endpoint: Endpoint) -> bool:
+        """Whether a loudspeaker hears it from the group, which carries the shortest frames."""
+        return endpoint.multicast and self.stream_for(endpoint) == self.streams[0]
+
+    def spec(self, endpoint: Endpoint, group_port: int) -> StreamSpec | None:
+        """What a loudspeaker must know to play it; None before it has begun."""
+        stream = self.stream_for(endpoint)
+        numbers = self.numbers(stream.stream)
+        if numbers is None:
+            return None
+        delay_ms = self.plan.playout_delay_ms
+        if not self.is_in_step(endpoint):
+            delay_ms = DELIVERIES[endpoint.delivery].playout_delay_ms
+        by_group = self.by_group(endpoint)
+        return StreamSpec(
+            programme=self.name,
+            order=self.order,
+            ssrc=numbers.ssrc,
+            payload_type=OPUS_PAYLOAD_TYPE,
+            timestamp_offset=numbers.timestamp_offset,
+            frame_ms=stream.frame_ms,
+            inband_fec=self.request.inband_fec,
+            playout_delay_ms=delay_ms,
+            group=self.group if by_group else None,
+            port=group_port if by_group else None,
+            priority=self.priority,
+        )
+
+    def ordered(self) -> ProgrammeOrder:
+        """What the producer shall encode."""
+        request = self.request
+        return ProgrammeOrder(
+            programme=self.name,
+            streams=self.streams,
+            ticket=self.ticket,
+            bitrate=request.bitrate,
+            complexity=request.complexity,
+            dtx=request.dtx,
+            inband_fec=request.inband_fec,
+            expected_loss_percent=request.expected_loss_percent,
+        )
+
+
+def programme_of(row: Any) -> Programme:
+    """A programme as `dataclasses.asdict` wrote it; TypeError, KeyError or ValueError otherwise."""
+    request, plan, report = row["request"], row["plan"], row["report"]
+    request |= {"to": tuple(request["to"]), "zones": tuple(request["zones"])}
+    plan |= {"frames_ms": tuple(plan["frames_ms"])}
+    if report is not None:
+        report |= {"streams": tuple(StreamReport(**stream) for stream in report["streams"])}
+    parts = {
+        "request": LiveRequest(**request),
+        "plan": Plan(**plan),
+        "report": None if report is None else ProgrammeReport(**report),
+    }
+    return Programme(**{**row, **parts})

@@ -1,0 +1,93 @@
+"""The way to an SQLite file, and what its errors mean to a person.
+
+All that is SQLite's own is in this file: another database would bring another one.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+_BUSY_MS = 5_000
+# FULL: what is committed is on the disk.
+_PRAGMAS = (f"busy_timeout = {_BUSY_MS}", "synchronous = FULL", "foreign_keys = ON")
+_PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "the disk is full: make room on it",
+    sqlite3.SQLITE_IOERR_SHMSIZE: "the disk is full: make room on it",
+    sqlite3.SQLITE_READONLY: "it cannot be written: let this user write {folder}",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: let this user read and write {folder}",
+    sqlite3.SQLITE_PERM: "it cannot be opened: let this user read and write {folder}",
+    sqlite3.SQLITE_NOTADB: "that is no database: name the folder that `loa init` made",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: put back a copy of {folder}",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked: end that first",
+    sqlite3.SQLITE_IOERR: "its disk reports an error ({code}): look after the disk of {folder}",
+}
+
+
+class StoreError(Exception):
+    """The database cannot be used as it is; one line that says what to do."""
+
+
+def sqlite_engine(path: Path) -> Engine:
+    """Connections to an SQLite file, made when needed; any thread may use them, one at a time."""
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), pool_size=1, max_overflow=0, pool_timeout=_BUSY_MS
+    )
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions late and commit before DDL; `_begin` does it instead.
+    connection.isolation_level = None
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def use_wal(engine: Engine, path: Path) -> None:
+    """Keep a write-ahead log from now on, so that a commit is one write; StoreError if it cannot.
+
+    The file itself remembers that, so it is done to no file that is not ours.
+    """
+    with _explaining(path), closing(engine.raw_connection()) as connection:
+        connection.cursor().execute("PRAGMA journal_mode = WAL")
+
+
+@contextmanager
+def transaction(engine: Engine, path: Path) -> Iterator[Connection]:
+    """Commits at the end of the block, or changes nothing.
+
+    StoreError if the file or its disk fails; ValueError if what was asked contradicts the tables.
+    """
+    with _explaining(path), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise ValueError(f"{path}: {error.orig}") from error
+    except DBAPIError as error:
+        raise _explained(path, error.orig) from error
+    except sqlite3.Error as error:
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: BaseException | None) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    advice = _ADVICE.get(code) or _ADVICE.get(code & _PRIMARY, "{error}")
+    name = getattr(error, "sqlite_errorname", code)
+    return StoreError(f"{path}: {advice.format(folder=path.parent, code=name, error=error)}")

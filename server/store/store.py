@@ -1,0 +1,292 @@
+"""The station's memory on disk. Every call blocks; what it wrote is on the disk when it returns.
+
+One process at a time uses a store, one call at a time. A call that raised has changed nothing.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    delete,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
+
+from server.directory import SEPARATOR, DirectoryError, Endpoint, check_label
+from server.store import endpoints
+from server.store.engine import StoreError, sqlite_engine, transaction, use_wal
+from server.store.records import Contents, ProgrammeRecord
+from server.store.schema import NewerError, migrate
+from server.store.tables import EndpointRow, MetaRow, ProgrammeRow, UnitRow, ZoneRow
+
+STATION_STOPPED = "the station stopped"
+_APPLICATION = "loa"
+
+
+class Store:
+    """An open database; `create` or `open` makes one."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self._path = path
+        self._engine = engine
+        self._units: dict[str, int] = {}
+
+    # ------------------------------------------------------------- life
+    @classmethod
+    def create(cls, path: Path, station_name: str) -> Self:
+        """A database where there is none yet.
+
+        StoreError if the file exists or cannot be made; DirectoryError if that is no name.
+        """
+        name = check_label("station", station_name)
+        if _exists(path):
+            raise StoreError(f"{path} exists already: choose another folder")
+        store = cls(path, sqlite_engine(path))
+        with store._closed_on_error():
+            use_wal(store._engine, path)
+            store._found(name)
+        return store
+
+    def _found(self, name: str) -> None:
+        with self._transaction() as connection:
+            migrate(connection)
+            about = {"application": _APPLICATION, "made_with": version("loa")}
+            rows = [{"key": key, "value": value} for key, value in about.items()]
+            connection.execute(insert(MetaRow), rows)
+            connection.execute(insert(UnitRow), {"parent_id": None, "name": name})
+            self._units = _units(connection)
+
+    @classmethod
+    def open(cls, path: Path, still_on_air: Collection[int] = ()) -> Self:
+        """A database that `create` made, brought to the newest tables.
+
+        Programmes that never ended are closed, for the station has stopped since; not those whose
+        numbers are `still_on_air`, for control alone may have been born again. StoreError if it
+        cannot be used.
+        """
+        if not _exists(path):
+            raise StoreError(f"there is no station at {path}: make one with `loa init`")
+        store = cls(path, sqlite_engine(path))
+        with store._closed_on_error():
+            store._check_is_ours()
+            use_wal(store._engine, path)
+            store._begin(still_on_air)
+        return store
+
+    def _check_is_ours(self) -> None:
+        with self._transaction() as connection:
+            if inspect(connection).has_table(MetaRow.__tablename__):
+                application = select(MetaRow.value).where(MetaRow.key == "application")
+                if connection.scalar(application) == _APPLICATION:
+                    return
+        raise StoreError(f"{self._path} is no station's: name the folder that `loa init` made")
+
+    def _begin(self, still_on_air: Collection[int]) -> None:
+        with self._transaction() as connection:
+            try:
+                migrate(connection)
+            except NewerError as error:
+                raise StoreError(
+                    f"{self._path} was used by a newer Loa (tables {error}): update this one"
+                ) from None
+            connection.execute(
+                update(ProgrammeRow)
+                .where(ProgrammeRow.why_ended.is_(None))
+                .where(ProgrammeRow.number.not_in(still_on_air))
+                .values(why_ended=STATION_STOPPED)
+            )
+            self._units = _units(connection)
+
+    def close(self) -> None:
+        """No call may follow."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with transaction(self._engine, self._path) as connection:
+            yield connection
+
+    # ------------------------------------------------------------- everything
+    def load(self) -> Contents:
+        """All that a station begins with; StoreError if somebody wrote nonsense into it."""
+        with self._transaction() as connection:
+            units = self._units = _units(connection)
+            paths = {number: path for path, number in units.items()}
+            zones = connection.execute(
+                select(ZoneRow.name, ZoneRow.definition).order_by(ZoneRow.name)
+            ).all()
+            try:
+                found, last_seen = endpoints.load(connection, paths)
+                definitions = tuple((name, json.loads(text)) for name, text in zones)
+            except (DirectoryError, ValueError) as error:
+                raise StoreError(
+                    f"{self._path}: {error}; put back a copy of {self._path.parent}"
+                ) from None
+            return Contents(
+                station_name=next(iter(units)),
+                units=tuple(units),
+                endpoints=found,
+                last_seen=last_seen,
+                zones=definitions,
+                last_programme_number=connection.scalar(select(func.max(ProgrammeRow.number))) or 0,
+            )
+
+    # ------------------------------------------------------------- units and loudspeakers
+    def add_unit(self, path: str) -> None:
+        """Nothing if it exists; ValueError if its parent does not."""
+        if path in self._units:
+            return
+        parent, _, name = path.rpartition(SEPARATOR)
+        row = {"parent_id": self._unit_id(parent), "name": name}
+        with self._transaction() as connection:
+            connection.execute(insert(UnitRow), row)
+            mine = select(UnitRow.id).filter_by(**row)
+            number = connection.scalars(mine).one()
+        self._units[path] = number
+
+    def remove_unit(self, path: str) -> None:
+        """Nothing if it does not exist; ValueError if something is in it."""
+        number = self._units.get(path)
+        with self._transaction() as connection:
+            connection.execute(delete(UnitRow).where(UnitRow.id == number))
+        self._units.pop(path, None)
+
+    def save_endpoints(self, changed: Iterable[Endpoint], seen_at: int | None) -> None:
+        """Add or replace these loudspeakers, all or none; ValueError if a unit does not exist.
+
+        `seen_at`: UTC seconds if they were seen now, None if an operator writes about them.
+        """
+        by_unit = [(endpoint, self._unit_id(endpoint.unit)) for endpoint in changed]
+        with self._transaction() as connection:
+            endpoints.save(connection, by_unit, seen_at)
+
+    def seen(self, last_seen: Mapping[str, int]) -> None:
+        """When these loudspeakers were last seen, UTC seconds; names not known are ignored."""
+        if not last_seen:
+            return
+        with self._transaction() as connection:
+            connection.execute(
+                update(EndpointRow)
+                .where(EndpointRow.name == bindparam("of"))
+                .values(
+                    first_seen=func.coalesce(EndpointRow.first_seen, bindparam("at")),
+                    last_seen=bindparam("at"),
+                ),
+                [{"of": name, "at": at} for name, at in last_seen.items()],
+            )
+
+    def remove_endpoint(self, name: str) -> None:
+        """Nothing if it does not exist."""
+        with self._transaction() as connection:
+            connection.execute(delete(EndpointRow).where(EndpointRow.name == name))
+
+    def _unit_id(self, path: str) -> int:
+        if path not in self._units:
+            raise ValueError(f"no unit {path!r} is stored")
+        return self._units[path]
+
+    # ------------------------------------------------------------- zones
+    def save_zone(self, name: str, definition: Any) -> None:
+        """Add or replace a zone; `definition` is plain JSON, ValueError or TypeError if not."""
+        text = _json(definition)
+        with self._transaction() as connection:
+            connection.execute(delete(ZoneRow).where(ZoneRow.name == name))
+            connection.execute(insert(ZoneRow), {"name": name, "definition": text})
+
+    def remove_zone(self, name: str) -> None:
+        """Nothing if it does not exist."""
+        with self._transaction() as connection:
+            connection.execute(delete(ZoneRow).where(ZoneRow.name == name))
+
+    # ------------------------------------------------------------- programmes
+    def programme_began(
+        self,
+        number: int,
+        name: str,
+        *,
+        priority: int,
+        request: Any,
+        playout_delay_ms: float,
+        at: int,
+    ) -> None:
+        """A programme is on air since `at`, UTC seconds; ValueError if the number was used."""
+        with self._transaction() as connection:
+            connection.execute(
+                insert(ProgrammeRow),
+                {
+                    "number": number,
+                    "name": name,
+                    "priority": priority,
+                    "request": _json(request),
+                    "playout_delay_ms": playout_delay_ms,
+                    "began_at": at,
+                },
+            )
+
+    def programme_ended(self, number: int, at: int, why: str) -> None:
+        """It ended `at`, UTC seconds; nothing if no such programme is stored."""
+        with self._transaction() as connection:
+            connection.execute(
+                update(ProgrammeRow)
+                .where(ProgrammeRow.number == number)
+                .values(ended_at=at, why_ended=why)
+            )
+
+    def programmes(self, limit: int) -> tuple[ProgrammeRecord, ...]:
+        """The newest so many, newest first."""
+        columns = ProgrammeRow.__table__.columns
+        newest = select(*columns).order_by(ProgrammeRow.number.desc()).limit(limit)
+        with self._transaction() as connection:
+            rows = connection.execute(newest).mappings().all()
+        return tuple(
+            ProgrammeRecord(**{**row, "request": json.loads(row["request"])}) for row in rows
+        )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StoreError(
+            f"{path}: {error.strerror}: let this user read and write {path.parent}"
+        ) from None
+
+
+def _json(plain: Any) -> str:
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def _units(connection: Connection) -> dict[str, int]:
+    """Each unit's number by its path, the root first and a parent before its children."""
+    rows = connection.execute(select(UnitRow.id, UnitRow.parent_id, UnitRow.name)).all()
+    children: dict[int | None, list[tuple[str, int]]] = {}
+    for number, parent, name in rows:
+        children.setdefault(parent, []).append((name, number))
+    paths: dict[str, int] = {}
+    level = sorted(children.get(None, []))
+    while level:
+        paths.update(level)
+        level = [
+            (f"{path}{SEPARATOR}{name}", number)
+            for path, parent in level
+            for name, number in sorted(children.get(parent, []))
+        ]
+    return paths

@@ -1,0 +1,146 @@
+"""The state as the API shows it: plain rows. Pure; `now` is an argument."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from server.bus import SenderReport
+from server.directory import Endpoint
+from server.programmes import Programme
+from server.station import Speaker, Station
+from transport.clock.timeline import NS_PER_SECOND
+from transport.control.messages import Telemetry
+from transport.control.priority import Priority
+
+_OFFLINE_NS = 5 * NS_PER_SECOND
+# Further from its place than this a loudspeaker is heard beside its neighbours.
+_IN_STEP_US = 1000.0
+
+
+def speaker_rows(
+    station: Station, last_seen: Mapping[str, int], now_ns: int
+) -> list[dict[str, Any]]:
+    """Every registered loudspeaker, by name; `last_seen` in UTC seconds, from the store."""
+    endpoints = sorted(station.directory.endpoints.items())
+    return [
+        _speaker_row(station, endpoint, last_seen.get(name), now_ns) for name, endpoint in endpoints
+    ]
+
+
+def _speaker_row(
+    station: Station, endpoint: Endpoint, stored_s: int | None, now_ns: int
+) -> dict[str, Any]:
+    speaker = station.speakers.get(endpoint.name)
+    seen_ns = stored_s * NS_PER_SECOND if stored_s is not None else None
+    if speaker is not None:
+        seen_ns = speaker.last_seen_ns
+    online = is_online(speaker, now_ns)
+    telemetry = speaker.telemetry if speaker is not None else None
+    state = telemetry.state if telemetry is not None else "syncing"
+    position = endpoint.position
+    row: dict[str, Any] = {
+        "name": endpoint.name,
+        "unit": endpoint.unit,
+        "tags": sorted(endpoint.tags),
+        "position": position and {"latitude": position.latitude, "longitude": position.longitude},
+        "delivery": endpoint.delivery,
+        "multicast": endpoint.multicast,
+        "volume": endpoint.volume,
+        "muted": endpoint.muted,
+        "state": state if online else "offline",
+        "address": speaker.address if speaker is not None else None,
+        "last_seen_s": seen_ns and round(max(now_ns - seen_ns, 0) / NS_PER_SECOND, 1),
+        "in_step": _in_step(station, endpoint, telemetry) if online else None,
+        "fault": _fault(telemetry, online=online),
+    }
+    return row | ({} if telemetry is None else _figures(telemetry))
+
+
+def is_online(speaker: Speaker | None, now_ns: int) -> bool:
+    """Whether a loudspeaker has been heard of within five seconds."""
+    if speaker is None or speaker.session is None:
+        return False
+    return now_ns - speaker.last_seen_ns < _OFFLINE_NS
+
+
+def _fault(telemetry: Telemetry | None, *, online: bool) -> str:
+    if not online:
+        return "it cannot be reached"
+    return telemetry.fault if telemetry is not None else ""
+
+
+def _in_step(station: Station, endpoint: Endpoint, telemetry: Telemetry | None) -> bool:
+    if telemetry is None or telemetry.state == "syncing" or telemetry.fault:
+        return False
+    programme = station.heard_by(endpoint.name)
+    quick_enough = programme is None or programme.is_in_step(endpoint)
+    return quick_enough and telemetry.sync_error_us < _IN_STEP_US
+
+
+def _figures(telemetry: Telemetry) -> dict[str, Any]:
+    expected = telemetry.packets_received + telemetry.packets_lost
+    return {
+        "hearing": telemetry.hearing,
+        "level_dbfs": telemetry.level_dbfs,
+        "sync_error_us": telemetry.sync_error_us,
+        "clock_uncertainty_us": telemetry.clock_uncertainty_us,
+        "loss": round(telemetry.packets_lost / expected, 6) if expected else 0.0,
+        "packets_received": telemetry.packets_received,
+        "packets_lost": telemetry.packets_lost,
+        "packets_late": telemetry.packets_late,
+        "packets_dropped": telemetry.packets_dropped,
+        "underruns": telemetry.underruns,
+        "uptime_s": telemetry.uptime_s,
+    }
+
+
+def programme_rows(station: Station) -> list[dict[str, Any]]:
+    """Each programme's state; tickets stay secret."""
+    winners = {name: station.heard_by(name) for name in station.directory.endpoints}
+    return [_programme_row(station, p, winners) for p in station.programmes.values()]
+
+
+def _programme_row(
+    station: Station, programme: Programme, winners: Mapping[str, Programme | None]
+) -> dict[str, Any]:
+    audience = station.audience(programme)
+    report = programme.report
+    state = "waiting" if report is None else report.state
+    return {
+        "name": programme.name,
+        "to": list(programme.request.to),
+        "zones": list(programme.request.zones),
+        "priority": Priority(programme.priority).name.lower(),
+        "state": "ended" if programme.ended_at_ns is not None else state,
+        "seconds": 0.0 if report is None else report.seconds,
+        "level_dbfs": None if report is None else report.level_dbfs,
+        "playout_delay_ms": programme.plan.playout_delay_ms,
+        "frames_ms": list(programme.plan.frames_ms),
+        "speakers": len(audience),
+        "interrupted_at": sum(
+            programme.is_live and winners[name] is not programme for name in audience
+        ),
+        "not_in_step": sorted(
+            name for name in audience if not programme.is_in_step(station.directory.endpoints[name])
+        ),
+        "sdp": sdp_path(station, programme),
+    }
+
+
+def sdp_path(station: Station, programme: Programme) -> str | None:
+    """Where a stock player finds its description, if it goes out by multicast."""
+    return f"/programmes/{programme.name}.sdp" if station.uses_group(programme) else None
+
+
+def sender_row(report: SenderReport | None) -> dict[str, Any]:
+    """What the sender has done; nothing before its first report."""
+    if report is None:
+        return {}
+    return {
+        "datagrams": report.datagrams,
+        "overruns": report.overruns,
+        "errors": report.errors,
+        "time_answers": report.time_answers,
+        "malformed": report.malformed,
+        "receivers_reporting": report.receivers,
+        "worst_fraction_lost": report.worst_fraction_lost,
+    }

@@ -1,0 +1,91 @@
+"""The migrations lead to the tables as they are written, on the databases that are meant."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from server.store import Store, schema
+from server.store.engine import sqlite_engine
+from server.store.tables import Base
+
+
+def definitions(path: Path) -> dict[str, set[str]]:
+    """The lines of each table's and index's own definition; constraints may stand in any order."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+        ).fetchall()
+    return {
+        name: {line.strip(" \t,)") for line in sql.splitlines()}
+        for name, sql in rows
+        if name != "alembic_version"
+    }
+
+
+def test_migrated_tables_are_those_of_the_code(store: Store, path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_migrated_tables_are_defined_word_by_word_as_those_of_the_code(
+    store: Store, path: Path, tmp_path: Path
+) -> None:
+    straight = create_engine(f"sqlite:///{tmp_path / 'straight'}")
+    Base.metadata.create_all(straight)
+    straight.dispose()
+    assert definitions(path) == definitions(tmp_path / "straight")
+
+
+def test_a_migration_that_fails_halfway_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("alembic.op.create_index", fail)
+    engine = sqlite_engine(path)
+    with pytest.raises(RuntimeError), engine.begin() as connection:
+        schema.migrate(connection)
+    engine.dispose()
+    assert definitions(path) == {}
+
+
+def test_the_tables_can_be_made_on_postgresql() -> None:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for table in Base.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+        for index in table.indexes:
+            assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=dialect))
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)],
+)
+def test_every_connection_is_as_safe_as_sqlite_can_be(
+    store: Store, path: Path, pragma: str, value: object
+) -> None:
+    store.close()
+    engine = sqlite_engine(path)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+    engine.dispose()
+
+
+def test_a_copy_without_a_write_ahead_log_gets_one(store: Store, path: Path) -> None:
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    Store.open(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
