@@ -1,50 +1,67 @@
-"""`loa demo`: a station and four loudspeakers on this machine; a voice; and what was heard.
+"""`loa demo`: a station, six loudspeakers in two overlapping zones, two voices; and what was heard.
 
-The loudspeakers have wrong clocks and wrong crystals that neither they nor the station know of.
-Each records what a microphone in front of it would hear, in true time; the figures at the end
-come from those recordings.
+The loudspeakers have wrong clocks and wrong crystals that neither they nor the station know of. A
+storm warning interrupts the voice wherever both are meant, and the voice resumes. Each loudspeaker
+records what a microphone in front of it would hear, in true time; the figures come from that.
 """
 
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.measure import MeasureError, Recording, level_dbfs, spread_ms
+from bench.measure import (
+    MeasureError,
+    Recording,
+    change_over_ns,
+    level_dbfs,
+    offset_seconds,
+    spread_ms,
+)
 from bench.processes import Bench, ProcessError, end
 
 VOICE = Path(__file__).parent / "audio" / "voice.wav"
 STORM = Path(__file__).parent / "audio" / "storm.wav"
-# name: delivery
+# name: whether it hears the multicast group
 SPEAKERS = {
-    "market": "multicast",
-    "school": "multicast",
-    "hamlet-1": "unicast",
-    "hamlet-2": "unicast",
+    "market": True,
+    "school": False,
+    "hamlet-1": True,
+    "hamlet-2": False,
+    "pier": True,
+    "ferry": False,
 }
-FEW = ("market", "hamlet-1")
+ZONES = {
+    "centre": ("market", "school", "hamlet-1", "hamlet-2"),
+    "riverside": ("hamlet-1", "hamlet-2", "pier", "ferry"),
+}
+_BOTH = tuple(name for name in ZONES["centre"] if name in ZONES["riverside"])
+_VOICE_ALONE = tuple(name for name in ZONES["centre"] if name not in _BOTH)
 _WINDOW_NS = 2_500_000_000
 # A loudspeaker is given this long to begin, and the measurement stops this long before the end.
 _EDGE_NS = 700_000_000
 _SOUNDED_DBFS = -50.0
 _SILENT_DBFS = -90.0
+# A newcomer's machine may be busy with other things.
+_PLAYOUT_DELAY_MS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """When a voice was on air, CLOCK_MONOTONIC, and for whom."""
+    """A stretch of CLOCK_MONOTONIC, and who shall hear the same in it."""
 
-    to: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
     began_ns: int
     ended_ns: int
 
@@ -56,7 +73,7 @@ class Phase:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loa demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="on air (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=24.0, help="on air (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--seed", type=int, default=1, help="of the wrong clocks (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep recordings and logs here")
@@ -79,8 +96,8 @@ def main(argv: list[str]) -> int:
     """Run it; the exit status is 0 only if everybody sounded when addressed, and only then."""
     options = _parser().parse_args(argv)
     console = Console()
-    if options.seconds < 8:
-        print(f"loa demo: --seconds {options.seconds:g}: use 8 or more", file=sys.stderr)
+    if options.seconds < 15:
+        print(f"loa demo: --seconds {options.seconds:g}: use 15 or more", file=sys.stderr)
         return 2
     if options.json is not None and not options.json.absolute().parent.is_dir():
         print(f"loa demo: --json {options.json}: there is no such folder", file=sys.stderr)
@@ -99,62 +116,83 @@ def main(argv: list[str]) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     everybody = figures["sounded"] == figures["speakers"]
-    return 0 if everybody and figures["silent_when_not_addressed"] else 1
+    right = figures["silent_when_not_addressed"] and figures["interrupted_and_resumed"]
+    return 0 if everybody and right else 1
 
 
 def _run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     draw = random.Random(options.seed)
     with Bench(folder) as bench:
-        console.print("starting a station and four loudspeakers with wrong clocks ...")
+        console.print("starting a station and six loudspeakers with wrong clocks ...")
         bench.start_station()
-        for number, (name, delivery) in enumerate(SPEAKERS.items()):
-            words = ("--buffer-ms", "30", *(["--multicast"] if delivery == "multicast" else []))
+        console.print(f"station at http://{bench.address} (API: /api/docs)")
+        for number, (name, multicast) in enumerate(SPEAKERS.items()):
+            words = ("--buffer-ms", "30", *(["--multicast"] if multicast else []))
             bench.start_speaker(name, *words, simulate=wrong_world(draw, number))
         bench.wait_until_idle(tuple(SPEAKERS))
-        console.print(f"station at http://{bench.address} (API: /api/docs)")
-        half_s = options.seconds / 2
-        phases = [
-            _speak(bench, FEW, half_s, console),
-            _speak(bench, tuple(SPEAKERS), half_s, console),
-        ]
+        bench.define_zones(ZONES)
+        phases = _speak(bench, options.seconds / 3, console)
         rows = bench.speakers()
-    return _figures(
-        phases, {name: Recording.load(folder / f"{name}.wav") for name in SPEAKERS}, rows
-    )
+    recordings = {name: Recording.load(folder / f"{name}.wav") for name in SPEAKERS}
+    return _figures(phases, recordings, rows)
 
 
-def _speak(bench: Bench, to: Sequence[str], seconds: float, console: Console) -> Phase:
+def _speak(bench: Bench, seconds: float, console: Console) -> list[Phase]:
+    """A voice; a warning that interrupts it; the voice again. So many seconds each."""
+    centre, riverside = ZONES["centre"], ZONES["riverside"]
+    voice = _start_voice(bench, VOICE, "centre", "live")
+    title = f"a voice to zone centre: {', '.join(centre)}"
+    phases = [_watch(bench, title, (centre,), seconds, voice, console)]
+    warning = _start_voice(bench, STORM, "riverside", "priority")
+    title = f"a storm warning interrupts it in zone riverside: {', '.join(riverside)}"
+    groups = (_VOICE_ALONE, riverside)
+    phases.append(_watch(bench, title, groups, seconds, warning, console))
+    end(warning)
+    phases.append(_watch(bench, "the voice resumes", (centre,), seconds, voice, console))
+    end(voice)
+    time.sleep(1.0)  # what was said sounds D later, and is written within 0.2 s
+    return phases
+
+
+def _start_voice(bench: Bench, file: Path, zone: str, priority: str) -> subprocess.Popen[str]:
+    words = [str(file), "--repeat", "1000", "--server", bench.address, "--zone", zone]
+    words += ["--priority", priority, "--playout-delay-ms", str(_PLAYOUT_DELAY_MS)]
+    return bench.start("live", *words, log=f"live-{zone}")
+
+
+def _watch(
+    bench: Bench,
+    title: str,
+    groups: tuple[tuple[str, ...], ...],
+    seconds: float,
+    voice: subprocess.Popen[str],
+    console: Console,
+) -> Phase:
     began_ns = time.monotonic_ns()
-    words = [str(VOICE), "--repeat", "1000", "--server", bench.address, "--to", *to]
-    # A newcomer's machine may be busy with other things.
-    words += ["--playout-delay-ms", "120"]
-    voice = bench.start("live", *words, log="live")
-    title = f"a voice is on air to {', '.join(to)}"
     console.print(title)
     with Live(console=console, auto_refresh=False, transient=True) as screen:
         while (left_s := seconds - (time.monotonic_ns() - began_ns) / 1e9) > 0:
             if voice.poll() is not None:
-                raise ProcessError(f"the voice broke off: {bench.log('live')}")
+                said = " ".join(bench.log(f"live-{zone}") for zone in ZONES)
+                raise ProcessError(f"the voice broke off: {said}")
             if console.is_terminal:
                 screen.update(_table(f"{left_s:.0f} s left", bench.speakers()), refresh=True)
             time.sleep(min(0.25, left_s))
-    ended_ns = time.monotonic_ns()
-    end(voice)
-    time.sleep(1.0)  # what was said sounds D later, and is written within 0.2 s
-    console.print(_table("afterwards", bench.speakers()))
-    return Phase(tuple(to), began_ns, ended_ns)
+        console.print(_table("", bench.speakers()))
+    return Phase(groups, began_ns, time.monotonic_ns())
 
 
 def _table(title: str, rows: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in ("speaker", "delivery", "state", "level", "sync error", "packets", "lost"):
-        table.add_column(heading, justify="left" if heading in {"speaker", "delivery"} else "right")
-    for name, delivery in SPEAKERS.items():
+    table = Table(title=title or None, title_justify="left")
+    for heading in ("speaker", "delivery", "hearing", "level", "sync error", "packets", "lost"):
+        left = heading in {"speaker", "delivery", "hearing"}
+        table.add_column(heading, justify="left" if left else "right")
+    for name, multicast in SPEAKERS.items():
         row = rows.get(name, {})
         table.add_row(
             name,
-            delivery,
-            str(row.get("state", "?")),
+            "multicast" if multicast else "unicast",
+            row.get("hearing") or "-",
             f"{row.get('level_dbfs', 0):.0f} dBFS",
             f"{row.get('sync_error_us', 0):.0f} µs",
             str(row.get("packets_received", 0)),
@@ -172,8 +210,10 @@ def _figures(
             for name in names
         }
 
-    sounded = [levels(phase, set(phase.to)) for phase in phases]
-    quiet = [levels(phase, set(SPEAKERS) - set(phase.to)) for phase in phases]
+    everybody = set(SPEAKERS)
+    addressed = [{name for group in phase.groups for name in group} for phase in phases]
+    sounded = [levels(p, names) for p, names in zip(phases, addressed, strict=True)]
+    quiet = [levels(p, everybody - names) for p, names in zip(phases, addressed, strict=True)]
     return {
         "speakers": len(SPEAKERS),
         "sounded": sum(
@@ -183,11 +223,44 @@ def _figures(
         "silent_when_not_addressed": all(
             value < _SILENT_DBFS for level in quiet for value in level.values()
         ),
+        "interrupted_and_resumed": _each_group_hears_its_own(phases, recordings),
         "spread_ms": round(
-            max(spread_ms([recordings[n] for n in p.to], p.windows()) for p in phases), 4
+            max(
+                spread_ms([recordings[n] for n in group], phase.windows())
+                for phase in phases
+                for group in phase.groups
+            ),
+            4,
         ),
+        "change_over_ms": round(_change_over_ms(phases, recordings), 4),
         "frames_lost": sum(row["packets_lost"] + row["packets_late"] for row in rows.values()),
     }
+
+
+def _each_group_hears_its_own(phases: list[Phase], recordings: dict[str, Recording]) -> bool:
+    """Whether all of a group are alike in every window, which two voices never are."""
+    return all(
+        offset_seconds(recordings[group[0]], recordings[name], *window).correlation > 0.9
+        for phase in phases
+        for group in phase.groups
+        for name in group[1:]
+        for window in phase.windows()
+    )
+
+
+def _change_over_ms(phases: list[Phase], recordings: dict[str, Recording]) -> float:
+    """How far apart those in both zones turn from the voice to the warning."""
+    near_ns = _begins_ns(recordings["pier"], phases[1].began_ns)
+    pair = recordings["market"], recordings["pier"]
+    times = [change_over_ns(recordings[name], *pair, near_ns, 0.1) for name in _BOTH]
+    return (max(times) - min(times)) / 1e6
+
+
+def _begins_ns(recording: Recording, after_ns: int) -> int:
+    """When a loudspeaker that was silent is first heard."""
+    start, _ = recording.index_at(after_ns)
+    first = start + int(np.argmax(np.abs(recording.samples[start:]) > 0.01))
+    return recording.first_sample_time_ns + first * 1_000_000_000 // recording.rate
 
 
 def _summarise(figures: dict[str, Any], console: Console) -> None:
@@ -197,6 +270,10 @@ def _summarise(figures: dict[str, Any], console: Console) -> None:
     )
     table.add_row("sounded when addressed", f"{figures['sounded']} of {figures['speakers']}")
     table.add_row("silent when not addressed", silent)
+    resumed = "yes" if figures["interrupted_and_resumed"] else "NO"
+    table.add_row("interrupted where both are meant, and resumed", resumed)
     table.add_row("largest distance between any two", f"{figures['spread_ms'] * 1000:.0f} µs")
+    apart = f"{figures['change_over_ms'] * 1000:.0f} µs apart"
+    table.add_row("the two in both zones change over", apart)
     table.add_row("frames lost", str(figures["frames_lost"]))
     console.print(table)

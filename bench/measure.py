@@ -288,7 +288,8 @@ def _unexplained(heard: Signal, first: Signal, second: Signal, ramp: Signal) -> 
     along = 2 * np.correlate(rest * more, ramp, "valid")
     along += np.correlate(np.square(more), np.square(ramp), "valid")
     ends = np.arange(len(along)) + len(ramp) - 1
-    return along + before[ends] + after[-1] - after[ends]
+    total: Signal = along + before[ends] + after[-1] - after[ends]
+    return total
 
 
 def _aligned(sound: Recording, recording: Recording, start_ns: int, count: int) -> Signal:

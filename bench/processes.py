@@ -119,6 +119,19 @@ class Bench:
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as reply:
             return json.load(reply)
 
+    def send(self, method: str, path: str, body: object) -> Any:
+        """A reply of the station's HTTP API to a change."""
+        headers = {"Content-Type": "application/json"}
+        url = f"http://{self.address}{path}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
+        with urllib.request.urlopen(request, timeout=5) as reply:  # noqa: S310 - our own scheme
+            return json.load(reply)
+
+    def define_zones(self, zones: Mapping[str, Sequence[str]]) -> None:
+        """Zones by the names of their loudspeakers."""
+        for name, speakers in zones.items():
+            self.send("PUT", f"/api/zones/{name}", {"definition": {"speakers": list(speakers)}})
+
     def speakers(self) -> dict[str, dict[str, Any]]:
         """The station's list of loudspeakers, by name."""
         return {row["name"]: row for row in self.get("/api/speakers")}

@@ -1,9 +1,7 @@
 """Two microphones to two overlapping zones: who is heard where, and the change-over in step."""
 
-import json
 import random
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,15 +36,6 @@ class Heard:
     went_ns: int
 
 
-def _define_zones(bench: Bench) -> None:
-    for name, speakers in ZONES.items():
-        body = json.dumps({"definition": {"speakers": speakers}}).encode()
-        headers = {"Content-Type": "application/json"}
-        url = f"http://{bench.address}/api/zones/{name}"
-        request = urllib.request.Request(url, body, headers, method="PUT")
-        urllib.request.urlopen(request, timeout=5).close()
-
-
 @contextmanager
 def _voice(bench: Bench, name: str, zone: str, priority: str, source: int) -> Iterator[None]:
     words = ["-", "--raw", "s16le:48000:1", "--zone", zone, "--priority", priority]
@@ -76,7 +65,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
             words = ["--buffer-ms", "120", *(["--multicast"] if "group" in name else [])]
             bench.start_speaker(name, *words, simulate=wrong_world(draw, number))
         bench.wait_until_idle(everybody)
-        _define_zones(bench)
+        bench.define_zones(ZONES)
         with microphone(VOICE) as one, microphone(STORM) as other:
             with _voice(bench, "low", "north", "live", one):
                 _first_words_ns(bench, "north")

@@ -32,6 +32,10 @@ class Heard:
     ended_ns: int
 
 
+def _hearing(bench: Bench) -> str:
+    return str(bench.speakers().get(NEWCOMER, {}).get("hearing", ""))
+
+
 @pytest.fixture(scope="module")
 def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
     draw = random.Random(20261122)
@@ -41,17 +45,15 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
             world = wrong_world(draw, number)
             bench.start_speaker(name, "--buffer-ms", "120", *words, simulate=world)
         bench.wait_until_idle(tuple(MEMBERS))
-        words = [str(VOICE), "--repeat", "9", "--zone", "all", "--server", bench.address]
-        voice = bench.start("live", *words, log="live")
+        what = (str(VOICE), "--repeat", "9", "--zone", "all", "--server", bench.address)
+        voice = bench.start("live", *what, log="live")
         wait_until(lambda: bench.get("/api/programmes"), "the programme")
         time.sleep(5)  # it is heard by its first listeners alone
         (before,) = bench.get("/api/programmes")
         world = wrong_world(draw, len(MEMBERS))
         late = ("--delivery", NEWCOMER, "--buffer-ms", "120")
         bench.start_speaker(NEWCOMER, *late, simulate=world)
-        wait_until(
-            lambda: bench.speakers().get(NEWCOMER, {}).get("hearing"), "the newcomer's sound"
-        )
+        wait_until(lambda: bool(_hearing(bench)), "the newcomer's sound")
         came_ns = time.monotonic_ns()
         time.sleep(6)
         (after,), rows = bench.get("/api/programmes"), bench.speakers()
