@@ -78,7 +78,7 @@ class Bench:
         self, name: str, *options: str, simulate: dict[str, Any] | None = None
     ) -> subprocess.Popen[str]:
         """A loudspeaker that records to NAME.wav, unless the options say otherwise."""
-        words = ["--server", self.address, "--name", name]
+        words = ["--server", self.address, "--name", name, "--no-discovery"]
         if "--output" not in options:
             words += ["--output", f"wav:{self.recording(name)}"]
         if simulate is not None:

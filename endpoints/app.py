@@ -75,6 +75,11 @@ class Loudspeaker:
         self._say("the station's clock is another one, or has been stepped: finding the place anew")
         self._player.clock_changed()
 
+    @property
+    def joined(self) -> str:
+        """The address of the station that has welcomed us; empty while none has."""
+        return self._settings.server.text if self._session.joined else ""
+
     async def run(self) -> None:
         """Play until cancelled; OutputError or RefusedForGood when that is impossible.
 

@@ -6,12 +6,15 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
 
+from codec.soundcard import hush_libraries
 from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.base import Output, OutputError, Sink
+from endpoints.outputs.device import list_devices, open_device
 from endpoints.outputs.pipe import PipeSink
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
@@ -21,6 +24,7 @@ from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.delivery import DELIVERIES, check_delivery
 from transport.control.messages import check_name, spelt_alike
+from transport.discovery.records import FoundStation
 from transport.net.clocks import HostClock, wall_offset_ns
 
 
@@ -28,15 +32,22 @@ class UsageError(Exception):
     """An option that cannot be used; one line."""
 
 
+class _Ended(Exception):  # noqa: N818 - it is what happened
+    """A signal came before there was anything to play."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loa speaker", description="Be a loudspeaker.")
-    parser.add_argument("--server", required=True, metavar="HOST[:PORT]", help="the station")
+    parser.add_argument(
+        "--server", metavar="HOST[:PORT]", help="the station (the one that answers on this network)"
+    )
     parser.add_argument("--name", default=platform.node() or "speaker", help="(%(default)s)")
     parser.add_argument(
         "--output",
         default="null",
-        metavar="wav:FILE|pipe|null",
-        help="a recording, raw s16le 48 kHz mono on standard output, or nothing (%(default)s)",
+        metavar="device[:NAME]|wav:FILE|pipe|null",
+        help="a sound card (device:? lists them), a recording, raw s16le 48 kHz mono on standard "
+        "output, or nothing (%(default)s)",
     )
     parser.add_argument(
         "--delivery",
@@ -48,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         "--multicast", action="store_true", help="where the network carries it: lan and wifi"
     )
     parser.add_argument("--interface", help="IPv4 address to join multicast groups on")
+    parser.add_argument(
+        "--no-discovery", action="store_true", help="do not let others find this loudspeaker"
+    )
     parser.add_argument(
         "--buffer-ms",
         type=float,
@@ -74,13 +88,13 @@ def _sink(text: str, crystal: Crystal) -> Sink:
         return PipeSink(sys.stdout.fileno())
     if text == "null":
         return NullSink()
-    raise UsageError(f"--output {text}: use wav:FILE, pipe or null")
+    raise UsageError(f"--output {text}: use device[:NAME], wav:FILE, pipe or null")
 
 
 def _build(options: argparse.Namespace) -> Loudspeaker:
     try:
         simulation = Simulation.parse(options.simulate)
-        server = StationAddress.parse(options.server)
+        given = StationAddress.parse(options.server) if options.server else None
         name = check_name(spelt_alike(options.name))
         delivery = check_delivery(options.delivery, multicast=options.multicast)
     except (SimulationError, ValueError) as error:
@@ -89,25 +103,88 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         raise UsageError(f"--interface {options.interface}: use an IPv4 address of this machine")
     if not 2 <= options.buffer_ms <= 1000:
         raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
+    # First, so that nothing is opened, or overwritten, before there is a station.
+    server = given or _found(options)
     true = HostClock()
     clock = SimulatedClock(true, simulation)
-    crystal = Crystal(simulation)
+    output = _output(options, simulation, true, clock)
+    settings = SpeakerSettings(
+        server,
+        name,
+        options.multicast,
+        delivery,
+        options.interface,
+        simulation.servo,
+    )
+    own_clock = None if simulation.time_exchange else _own_wall_clock(clock)
+    return Loudspeaker(settings, clock, output, _say, own_clock)
+
+
+def _output(
+    options: argparse.Namespace, simulation: Simulation, true: HostClock, clock: SimulatedClock
+) -> Output:
     buffer_samples = round(options.buffer_ms * 48)
-    output: Output = VirtualDevice(
+    period_samples = max(buffer_samples // 2, 60)
+    kind, _, name = options.output.partition(":")
+    if kind == "device":
+        hush_libraries()
+        return open_device(
+            name, clock, _say, period_samples=period_samples, buffer_samples=buffer_samples
+        )
+    crystal = Crystal(simulation)
+    return VirtualDevice(
         _sink(options.output, crystal),
         crystal,
         true.now_ns,
         clock.of_true,
-        period_samples=max(buffer_samples // 2, 60),
+        period_samples=period_samples,
         buffer_samples=buffer_samples,
         reading_noise_us=simulation.reading_noise_us,
         seed=simulation.seed,
     )
-    settings = SpeakerSettings(
-        server, name, options.multicast, delivery, options.interface, simulation.servo
+
+
+def _found(options: argparse.Namespace) -> StationAddress:
+    """The one station of this network; it is looked for until there is one."""
+    stations = trio.run(_search, options.interface)
+    if not stations:
+        raise _Ended
+    if len(stations) > 1:
+        rows = "".join(f"\n  {station.name} at {station.server.text}" for station in stations)
+        raise UsageError(f"several stations answer: choose one with --server{rows}")
+    _say(f"found the station {stations[0].name} at {stations[0].server.text}")
+    return stations[0].server
+
+
+async def _search(interface: str | None) -> tuple[FoundStation, ...]:
+    """Nothing if a signal came first."""
+    from endpoints.discovery import wait_for_stations  # noqa: PLC0415 - see `_presence`
+
+    found: tuple[FoundStation, ...] = ()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+        found = await wait_for_stations(interface, _say)
+        nursery.cancel_scope.cancel()
+    return found
+
+
+def _presence(
+    options: argparse.Namespace, speaker: Loudspeaker
+) -> Callable[[], Awaitable[None]] | None:
+    """What makes others find this loudspeaker."""
+    if options.no_discovery:
+        return None
+    # Costs tens of milliseconds to import, which a demo of many loudspeakers need not pay.
+    from endpoints.discovery import Presence  # noqa: PLC0415
+
+    presence = Presence(
+        spelt_alike(options.name),
+        speaker.hello().media_port,
+        lambda: speaker.joined,
+        _say,
+        interface=options.interface,
     )
-    own_clock = None if simulation.time_exchange else _own_wall_clock(clock)
-    return Loudspeaker(settings, clock, output, _say, own_clock)
+    return presence.run
 
 
 def _is_address(text: str) -> bool:
@@ -130,8 +207,13 @@ def _say(text: str) -> None:
 def main(argv: list[str]) -> int:
     """Play until Ctrl-C."""
     options = _parser().parse_args(argv)
+    if options.output == "device:?":
+        return _list_devices()
     try:
-        trio.run(_until_terminated, _build(options))
+        speaker = _build(options)
+        trio.run(_until_terminated, speaker, _presence(options, speaker))
+    except _Ended:
+        return 0
     except UsageError as error:
         _say(str(error))
         return 2
@@ -148,10 +230,24 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-async def _until_terminated(speaker: Loudspeaker) -> None:
+def _list_devices() -> int:
+    try:
+        devices = list_devices()
+    except OutputError as error:
+        _say(str(error))
+        return 1
+    print("\n".join(devices) or "this machine has no sound card")
+    return 0
+
+
+async def _until_terminated(
+    speaker: Loudspeaker, presence: Callable[[], Awaitable[None]] | None
+) -> None:
     """A service manager's SIGTERM ends as cleanly as Ctrl-C."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+        if presence is not None:
+            nursery.start_soon(presence)
         await speaker.run()
 
 

@@ -43,14 +43,6 @@ _MAX_QUERY = 2048  # of queries: to read through more would keep the sound waiti
 type_source = tuple[str, int]
 
 
-class SeveralStationsError(Exception):
-    """More than one station answers, and none is to be chosen by chance; one line each."""
-
-    def __init__(self, stations: tuple[FoundStation, ...]) -> None:
-        super().__init__("\n".join(f"{s.name} at {s.server.text}" for s in stations))
-        self.stations = stations
-
-
 class Link(Protocol):
     """Multicast DNS on one interface."""
 
@@ -146,24 +138,22 @@ async def find_stations(
     return search.finder.found
 
 
-async def find_the_station(
+async def wait_for_stations(
     interface: str | None, say: Callable[[str], None], *, network: Network | None = None
-) -> FoundStation:
-    """The one station there is, however long it takes; SeveralStationsError.
+) -> tuple[FoundStation, ...]:
+    """Every station that answers, at least one, however long that takes.
 
-    `say` is told, in one line each and once, what a person should know.
+    `say` is told, in one line each and once, what a person should know. Who waits for long asks
+    less and less, but hears a station that announces itself at once.
     """
-    say_once = _once(say)
-    say_once("looking for a station on this network")
+    say = _once(say)
+    say("looking for a station on this network")
     seconds = SEARCH_S
     while True:
-        found = await find_stations(interface, seconds, say=say_once, network=network)
-        if len(found) == 1:
-            say(f"found the station {found[0].name} at {found[0].server.text}")
-            return found[0]
+        found = await find_stations(interface, seconds, say=say, network=network)
         if found:
-            raise SeveralStationsError(found)
-        say_once("no station found on this network yet; looking on (or give --server HOST)")
+            return found
+        say("no station found on this network yet; looking on (or give --server HOST)")
         seconds = min(2 * seconds, _LONGEST_SEARCH_S)
 
 
@@ -186,11 +176,13 @@ class _Search:
         self._network = network
         self._say = say
         self._asked = 0
-        self._news_s = -math.inf
+        self._quiet_since_s = math.inf
 
     async def run(self) -> None:
         """Until settled."""
         interfaces = self._network.interfaces()
+        if not interfaces:
+            self._say("this machine has no IPv4 address yet; waiting for one")
         links = [link for i in interfaces if (link := _opened(self._network, i, self._say))]
         try:
             async with trio.open_nursery() as nursery:
@@ -198,8 +190,7 @@ class _Search:
                     nursery.start_soon(self._hear, link)
                 nursery.start_soon(self._ask, links)
                 nursery.start_soon(self._look_around, interfaces, nursery.cancel_scope)
-                while not self._has_settled():
-                    await trio.sleep(_LOOK_S)
+                await self._settle()
                 nursery.cancel_scope.cancel()
         finally:
             for link in links:
@@ -208,9 +199,10 @@ class _Search:
     async def _look_around(
         self, interfaces: tuple[Interface, ...], search: trio.CancelScope
     ) -> None:
-        while self._network.interfaces() == interfaces:
+        while True:
             await trio.sleep(_INTERFACES_S)
-        search.cancel()
+            if self._network.interfaces() != interfaces:
+                search.cancel()
 
     async def _ask(self, links: list[Link]) -> None:
         await trio.sleep(_hesitation_s())
@@ -219,7 +211,8 @@ class _Search:
                 with suppress(OSError):  # the interface may be about to come back
                     await link.send(self.finder.query(unicast=link.one_shot))
             self._asked += 1
-            self._news_s = max(self._news_s, trio.current_time()) if self._asked == 2 else -math.inf
+            if self._asked == 2:
+                self._quiet_since_s = trio.current_time()
             await trio.sleep(gap_s)
 
     async def _hear(self, link: Link) -> None:
@@ -233,12 +226,16 @@ class _Search:
                 continue  # section 11
             before = self.finder.found
             self.finder.receive(data, source)
-            if self.finder.found != before:
-                self._news_s = trio.current_time()
+            if self.finder.found != before and self._asked >= 2:
+                self._quiet_since_s = trio.current_time()
 
-    def _has_settled(self) -> bool:
-        quiet_s = trio.current_time() - self._news_s
-        return bool(self.finder.found) and self._asked >= 2 and quiet_s >= _QUIET_S
+    async def _settle(self) -> None:
+        """One answer proves little: the next one may have been lost, and is asked for twice."""
+        while True:
+            await trio.sleep(_LOOK_S)
+            quiet_s = trio.current_time() - self._quiet_since_s
+            if self.finder.found and quiet_s >= _QUIET_S:
+                return
 
 
 def _opened(network: Network, interface: Interface, say: Callable[[str], None]) -> Link | None:
@@ -280,6 +277,12 @@ class Presence:
 
     async def run(self) -> None:
         """Until cancelled; then says goodbye."""
+        try:
+            await self._speak_everywhere()
+        except Exception as error:  # noqa: BLE001 - to be heard matters more than to be found
+            self._say(f"cannot be found by name any more: {error!r}")
+
+    async def _speak_everywhere(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 present = self._network.interfaces()
@@ -299,6 +302,7 @@ class Presence:
                     f"cannot be found by name on {link.interface.address}: another program keeps "
                     f"UDP port {MDNS_PORT} to itself"
                 )
+                link.close()
             else:
                 await _Voice(link, lambda: self._advert(link.interface.address)).run()
 

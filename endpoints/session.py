@@ -86,10 +86,16 @@ class ControlSession:
         self._said = ""
         self._joined = False
 
+    @property
+    def joined(self) -> bool:
+        """Whether the station has welcomed us and is still there."""
+        return self._joined
+
     async def run(self) -> None:
         """For ever; RefusedForGood if there is no point."""
         while True:
             reason = await self._once()
+            self._joined = False
             self._say_once(f"{reason}; trying again")
             await trio.sleep(self._backoff.next_s())
 

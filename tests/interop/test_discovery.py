@@ -112,12 +112,12 @@ def says(bench: Bench, log: str, text: str) -> None:
 
 def test_a_station_and_a_loudspeaker_find_each_other(bench: Bench, cable: Cable) -> None:
     bench.start_station("--bind", _STATION, "--insecure")
-    port = int(bench.address.rpartition(":")[2])
-    with advertised(bench, "Bench", port):
-        look(bench, cable, "Sân trường")
-        bench.wait_until_idle(["Sân trường"])
-        assert f"found the station Bench at {_STATION}:{port}" in bench.log("Sân trường")
-        says(bench, "Bench", f"Sân trường {_SPEAKER}")
+    look(bench, cable, "Sân trường")
+    bench.wait_until_idle(["Sân trường"])
+    assert f"found the station Bench at {bench.address}" in bench.log("Sân trường")
+    wait_until(lambda: bool(bench.get("/api/found")), "the loudspeaker in the station's list")
+    (found,) = bench.get("/api/found")
+    assert (found["name"], found["address"]) == ("Sân trường", _SPEAKER)
 
 
 def test_a_loudspeaker_that_is_there_first_waits_for_the_station(
