@@ -86,9 +86,13 @@ def _sink(text: str, crystal: Crystal) -> Sink:
             raise UsageError(f"cannot write {rest}: {error.strerror or error}") from None
     if text == "pipe":
         return PipeSink(sys.stdout.fileno())
-    if text == "null":
-        return NullSink()
-    raise UsageError(f"--output {text}: use device[:NAME], wav:FILE, pipe or null")
+    return NullSink()
+
+
+def _check_output(text: str) -> None:
+    kind, _, rest = text.partition(":")
+    if text not in {"pipe", "null"} and kind != "device" and not (kind == "wav" and rest):
+        raise UsageError(f"--output {text}: use device[:NAME], wav:FILE, pipe or null")
 
 
 def _build(options: argparse.Namespace) -> Loudspeaker:
@@ -103,6 +107,7 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         raise UsageError(f"--interface {options.interface}: use an IPv4 address of this machine")
     if not 2 <= options.buffer_ms <= 1000:
         raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
+    _check_output(options.output)
     # First, so that nothing is opened, or overwritten, before there is a station.
     server = given or _found(options)
     true = HostClock()
