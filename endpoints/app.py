@@ -22,6 +22,7 @@ from transport.control.messages import (
     Listen,
     Telemetry,
     Welcome,
+    shown,
 )
 from transport.net.clocks import Clock
 
@@ -157,9 +158,9 @@ class Loudspeaker:
             packets_late=counts["dropped_late"],
             packets_dropped=dropped,
             underruns=self._output.underruns,
-            hearing=self._player.hearing,
+            hearing=shown(self._player.hearing),
             volume=self._adjust.volume,
             muted=self._adjust.muted,
-            fault=self._output.fault,
+            fault=shown(self._output.fault),
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
         )

@@ -11,8 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pytest
 
+from bench.demo import VOICE
+from bench.measure import Recording, offset_seconds
 from bench.processes import Bench, end, wait_until
 
 pytestmark = pytest.mark.realtime
@@ -118,6 +121,25 @@ def test_a_station_and_a_loudspeaker_find_each_other(bench: Bench, cable: Cable)
     wait_until(lambda: bool(bench.get("/api/found")), "the loudspeaker in the station's list")
     (found,) = bench.get("/api/found")
     assert (found["name"], found["address"]) == ("Sân trường", _SPEAKER)
+
+
+def test_having_found_each_other_they_play(bench: Bench, cable: Cable) -> None:
+    names = {"by-unicast": (), "by-multicast": ("--multicast",)}
+    bench.start_station("--bind", _STATION, "--insecure")
+    for name, options in names.items():
+        look(bench, cable, name, "--output", f"wav:{bench.recording(name)}", *options)
+    bench.wait_until_idle(tuple(names))
+    words = (str(VOICE), "--zone", "all", "--server", bench.address, "--playout-delay-ms", "120")
+    voice = bench.start("live", *words, log="live")
+    assert voice.wait(30) == 0, bench.log("live")
+    wait_until(lambda: not bench.get("/api/programmes"), "the programme's end")
+    one, other = (Recording.load(bench.recording(name)) for name in names)
+    loud = int(np.argmax(np.abs(one.samples) > 0.01))
+    began_ns = one.first_sample_time_ns + loud * 1_000_000_000 // one.rate
+    offset = offset_seconds(one, other, began_ns, 5_000_000_000)
+    print(f"two networks: {abs(offset.seconds) * 1e6:.1f} us apart")
+    assert offset.correlation > 0.99
+    assert abs(offset.seconds) < 200e-6
 
 
 def test_a_loudspeaker_that_is_there_first_waits_for_the_station(

@@ -20,7 +20,7 @@ SUBPROTOCOL = "loa.control.v1"
 _NAME = re.compile(r"[\w][\w .:-]{0,63}")
 MAX_PLAYOUT_DELAY_MS = 10_000
 MAX_TONE_S = 60.0
-_MAX_FAULT = 200
+MAX_TEXT = 200
 
 
 def spelt_alike(name: str) -> str:
@@ -90,8 +90,8 @@ class Telemetry:
 
     def __post_init__(self) -> None:
         _check_volume(self.volume)
-        if len(self.hearing) > _MAX_FAULT or len(self.fault) > _MAX_FAULT:
-            raise ValueError(f"a name or a fault has at most {_MAX_FAULT} characters")
+        _check_text(self.hearing)
+        _check_text(self.fault)
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
         figures = (self.level_dbfs, self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
@@ -115,6 +115,9 @@ class Done:
 
     id: int
     error: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text(self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,17 @@ class Command:
             raise ValueError(f"unknown action {self.action!r}")
         if not 0 <= self.seconds <= MAX_TONE_S:
             raise ValueError(f"{self.seconds} s is no length for a tone")
+
+
+def shown(text: str) -> str:
+    """A text of unknown origin as a message may carry it: short, and printable."""
+    return "".join(c if c.isprintable() else " " for c in text)[:MAX_TEXT]
+
+
+def _check_text(text: str) -> None:
+    # It is shown on the terminals of people who did not choose it.
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise ValueError(f"a text has at most {MAX_TEXT} printable characters")
 
 
 def _check_volume(volume: int) -> None:

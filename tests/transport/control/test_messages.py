@@ -7,11 +7,15 @@ import pytest
 from codec.format import FRAME_MS
 from transport.control.messages import (
     MAX_PLAYOUT_DELAY_MS,
+    Adjust,
+    Command,
+    Done,
     Hello,
     StreamSpec,
     Telemetry,
     Welcome,
     check_name,
+    shown,
     spelt_alike,
 )
 
@@ -133,3 +137,38 @@ def test_what_is_no_ipv4_multicast_group_is_refused(group: str) -> None:
 def test_a_name_typed_letter_by_accent_becomes_a_name_of_a_loudspeaker() -> None:
     typed = unicodedata.normalize("NFD", "chợ làng")
     assert check_name(spelt_alike(typed)) == "chợ làng"
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "x" * 201], ids=["escape", "line", "long"])
+def test_what_would_be_shown_on_a_terminal_is_short_and_printable(text: str) -> None:
+    for build in (
+        lambda: replace(TELEMETRY, fault=text),
+        lambda: replace(TELEMETRY, hearing=text),
+        lambda: Done(1, text),
+    ):
+        with pytest.raises(ValueError, match="printable"):
+            build()
+    assert Done(1, shown(text)).error == shown(text)
+
+
+@pytest.mark.parametrize("volume", [-1, 101])
+def test_a_volume_is_0_to_100(volume: int) -> None:
+    with pytest.raises(ValueError, match="use 0 to 100"):
+        Adjust(volume, muted=False)
+
+
+@pytest.mark.parametrize("wrong", [{"action": "explode"}, {"seconds": -1.0}, {"seconds": 61.0}])
+def test_a_command_is_one_that_there_is(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"unknown action|no length for a tone"):
+        Command(**{"id": 1, "action": "tone", **wrong})
+
+
+@pytest.mark.parametrize("name", ["wan", "saver"])
+def test_what_comes_from_afar_is_not_multicast(name: str) -> None:
+    with pytest.raises(ValueError, match="goes by unicast alone"):
+        Hello(1, "a", multicast=True, media_port=5000, delivery=name)
+
+
+def test_a_delivery_that_is_none_is_refused_with_all_that_are() -> None:
+    with pytest.raises(ValueError, match=r"'lora' is no delivery: use lan, wifi, wan, saver"):
+        Hello(1, "a", multicast=False, media_port=5000, delivery="lora")

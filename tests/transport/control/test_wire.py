@@ -55,6 +55,7 @@ SPECS = st.builds(
     playout_delay_ms=st.floats(0, MAX_PLAYOUT_DELAY_MS, exclude_min=True),
     priority=st.integers(1, 5),
 )
+SHOWN = st.text(max_size=200).filter(str.isprintable)
 HELLOS = st.builds(
     lambda kind, **rest: Hello(multicast=kind[0], delivery=kind[1], **rest),
     st.sampled_from([(False, "wan"), (False, "saver"), (True, "lan"), (False, "lan")]),
@@ -69,17 +70,17 @@ TELEMETRIES = st.builds(
     *[COUNTS] * 4,
     FINITE,
     COUNTS,
-    hearing=st.text(max_size=20),
+    hearing=SHOWN,
     volume=st.integers(0, 100),
     muted=st.booleans(),
-    fault=st.text(max_size=20),
+    fault=SHOWN,
 )
 READIES = st.builds(Ready, st.integers(-(2**63), 2**64 - 1))
 WELCOMES = st.builds(Welcome, st.integers(0, 9), PORTS, PORTS)
 REFUSALS = st.builds(Refused, st.text(max_size=80), st.booleans())
 LISTENS = st.builds(Listen, st.integers(0, 2**32), st.lists(SPECS, max_size=5).map(tuple))
 
-DONES = st.builds(Done, st.integers(0, 2**32), st.text(max_size=40))
+DONES = st.builds(Done, st.integers(0, 2**32), SHOWN)
 ADJUSTS = st.builds(Adjust, st.integers(0, 100), st.booleans())
 ACTIONS = st.sampled_from(["tone", "identify", "restart"])
 COMMANDS = st.builds(Command, st.integers(0, 2**32), ACTIONS, st.floats(0, 60))

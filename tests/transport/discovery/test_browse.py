@@ -156,6 +156,25 @@ def test_what_is_missing_is_asked_for() -> None:
     assert len(query.questions) == 1
 
 
+@pytest.mark.parametrize("label", [b"a..b", b"a.b", b"\xff" * 63, b"\xff"])
+def test_a_name_that_cannot_be_written_is_not_asked_for(label: bytes) -> None:
+    (pointer, *_) = records()
+    whole = respond([pointer])
+    # The alias is the last thing in the packet: one label, then a reference to the type's name.
+    odd = bytes([len(label)]) + label + b"\xc0\x0c"
+    data = whole[:-6] + len(odd).to_bytes(2, "big") + odd
+    packet = packets.parse(data)
+    assert packet is not None
+    (alias,) = packet.answers()
+    assert isinstance(alias, packets.Pointer)
+    assert alias.alias == f"{label.decode(errors='replace')}.{STATION_TYPE}"
+    finder = StationFinder()
+    finder.receive(data, SOURCE)
+    query = packets.parse(finder.query(unicast=False))
+    assert query is not None
+    assert len(query.questions) == 1
+
+
 @given(st.binary(max_size=400), st.booleans())
 def test_noise_never_raises(noise: bytes, after_a_head: bool) -> None:
     data = b"\0\0\x84\0\0\0\0\x03\0\0\0\0" + noise if after_a_head else noise
