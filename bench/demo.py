@@ -68,7 +68,8 @@ class Phase:
     def windows(self) -> list[tuple[int, int]]:
         """Measuring windows that lie well inside."""
         first, last = self.began_ns + _EDGE_NS, self.ended_ns - _EDGE_NS
-        return [(at, _WINDOW_NS) for at in range(first, last - _WINDOW_NS, _WINDOW_NS)]
+        length_ns = min(_WINDOW_NS, last - first)
+        return [(at, length_ns) for at in range(first, last - length_ns + 1, length_ns)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,8 +97,8 @@ def main(argv: list[str]) -> int:
     """Run it; the exit status is 0 only if everybody sounded when addressed, and only then."""
     options = _parser().parse_args(argv)
     console = Console()
-    if options.seconds < 15:
-        print(f"loa demo: --seconds {options.seconds:g}: use 15 or more", file=sys.stderr)
+    if options.seconds < 8:
+        print(f"loa demo: --seconds {options.seconds:g}: use 8 or more", file=sys.stderr)
         return 2
     if options.json is not None and not options.json.absolute().parent.is_dir():
         print(f"loa demo: --json {options.json}: there is no such folder", file=sys.stderr)

@@ -12,6 +12,7 @@ import pytest
 
 from bench.demo import VOICE
 from bench.processes import LOA, Bench, wait_until
+from server.data import DataFolder
 
 pytestmark = pytest.mark.realtime
 
@@ -121,8 +122,39 @@ def test_something_else_at_the_stations_address() -> None:
     _assert_one_line(done, address)
 
 
-def test_a_port_in_use(busy: Bench) -> None:
-    _assert_one_line(_run("serve", "--port", busy.address.rpartition(":")[2]), "in use", "--port")
+def test_a_port_in_use(busy: Bench, tmp_path: Path) -> None:
+    other = DataFolder(tmp_path / "other")
+    other.create("Other")
+    words = ("--data", str(other.path), "--port", busy.address.rpartition(":")[2])
+    _assert_one_line(_run("serve", *words), "in use", "--port")
+
+
+def test_a_folder_in_use(busy: Bench) -> None:
+    _assert_one_line(_run("serve", "--data", str(busy.data.path)), str(busy.data.path))
+
+
+def test_a_folder_that_holds_no_station(tmp_path: Path) -> None:
+    _assert_one_line(_run("serve", "--data", str(tmp_path)), "loa init")
+
+
+def test_a_setting_that_cannot_be_is_refused_with_its_line(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "other")
+    folder.create("Other", '\nport = "abc"\n')
+    _assert_one_line(_run("serve", "--data", str(folder.path)), "line 2", "port")
+
+
+def test_an_unknown_zone_is_refused(busy: Bench) -> None:
+    done = _run("live", str(VOICE), "--server", busy.address, "--zone", "xyz")
+    _assert_one_line(done, "'xyz'")
+
+
+def test_to_nobody(busy: Bench) -> None:
+    _assert_one_line(_run("live", str(VOICE), "--server", busy.address), "zone", "all")
+
+
+@pytest.mark.parametrize("words", [("--gain-db", "90"), ("--repeat", "0")])
+def test_a_treatment_that_cannot_be(busy: Bench, words: tuple[str, str]) -> None:
+    _assert_one_line(_live(busy, VOICE, *words), words[0])
 
 
 def test_binding_beyond_loopback_without_insecure() -> None:
