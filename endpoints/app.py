@@ -25,6 +25,7 @@ from transport.control.messages import (
     shown,
 )
 from transport.net.clocks import Clock
+from transport.rtp.rtcp import cname_of
 
 _ENOUGH_PACKETS = 10
 
@@ -60,11 +61,12 @@ class Loudspeaker:
         self._local_address = "127.0.0.1"
         self._looked_at = (0, 0)
         self._warned = False
+        self._join_fault = ""
         self._adjust = Adjust(100, muted=False)
         self._fixed = fixed_estimate
         self._session = ControlSession(settings.server, self, uniform, say)
         self._sync = TimeSync(clock, self._clock_changed)
-        self._player = Player(self._estimate, f"loa-{settings.name}", servo=settings.servo)
+        self._player = Player(self._estimate, cname_of(settings.name), servo=settings.servo)
         self._media = Media(self._player, clock, uniform)
         self._output = output
         self._say = say
@@ -110,8 +112,11 @@ class Loudspeaker:
         interface = self._settings.interface or self._local_address
         try:
             self._media.join(listen, interface)
+            self._join_fault = ""
         except OSError as error:
-            self._say(f"cannot join a multicast group on {interface}: {error.strerror or error}")
+            why = error.strerror or error
+            self._join_fault = f"cannot join a multicast group on {interface}: {why}"
+            self._say(self._join_fault)
 
     def adjusted(self, adjust: Adjust) -> None:
         """The station says how loud to be."""
@@ -161,6 +166,6 @@ class Loudspeaker:
             hearing=shown(self._player.hearing),
             volume=self._adjust.volume,
             muted=self._adjust.muted,
-            fault=shown(self._output.fault),
+            fault=shown(self._output.fault or self._join_fault),
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
         )

@@ -14,7 +14,7 @@ import trio
 from codec.soundcard import hush_libraries
 from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.base import Output, OutputError, Sink
-from endpoints.outputs.device import list_devices, open_device
+from endpoints.outputs.device import list_devices, open_device, open_pulse
 from endpoints.outputs.pipe import PipeSink
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
@@ -26,6 +26,8 @@ from transport.control.delivery import DELIVERIES, check_delivery
 from transport.control.messages import check_name, spelt_alike
 from transport.discovery.records import FoundStation
 from transport.net.clocks import HostClock, wall_offset_ns
+
+_CARDS = {"device": open_device, "pulse": open_pulse}
 
 
 class UsageError(Exception):
@@ -45,8 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         default="null",
-        metavar="device[:NAME]|wav:FILE|pipe|null",
-        help="a sound card (device:? lists them), a recording, raw s16le 48 kHz mono on standard "
+        metavar="pulse[:SINK]|device[:NAME]|wav:FILE|pipe|null",
+        help="a card of PulseAudio's or PipeWire's, a sound card through PortAudio (device:? "
+        "lists them), a recording, raw s16le 48 kHz mono on standard "
         "output, or nothing (%(default)s)",
     )
     parser.add_argument(
@@ -91,8 +94,8 @@ def _sink(text: str, crystal: Crystal) -> Sink:
 
 def _check_output(text: str) -> None:
     kind, _, rest = text.partition(":")
-    if text not in {"pipe", "null"} and kind != "device" and not (kind == "wav" and rest):
-        raise UsageError(f"--output {text}: use device[:NAME], wav:FILE, pipe or null")
+    if text not in {"pipe", "null"} and kind not in _CARDS and not (kind == "wav" and rest):
+        raise UsageError(f"--output {text}: use pulse[:SINK], device[:NAME], wav:FILE, pipe, null")
 
 
 def _build(options: argparse.Namespace) -> Loudspeaker:
@@ -131,9 +134,9 @@ def _output(
     buffer_samples = round(options.buffer_ms * 48)
     period_samples = max(buffer_samples // 2, 60)
     kind, _, name = options.output.partition(":")
-    if kind == "device":
+    if kind in _CARDS:
         hush_libraries()
-        return open_device(
+        return _CARDS[kind](
             name, clock, _say, period_samples=period_samples, buffer_samples=buffer_samples
         )
     crystal = Crystal(simulation)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from codec import soundcard
+from codec.format import Samples
 from codec.soundcard import PLAYING, SoundCardError
 from endpoints.outputs.dac import DacClock, Reading
 from endpoints.outputs.feed import Feed
@@ -73,15 +74,29 @@ class OpenCard:
 
     # ------------------------------------------------------------- the card's thread
     def callback(self, out: Any, _frames: int, times: Times, status: Any) -> None:
-        """Fill `out` (n, channels), alike on every channel."""
-        index = self.feed.take(out[:, 0])
+        """As PortAudio calls it: fill `out` (n, channels), alike on every channel."""
+        index = self.take(out[:, 0])
         out[:, 1:] = out[:, :1]
         if status.output_underflow:
-            self._xruns += 1
+            self.missed()
         reading = self._reading(index, times)
         if reading is not None:
-            self._readings.append(reading)
+            self.note(reading)
+
+    def take(self, out: Samples) -> int:
+        """Fill `out` (n,); the number of its first sample."""
+        index = self.feed.take(out)
         self._wake()
+        return index
+
+    def note(self, reading: Reading) -> None:
+        """When a sample sounds, as it seems now."""
+        self._readings.append(reading)
+        self._wake()
+
+    def missed(self) -> None:
+        """The system has played silence for want of samples."""
+        self._xruns += 1
 
     def finished(self) -> None:
         """The stream has ended; nobody asked it to."""
@@ -131,6 +146,8 @@ class PortAudioCard:
         self._name = name
         self._latency_s = latency_s
         self._stream: soundcard.SoundStream | None = None
+        # PortAudio is not made for two threads; one that hangs is waited for.
+        self._one_at_a_time = trio.CapacityLimiter(1)
 
     async def open(self, into: OpenCard, *, again: bool) -> None:
         """Start it; SoundCardError if there is none of that name or it refuses."""
@@ -158,10 +175,9 @@ class PortAudioCard:
         if stream is not None:
             stream.close()
 
-    @staticmethod
-    async def _on_a_thread(act: Callable[[], None]) -> None:
+    async def _on_a_thread(self, act: Callable[[], None]) -> None:
         try:
-            await trio.to_thread.run_sync(act, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(act, abandon_on_cancel=True, limiter=self._one_at_a_time)
         except trio.Cancelled:
             # The thread may hang for as long as the sound server does.
             with suppress(SoundCardError):

@@ -15,6 +15,7 @@ from codec.soundcard import PLAYING, SoundCardError
 from endpoints.outputs.base import OutputError, Pull
 from endpoints.outputs.card import Card, OpenCard, PortAudioCard
 from endpoints.outputs.feed import CAPACITY
+from endpoints.outputs.pulse import PulseCard
 from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
 from transport.net.clocks import Clock
 
@@ -176,6 +177,16 @@ def open_device(
 ) -> DeviceOutput:
     """The card called `name` (as `codec.soundcard.find` takes it), which buffers as much again."""
     card = PortAudioCard(name, ns_of_samples(buffer_samples) / NS_PER_SECOND)
+    return DeviceOutput(
+        card, clock, say, period_samples=period_samples, buffer_samples=buffer_samples
+    )
+
+
+def open_pulse(
+    name: str, clock: Clock, say: Callable[[str], None], *, period_samples: int, buffer_samples: int
+) -> DeviceOutput:
+    """The sound server's sink called `name`, empty for its default, which buffers as much again."""
+    card = PulseCard(name, ns_of_samples(buffer_samples) / NS_PER_SECOND, clock)
     return DeviceOutput(
         card, clock, say, period_samples=period_samples, buffer_samples=buffer_samples
     )

@@ -1,7 +1,6 @@
-"""`loa live`: speak a file, standard input or a test tone to loudspeakers."""
+"""`loa live`: speak a microphone, a file, a stream or a test tone to loudspeakers."""
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -11,11 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from codec.errors import SourceError
-from codec.format import SAMPLE_RATE, Samples
-from codec.sources.blocks import first_sound
-from codec.sources.file import FileSource
-from codec.sources.raw import RawFormat
-from codec.sources.tone import ToneSource
+from codec.format import SAMPLE_RATE
+from server.cli.sources import Speech, add_source_options, chimed, speech
 from server.live.client import LiveClient, Progress
 from server.live.station import LiveError
 from transport.control.priority import Priority
@@ -30,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="loa live SOURCE --zone ZONE [ZONE ...] [--to SPEAKER ...] [options]",
         description="Speak to loudspeakers until the input ends or Ctrl-C.",
     )
-    parser.add_argument("source", help="an audio file, - for standard input, or tone")
+    add_source_options(parser)
     parser.add_argument("--zone", nargs="+", default=[], metavar="ZONE", help="zones, or all")
     parser.add_argument("--to", nargs="+", default=[], metavar="SPEAKER", help="names, or all")
     parser.add_argument(
@@ -41,12 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--server", default="127.0.0.1:7460", metavar="HOST[:PORT]", help="(%(default)s)"
-    )
-    parser.add_argument("--repeat", type=int, default=1, help="a file, so many times (%(default)s)")
-    parser.add_argument(
-        "--raw",
-        metavar="FORMAT:RATE:CHANNELS",
-        help="standard input is raw PCM, e.g. s16le:48000:1",
     )
     parser.add_argument("--bitrate", type=int, default=24_000, help="bits a second (%(default)s)")
     parser.add_argument(
@@ -73,29 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _source(options: argparse.Namespace) -> Iterator[Samples]:
-    """The blocks to speak; a file is known to hold sound before anybody is asked to listen."""
-    samples = round(min(_BLOCK_MS, max(options.frame_ms or _BLOCK_MS, 1.0)) * SAMPLE_RATE / 1000)
-    if options.source == "tone":
-        return ToneSource().blocks(samples)
-    if options.source == "-":
-        raw = RawFormat.parse(options.raw) if options.raw else None
-        return FileSource("-", stream=_standard_input(), raw=raw).blocks(samples)
-    if first_sound(FileSource(options.source)) is None:
-        raise SourceError(f"{options.source} is silent throughout: nothing was sent")
-    return _repeated(options.source, options.repeat, samples)
-
-
-def _standard_input() -> io.BufferedReader:
-    """A reader of our own: a thread that hangs in `sys.stdin` would break Python's own exit."""
-    return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
-
-
-def _repeated(path: str, times: int, samples: int) -> Iterator[Samples]:
-    for _ in range(times):
-        yield from FileSource(path).blocks(samples)
-
-
 def _request(options: argparse.Namespace) -> dict[str, object]:
     return {
         "to": options.to,
@@ -116,13 +83,26 @@ def main(argv: list[str]) -> int:
     """Speak; the exit status is 0 only if everything was said."""
     options = _parser().parse_args(argv)
     try:
-        blocks = _source(options)
+        samples = round(
+            min(_BLOCK_MS, max(options.frame_ms or _BLOCK_MS, 1.0)) * SAMPLE_RATE / 1000
+        )
+        spoken = speech(options, samples, _say)
         client = LiveClient(options.server, _request(options))
         _say_opened(client)
-        return _speak(client, blocks)
+        return _speak(client, _whole(client, spoken, samples, chime=options.chime))
     except (SourceError, LiveError, ValueError) as error:
-        print(f"loa live: {error}", file=sys.stderr)
+        _say(str(error))
         return 1
+
+
+def _say(text: str) -> None:
+    print(f"loa live: {text}", file=sys.stderr, flush=True)
+
+
+def _whole(client: LiveClient, spoken: Speech, samples: int, *, chime: bool) -> Iterator[Progress]:
+    if chime:
+        yield from client.speak(chimed(samples))
+    yield from client.speak(spoken.blocks, spoken.patience_s, spoken.live, samples)
 
 
 def _say_opened(client: LiveClient) -> None:
@@ -137,16 +117,16 @@ def _say_opened(client: LiveClient) -> None:
         print(f"for stock players: {grant.sdp}", flush=True)
 
 
-def _speak(client: LiveClient, blocks: Iterator[Samples]) -> int:
+def _speak(client: LiveClient, progress: Iterator[Progress]) -> int:
     console = Console(stderr=True)
     screen = Live(console=console, auto_refresh=False, transient=True)
     showing: AbstractContextManager[object] = screen if console.is_terminal else nullcontext()
     interrupted = False
     with showing:
         try:
-            for progress in client.speak(blocks):
+            for so_far in progress:
                 if console.is_terminal:
-                    screen.update(_line(progress), refresh=True)
+                    screen.update(_line(so_far), refresh=True)
         except KeyboardInterrupt:
             interrupted = True  # Ctrl-C is how a live voice ends
         finally:
@@ -155,6 +135,9 @@ def _speak(client: LiveClient, blocks: Iterator[Samples]) -> int:
     print(f"{client.grant.programme} ended after {summary.seconds:.1f} s", flush=True)
     if summary.holes:
         print(f"the source was late and left {summary.holes} holes", file=sys.stderr)
+    if summary.dropped_samples:
+        dropped_s = summary.dropped_samples / SAMPLE_RATE
+        print(f"the source was ahead: {dropped_s:.1f} s of it were dropped", file=sys.stderr)
     if summary.seconds == 0 and not interrupted:
         raise LiveError("the source was empty")
     if summary.seconds > 0 and not summary.sounded:

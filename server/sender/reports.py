@@ -9,11 +9,15 @@ _CAPACITY = 20_000
 _FORGET_NS = 30_000_000_000
 
 
+# A receiver, and the sources it reports on.
+_Of = tuple[int, tuple[int, ...]]
+
+
 class ReceptionLog:
-    """The newest report of each receiver, bounded in number and age."""
+    """The newest report of each receiver on each stream, bounded in number and age."""
 
     def __init__(self) -> None:
-        self._newest: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._newest: OrderedDict[_Of, tuple[int, float]] = OrderedDict()
         self.malformed = 0
 
     def receive(self, data: bytes, now_ns: int) -> None:
@@ -26,11 +30,12 @@ class ReceptionLog:
         for packet in packets:
             if isinstance(packet, ReceiverReport):
                 worst = max((block.fraction_lost for block in packet.reports), default=0)
-                self._newest[packet.ssrc] = (now_ns, worst / 256)
-                self._newest.move_to_end(packet.ssrc)
+                of = (packet.ssrc, tuple(block.ssrc for block in packet.reports))
+                self._newest[of] = (now_ns, worst / 256)
+                self._newest.move_to_end(of)
             elif isinstance(packet, Bye):
-                for ssrc in packet.ssrcs:
-                    self._newest.pop(ssrc, None)
+                for of in [of for of in self._newest if of[0] in packet.ssrcs]:
+                    del self._newest[of]
         while len(self._newest) > _CAPACITY:
             self._newest.popitem(last=False)
 
@@ -38,4 +43,5 @@ class ReceptionLog:
         """How many receivers reported lately, and the worst fraction lost among them."""
         while self._newest and next(iter(self._newest.values()))[0] < now_ns - _FORGET_NS:
             self._newest.popitem(last=False)
-        return len(self._newest), max((lost for _, lost in self._newest.values()), default=0.0)
+        receivers = len({receiver for receiver, _ in self._newest})
+        return receivers, max((lost for _, lost in self._newest.values()), default=0.0)

@@ -14,13 +14,23 @@ from codec.format import SAMPLE_RATE, Samples
 from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.base import OutputError
 from endpoints.outputs.virtual import VirtualDevice
-from endpoints.session import RefusedForGood
+from endpoints.player import gain_of_volume
+from endpoints.session import RefusedForGood, RestartAsked
 from endpoints.simulate import Crystal, Simulation
 from tests.support.chain import Programme, human_voice, snr_db
 from tests.support.station import SECOND, Station, TrioClock, refuse, running_station, true_ns
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
-from transport.control.messages import VERSION, Hello, Listen, Ready, StreamSpec
+from transport.control.messages import (
+    VERSION,
+    Adjust,
+    Command,
+    Done,
+    Hello,
+    Listen,
+    Ready,
+    StreamSpec,
+)
 
 MULTICAST = StreamSpec(
     "p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=100.0, group="239.1.2.3", port=5004
@@ -69,6 +79,7 @@ def build(
     sink: ListSink | None = None,
     ahead_s: float = 0.0,
     interface: str | None = None,
+    delivery: str = "lan",
     fixed: ClockEstimate | None = None,
 ) -> Room:
     sink, said = sink or ListSink(), list[str]()
@@ -83,7 +94,11 @@ def build(
         buffer_samples=1_920,
     )
     settings = SpeakerSettings(
-        StationAddress("127.0.0.1", port), "a", multicast=False, interface=interface
+        StationAddress("127.0.0.1", port),
+        "a",
+        multicast=False,
+        delivery=delivery,
+        interface=interface,
     )
     return Room(Loudspeaker(settings, clock, card, said.append, fixed), sink, said)
 
@@ -236,3 +251,105 @@ async def test_with_a_fixed_estimate_it_plays_by_that_and_not_by_the_stations(
         expected = programme.heard(room.sink.started_ns - 50_000_000, len(heard))
         assert snr_db(heard, expected) > 60
     assert station.telemetry[-1][1].clock_uncertainty_us == 1.0
+
+
+# ------------------------------------------------------------------ how loud, and what to do
+def loudest(room: Room) -> float:
+    """The peak of all that was heard."""
+    return float(np.max(np.abs(np.concatenate(room.sink.blocks))))
+
+
+@pytest.mark.trio
+async def test_it_says_by_which_network_it_listens(world: MockClock) -> None:
+    async with running_station() as station, playing(station, delivery="wan"):
+        assert station.hellos[0].delivery == "wan"
+
+
+@pytest.mark.trio
+async def test_the_loudness_it_has_is_told(world: MockClock) -> None:
+    async with running_station() as station, playing(station):
+        await station.say(Adjust(30, muted=True))
+        await trio.sleep(1)
+    told = [(telemetry.volume, telemetry.muted) for _, telemetry in station.telemetry]
+    assert (told[0], told[-1]) == ((100, False), (30, True))
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("adjust", "factor"),
+    [
+        (Adjust(100, muted=False), 1.0),
+        (Adjust(50, muted=False), gain_of_volume(50)),
+        (Adjust(0, muted=False), 0.0),
+        (Adjust(100, muted=True), 0.0),
+    ],
+)
+async def test_a_voice_is_heard_as_loud_as_the_station_says(
+    world: MockClock, adjust: Adjust, factor: float
+) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station) as room:
+        await station.say(adjust)
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station.hellos[0].media_port)
+        await trio.sleep(0.7)
+        heard = np.concatenate(room.sink.blocks)
+    full = programme.heard(room.sink.started_ns, len(heard))
+    if factor == 0:
+        assert np.max(np.abs(heard)) < 1e-6
+    else:
+        assert snr_db(heard, factor * full) > 30
+
+
+@pytest.mark.trio
+async def test_a_test_tone_is_heard_as_long_as_it_was_asked_for(world: MockClock) -> None:
+    async with running_station() as station, playing(station) as room:
+        await trio.sleep(1)
+        await station.say(Command(7, "tone", 0.5))
+        await trio.sleep(1)
+        heard = np.concatenate(room.sink.blocks)
+    assert station.answers == [Done(7)]
+    assert loudest(room) == pytest.approx(0.1, rel=0.05)
+    assert np.count_nonzero(np.abs(heard) > 1e-4) == pytest.approx(SAMPLE_RATE / 2, rel=0.05)
+
+
+@pytest.mark.trio
+async def test_where_it_is_it_says_and_lets_be_heard(world: MockClock) -> None:
+    async with running_station() as station, playing(station) as room:
+        await trio.sleep(1)
+        await station.say(Command(7, "identify"))
+        await trio.sleep(1)
+    assert station.answers == [Done(7)]
+    assert room.said[-1] == "here I am: the station asks"
+    assert loudest(room) > 0.05
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("action", ["tone", "identify"])
+async def test_nobody_is_interrupted_by_a_test(world: MockClock, action: str) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station) as room:
+        await station.say(Listen(1, (programme.spec,)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, programme, station.hellos[0].media_port)
+            await trio.sleep(0.8)
+            await station.say(Command(7, action, 1.0))
+        await trio.sleep(0.5)
+        heard = np.concatenate(room.sink.blocks)
+    assert station.answers == [Done(7, "p is being heard")]
+    assert snr_db(heard, programme.heard(room.sink.started_ns, len(heard))) > 30
+
+
+@pytest.mark.trio
+async def test_it_begins_anew_when_the_station_asks(world: MockClock) -> None:
+    async with running_station() as station, trio.open_nursery() as nursery:
+        room = build(station.port)
+
+        async def ask() -> None:
+            await trio.sleep(0.5)
+            await station.say(Command(7, "restart"))
+
+        nursery.start_soon(ask)
+        with pytest.RaisesGroup(RestartAsked, flatten_subgroups=True, allow_unwrapped=True):
+            await room.loudspeaker.run()
+    assert room.said[-1] == "beginning anew, for the station asks for it"

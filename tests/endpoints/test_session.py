@@ -1,8 +1,6 @@
 """The control session against a station of the test's making, on trio's virtual clock."""
 
 import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
@@ -13,7 +11,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.server import ServerProtocol
 from websockets.trio.server import ServerConnection
 
-from endpoints.session import ControlSession, RefusedForGood
+from endpoints.session import RefusedForGood, RestartAsked
 from tests.support.station import (
     Station,
     Talk,
@@ -21,12 +19,14 @@ from tests.support.station import (
     running_station,
     welcome_and_listen,
 )
-from transport.control.address import StationAddress
+from tests.support.visitor import HELLO, TELEMETRY, Visitor, visit
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
     VERSION,
-    Hello,
+    Adjust,
+    Command,
+    Done,
     Listen,
     Ready,
     Refused,
@@ -36,10 +36,7 @@ from transport.control.messages import (
 )
 from transport.control.wire import MAX_MESSAGE_BYTES
 
-HELLO = Hello(VERSION, "a", multicast=False, media_port=5004)
-TELEMETRY = Telemetry("idle", -96.0, 0.0, 1.0, 0, 0, 0, 0, 1.0)
 SPEC = StreamSpec("p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=100.0)
-BELOW_ONE = 1 - 2**-53
 
 
 @pytest.fixture
@@ -47,58 +44,6 @@ def world(mock_clock: MockClock) -> MockClock:
     """Time that passes when nothing else happens, and leaves loopback a moment to deliver."""
     mock_clock.autojump_threshold = 0.005
     return mock_clock
-
-
-@dataclass
-class FakeSpeaker:
-    """Remembers what the session tells it."""
-
-    welcomes: list[tuple[str, str, Welcome]] = field(default_factory=list)
-    listens: list[Listen] = field(default_factory=list)
-
-    def hello(self) -> Hello:
-        return HELLO
-
-    def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
-        self.welcomes.append((address, local_address, welcome))
-
-    def declared(self, listen: Listen) -> None:
-        self.listens.append(listen)
-
-    def telemetry(self) -> Telemetry:
-        return TELEMETRY
-
-
-class Visitor:
-    """A session, what it said, and when it drew how long to wait."""
-
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.speaker = FakeSpeaker()
-        self.said: list[str] = []
-        self.waits_s: list[float] = []
-        address = StationAddress(host, port)
-        self.session = ControlSession(address, self.speaker, self._uniform, self.said.append)
-
-    def _uniform(self) -> float:
-        self.waits_s.append(trio.current_time())
-        return BELOW_ONE
-
-    async def run_for(self, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await self.session.run()
-
-
-async def visit(
-    talk: Talk, seconds: float, meanwhile: Callable[[Station], Awaitable[None]] | None = None
-) -> tuple[Visitor, Station]:
-    """A loudspeaker's life with a station that talks so."""
-    async with running_station(talk) as station, trio.open_nursery() as nursery:
-        visitor = Visitor(station.port)
-        if meanwhile is not None:
-            nursery.start_soon(meanwhile, station)
-        await visitor.run_for(seconds)
-        nursery.cancel_scope.cancel()
-    return visitor, station
 
 
 # ------------------------------------------------------------------ a good station
@@ -137,6 +82,68 @@ async def test_it_stays_as_long_as_the_station_does(world: MockClock) -> None:
     visitor, station = await visit(welcome_and_listen, 120)
     assert len(station.came_s) == 1
     assert visitor.waits_s == []
+
+
+# ------------------------------------------------------------------ how loud, and what to do
+@pytest.mark.trio
+async def test_it_is_as_loud_as_told(world: MockClock) -> None:
+    told = [Adjust(30, muted=False), Adjust(30, muted=True)]
+
+    async def adjust(station: Station) -> None:
+        for word in told:
+            await trio.sleep(0.2)
+            await station.say(word)
+
+    visitor, station = await visit(welcome_and_listen, 1.0, adjust)
+    assert visitor.speaker.adjusts == told
+    assert station.readies == []
+
+
+@pytest.mark.trio
+async def test_it_does_what_it_is_asked_to_and_says_so(world: MockClock) -> None:
+    asked = [Command(3, "tone", 2.0), Command(4, "identify")]
+
+    async def ask(station: Station) -> None:
+        for word in asked:
+            await trio.sleep(0.2)
+            await station.say(word)
+
+    visitor, station = await visit(welcome_and_listen, 1.0, ask)
+    assert visitor.speaker.commands == asked
+    assert station.answers == [Done(3), Done(4)]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("action", ["tone", "identify", "restart"])
+async def test_it_says_why_it_does_not_do_what_it_is_asked_to(
+    world: MockClock, action: str
+) -> None:
+    async with running_station() as station, trio.open_nursery() as nursery:
+        visitor = Visitor(station.port)
+        visitor.speaker.objection = "live-1 is being heard"
+        nursery.start_soon(visitor.run_for, 1.0)
+        await trio.sleep(0.5)
+        await station.say(Command(7, action))
+    assert station.answers == [Done(7, "live-1 is being heard")]
+    assert len(station.came_s) == 1
+
+
+@pytest.mark.trio
+async def test_it_ends_where_it_is_asked_to_begin_anew_after_saying_that_it_does(
+    world: MockClock,
+) -> None:
+    async with running_station() as station, trio.open_nursery() as nursery:
+        visitor = Visitor(station.port)
+
+        async def ask() -> None:
+            await trio.sleep(0.5)
+            await station.say(Command(7, "restart"))
+
+        nursery.start_soon(ask)
+        with pytest.RaisesGroup(RestartAsked, flatten_subgroups=True, allow_unwrapped=True):
+            await visitor.session.run()
+        await trio.sleep(0.1)
+    assert station.answers == [Done(7)]
 
 
 # ------------------------------------------------------------------ no station, or a bad one

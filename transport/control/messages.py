@@ -33,8 +33,11 @@ def spelt_alike(name: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """A loudspeaker's name: 1 to 64 letters, digits, spaces and . : - _, or ValueError."""
-    if not _NAME.fullmatch(name) or name == "all":
+    """A loudspeaker's name: 1 to 64 letters, digits, spaces and . : - _, or ValueError.
+
+    In the one spelling, and without a space at its end: what looks alike is one name.
+    """
+    if not _NAME.fullmatch(name) or name == "all" or name != spelt_alike(name).strip():
         raise ValueError(
             f"{name!r} is no loudspeaker's name: use 1 to 64 letters, digits, spaces or . : - _"
         )
@@ -94,9 +97,11 @@ class Telemetry:
         _check_text(self.fault)
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
-        figures = (self.level_dbfs, self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
-        if not all(map(math.isfinite, figures)):
+        distances = (self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
+        if not all(map(math.isfinite, (self.level_dbfs, *distances))):
             raise ValueError("telemetry must be finite")  # JSON knows no other
+        if min(distances) < 0:
+            raise ValueError("a distance or a time is not negative")
         counts = (self.packets_received, self.packets_lost, self.packets_late, self.packets_dropped)
         if min(*counts, self.underruns) < 0:
             raise ValueError("a count is not negative")
@@ -169,6 +174,8 @@ class StreamSpec:
         for value, bits in ((self.ssrc, 32), (self.timestamp_offset, 32), (self.payload_type, 7)):
             if not 0 <= value < 1 << bits:
                 raise ValueError(f"{value} does not fit {bits} bits")
+        if 64 <= self.payload_type <= 95:
+            raise ValueError(f"payload type {self.payload_type} looks like RTCP (RFC 5761)")
         if not 0 < self.playout_delay_ms <= MAX_PLAYOUT_DELAY_MS:
             raise ValueError(f"a playout delay of {self.playout_delay_ms} ms is out of range")
         if (self.group is None) != (self.port is None):
@@ -186,6 +193,10 @@ class Listen:
 
     revision: int
     streams: tuple[StreamSpec, ...]
+
+    def __post_init__(self) -> None:
+        if len({stream.ssrc for stream in self.streams}) < len(self.streams):
+            raise ValueError("two streams have one SSRC")
 
 
 @dataclass(frozen=True, slots=True)

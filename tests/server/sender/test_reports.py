@@ -109,3 +109,14 @@ def test_whatever_comes_the_next_report_counts(data: bytes) -> None:
     log.receive(data, 0)
     log.receive(report(1, 0), 0)
     assert log.summary(0)[0] >= 1
+
+
+def test_one_receiver_of_two_streams_is_one_and_its_worse_stream_counts() -> None:
+    log = ReceptionLog()
+    for source, lost in ((7, 128), (8, 0)):
+        block = ReportBlock(source, lost, 0, 0, 0, last_sr=0, delay_since_last_sr=0)
+        report = (ReceiverReport(1, (block,)), SourceDescription(1, "x"))
+        log.receive(serialise_compound(report), 0)
+    assert log.summary(0) == (1, 0.5)
+    log.receive(serialise_compound((ReceiverReport(1), SourceDescription(1, "x"), Bye((1,)))), 0)
+    assert log.summary(0) == (0, 0.0)

@@ -11,6 +11,7 @@ from transport.control.messages import (
     Command,
     Done,
     Hello,
+    Listen,
     StreamSpec,
     Telemetry,
     Welcome,
@@ -172,3 +173,27 @@ def test_what_comes_from_afar_is_not_multicast(name: str) -> None:
 def test_a_delivery_that_is_none_is_refused_with_all_that_are() -> None:
     with pytest.raises(ValueError, match=r"'lora' is no delivery: use lan, wifi, wan, saver"):
         Hello(1, "a", multicast=False, media_port=5000, delivery="lora")
+
+
+@pytest.mark.parametrize("name", [unicodedata.normalize("NFD", "Thôn 3"), "\u212bx", "a "])
+def test_a_name_has_one_spelling(name: str) -> None:
+    with pytest.raises(ValueError, match="is no loudspeaker's name"):
+        check_name(name)
+    assert check_name(spelt_alike(name).strip())
+
+
+def test_two_streams_of_one_source_are_refused() -> None:
+    with pytest.raises(ValueError, match="one SSRC"):
+        Listen(1, (UNICAST, replace(UNICAST, order=2)))
+
+
+@pytest.mark.parametrize("payload_type", [64, 72, 95])
+def test_a_payload_type_that_looks_like_rtcp_is_refused(payload_type: int) -> None:
+    with pytest.raises(ValueError, match="looks like RTCP"):
+        replace(UNICAST, payload_type=payload_type)
+
+
+@pytest.mark.parametrize("field", ["sync_error_us", "clock_uncertainty_us", "uptime_s"])
+def test_no_distance_or_time_is_negative(field: str) -> None:
+    with pytest.raises(ValueError, match="not negative"):
+        replace(TELEMETRY, **{field: -1.0})  # type: ignore[arg-type]  # fields of many types

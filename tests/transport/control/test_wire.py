@@ -21,6 +21,7 @@ from transport.control.messages import (
     StreamSpec,
     Telemetry,
     Welcome,
+    spelt_alike,
 )
 from transport.control.wire import MAX_MESSAGE_BYTES, Vocabulary, vocabulary
 from transport.errors import MalformedPacket
@@ -38,7 +39,9 @@ REASONS = {
 # ------------------------------------------------------------------ every message there is
 U32, PORTS = st.integers(0, 2**32 - 1), st.integers(1, 65_534)
 COUNTS, FINITE = st.integers(0, 2**63), st.floats(-1e9, 1e9)
-NAMES = st.from_regex(r"[\w][\w .:-]{0,63}", fullmatch=True).filter(lambda name: name != "all")
+NAMES = st.from_regex(r"[\w][\w .:-]{0,63}", fullmatch=True).filter(
+    lambda name: name != "all" and name == spelt_alike(name).strip()
+)
 GROUPS = st.builds(
     lambda a, b: {"group": f"239.{a >> 8}.{a & 255}.1", "port": b}, st.integers(0, 65_535), PORTS
 )
@@ -48,7 +51,7 @@ SPECS = st.builds(
     programme=st.text(max_size=20),
     order=st.integers(-(2**63), 2**63),
     ssrc=U32,
-    payload_type=st.integers(0, 127),
+    payload_type=st.integers(0, 63) | st.integers(96, 127),
     timestamp_offset=U32,
     frame_ms=st.sampled_from(FRAME_MS),
     inband_fec=st.booleans(),
@@ -66,9 +69,10 @@ HELLOS = st.builds(
 TELEMETRIES = st.builds(
     Telemetry,
     st.sampled_from(["syncing", "idle", "playing"]),
-    *[FINITE] * 3,
-    *[COUNTS] * 4,
     FINITE,
+    *[st.floats(0, 1e9)] * 2,
+    *[COUNTS] * 4,
+    st.floats(0, 1e9),
     COUNTS,
     hearing=SHOWN,
     volume=st.integers(0, 100),
@@ -78,7 +82,11 @@ TELEMETRIES = st.builds(
 READIES = st.builds(Ready, st.integers(-(2**63), 2**64 - 1))
 WELCOMES = st.builds(Welcome, st.integers(0, 9), PORTS, PORTS)
 REFUSALS = st.builds(Refused, st.text(max_size=80), st.booleans())
-LISTENS = st.builds(Listen, st.integers(0, 2**32), st.lists(SPECS, max_size=5).map(tuple))
+LISTENS = st.builds(
+    Listen,
+    st.integers(0, 2**32),
+    st.lists(SPECS, max_size=5, unique_by=lambda spec: spec.ssrc).map(tuple),
+)
 
 DONES = st.builds(Done, st.integers(0, 2**32), SHOWN)
 ADJUSTS = st.builds(Adjust, st.integers(0, 100), st.booleans())

@@ -1,0 +1,183 @@
+"""`loa speakers`: how every loudspeaker is, and what is known of it."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from server.cli.api import OK, UsageError, add_verb, parser, run, verbs_of
+from server.cli.table import Column, Row, field, show_fields, show_json, show_table
+from server.cli.text import NOTHING, duration, level, microseconds, printable, share
+from server.directory import nearest
+from server.remote import ApiError, call, path_of, rows
+from transport.control.messages import spelt_alike
+
+_SPEAKERS = "/api/speakers"
+
+
+def is_offline(row: Row) -> bool:
+    """Whether the station has not heard of it for five seconds."""
+    return bool(row["state"] == "offline")
+
+
+def _now(title: str, name: str, write: Callable[[Any], str]) -> Column:
+    """A figure that is of now: what an offline loudspeaker said last does not count."""
+
+    def cell(row: Row) -> str:
+        value = row.get(name)
+        return NOTHING if value is None or is_offline(row) else write(value)
+
+    return Column(title, cell, right=True)
+
+
+def _in_step(row: Row) -> str:
+    return {True: "yes", False: "no"}.get(row["in_step"], NOTHING)
+
+
+def _volume(row: Row) -> str:
+    return f"{row['volume']} muted" if row["muted"] else str(row["volume"])
+
+
+def _seen(row: Row) -> str:
+    seconds = row["last_seen_s"]
+    return "never" if seconds is None else duration(seconds)
+
+
+COLUMNS = (
+    field("name"),
+    field("unit"),
+    field("state"),
+    Column("seen", _seen, right=True),
+    Column("in step", _in_step),
+    _now("loss", "loss", share),
+    _now("sync error", "sync_error_us", microseconds),
+    _now("level", "level_dbfs", level),
+    Column("volume", _volume),
+    Column("hearing", lambda row: "" if is_offline(row) else row.get("hearing", "")),
+    field("fault"),
+)
+_FOUND = (
+    field("name"),
+    field("address"),
+    Column("station", lambda row: _station(row["station"])),
+    Column("registered", lambda row: "yes" if row["registered"] else "no"),
+)
+
+
+def _station(address: dict[str, Any] | None) -> str:
+    return NOTHING if address is None else f"{address['host']}:{address['port']}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("speakers", "Every registered loudspeaker, and how it is.")
+    made.add_argument(
+        "--zone",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ZONE",
+        help="of these zones alone",
+    )
+    made.add_argument(
+        "--found", action="store_true", help="instead, what answers on this network by mDNS"
+    )
+    verbs = verbs_of(made)
+    show = add_verb(verbs, "show", "everything that is known of one loudspeaker", _show)
+    change = add_verb(verbs, "set", "say where a loudspeaker belongs and stands", _set)
+    remove = add_verb(verbs, "remove", "forget a loudspeaker that is switched off", _remove)
+    for verb in (show, change, remove):
+        verb.add_argument("name", metavar="NAME")
+    change.add_argument("--unit", metavar="U", help="the unit it belongs to, as a path")
+    tags = change.add_mutually_exclusive_group()
+    tags.add_argument("--tag", nargs="+", metavar="T", help="the tags it bears, instead of others")
+    tags.add_argument("--no-tags", action="store_true", help="it bears none")
+    change.add_argument("--position", metavar="LAT,LON", help="where it stands, in degrees")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """List loudspeakers, or show or change one."""
+    return run(_parser(), _position_joined(argv), _list)
+
+
+def _position_joined(argv: list[str]) -> list[str]:
+    """South of the equator a position begins as an option does."""
+    words = list(argv)
+    if "--position" in words[:-1]:
+        at = words.index("--position")
+        words[at : at + 2] = [f"--position={words[at + 1]}"]
+    return words
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.found and options.zone:
+        raise UsageError("--found knows no zones")
+    if options.found:
+        found = rows(options.server, "/api/found")
+    else:
+        found = rows(options.server, _SPEAKERS)
+        found = _within(options.server, options.zone, found)
+    if options.json:
+        show_json(found)
+    elif not found:
+        print("no loudspeaker answers here" if options.found else "no loudspeaker yet")
+    elif options.found:
+        show_table(_FOUND, found)
+    else:
+        show_table(COLUMNS, found, lambda row: "red" if is_offline(row) else "")
+    return OK
+
+
+def _within(server: str, zones: list[str], found: list[Row]) -> list[Row]:
+    if not zones:
+        return found
+    members = {
+        name
+        for zone in zones
+        for name in call(server, "GET", path_of("/api/zones", zone))["speakers"]
+    }
+    return [row for row in found if row["name"] in members]
+
+
+def _show(options: argparse.Namespace) -> int:
+    found = {row["name"]: row for row in rows(options.server, _SPEAKERS)}
+    name = spelt_alike(options.name)
+    if name not in found:
+        raise ApiError(f"no loudspeaker {name!r}{nearest(name, found)}")
+    if options.json:
+        show_json(found[name])
+    else:
+        show_fields(found[name])
+    return OK
+
+
+def _set(options: argparse.Namespace) -> int:
+    change: dict[str, Any] = {}
+    if options.unit is not None:
+        change["unit"] = options.unit
+    if options.tag is not None or options.no_tags:
+        change["tags"] = options.tag or []
+    if options.position is not None:
+        change["position"] = _position(options.position)
+    if not change:
+        raise UsageError("what? give --unit, --tag, --no-tags or --position")
+    row = call(options.server, "PATCH", path_of(_SPEAKERS, options.name), change)
+    if options.json:
+        show_json(row)
+    else:
+        show_fields({name: row[name] for name in ("name", "unit", "tags", "position")})
+    return OK
+
+
+def _position(text: str) -> dict[str, float]:
+    latitude, _, longitude = text.partition(",")
+    try:
+        return {"latitude": float(latitude), "longitude": float(longitude)}
+    except ValueError:
+        raise UsageError(f"--position {text}: use LAT,LON in degrees, as 21.03,105.85") from None
+
+
+def _remove(options: argparse.Namespace) -> int:
+    show_json(call(options.server, "DELETE", path_of(_SPEAKERS, options.name)))
+    if not options.json:
+        print(f"loudspeaker {printable(options.name)} removed")
+    return OK
