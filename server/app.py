@@ -204,7 +204,7 @@ class Control:
             await self._until_begun(programme)
             await self._record(programme)
         except StationError:
-            self.station.programmes.pop(programme.name, None)
+            self.station.withdraw(programme.name)
             self.publish()
             raise
         names = set(self.station.audience(programme))

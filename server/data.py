@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,10 @@ from pathlib import Path
 
 SYSTEM_FOLDER = Path("/var/lib/loa")
 _MODE = 0o700
-# What an empty folder may hold: a fresh file system's own, and what a killed `loa init` left.
 _LOCK = "lock"
 _UNFINISHED = ".unfinished-"
-_HARMLESS = ("lost+found", _LOCK, _UNFINISHED)
+# What an empty folder may hold: a fresh file system's own, and what a killed `loa init` left.
+_HARMLESS = re.compile(f"lost\\+found|{_LOCK}|{re.escape(_UNFINISHED)}.*")
 
 
 class DataError(Exception):
@@ -100,7 +101,7 @@ class DataFolder:
             return
         except OSError as error:
             raise DataError(f"{self.path}: {error.strerror} (choose another folder)") from None
-        held = [name for name in held if not name.startswith(_HARMLESS)]
+        held = [name for name in held if not _HARMLESS.fullmatch(name)]
         if held:
             raise DataError(f"{self.path} holds {held[0]} already: name a new or an empty folder")
 

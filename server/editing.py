@@ -52,7 +52,7 @@ class Editing:
     ) -> None:
         try:
             await self._keeper.do(call, *args)
-        except StationError:
+        except Exception:
             undo()
             raise
         self._changed()
@@ -80,22 +80,22 @@ class Editing:
             before = [directory.endpoint(name) for name in names]
             after = [directory.check(change.of(endpoint)) for endpoint in before]
 
-            def put(endpoints: list[Endpoint]) -> None:
-                for endpoint in endpoints:
-                    directory.put_endpoint(endpoint)
+            def undo() -> None:
+                for endpoint in before:
+                    # It may have come back by another network meanwhile.
+                    now = directory.endpoint(endpoint.name)
+                    there = replace(endpoint, delivery=now.delivery, multicast=now.multicast)
+                    directory.put_endpoint(there)
 
-            put(after)
-            await self._keep(lambda: put(before), self._store.save_endpoints, after, None)
+            for endpoint in after:
+                directory.put_endpoint(endpoint)
+            await self._keep(undo, self._store.save_endpoints, after, None)
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a loudspeaker that is not connected."""
-        directory = self._station.directory
         async with self._lock:
-            before = directory.endpoint(name)
-            self._station.forget(name)
-            await self._keep(
-                lambda: directory.put_endpoint(before), self._store.remove_endpoint, name
-            )
+            remember = self._station.forget(name)
+            await self._keep(remember, self._store.remove_endpoint, name)
 
     async def put_zone(self, name: str, definition: Any) -> str:
         """Define a zone, or define it anew; its name in the one spelling."""

@@ -1,8 +1,10 @@
 """How live audio reaches the producer: a TCP stream of msgpack objects, straight from the source.
 
 Client: `{"version": 1, "ticket": T}`; then `[media_sample, s16le bytes]` any number of times;
-then `None`. Producer: `{"accepted": bool, "reason": str}` after the first, `{"ended": true}`
-after the last. The ticket names the programme and is the right to speak.
+then `None`. Producer: `{"accepted": true, "reason": ""}` after the first, or
+`{"accepted": false, "reason": str, "final": bool}`, where `final` says that the same ticket will not
+be good again; `{"ended": true}` after the last. The ticket names the programme and is the right to
+speak.
 """
 
 import socket

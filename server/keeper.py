@@ -27,9 +27,16 @@ class Keeper:
 
     async def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The call's result, once it is on the disk; StationError if it cannot be."""
-        loop = asyncio.get_running_loop()
+        return await self._outcome(self._begin(lambda: call(*args, **kwargs)))
+
+    def _begin(self, call: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Queued at once, for what is asked for later must be written later."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    @staticmethod
+    async def _outcome(begun: asyncio.Future[_T]) -> _T:
         try:
-            return await loop.run_in_executor(self._thread, lambda: call(*args, **kwargs))
+            return await begun
         except StoreError as error:
             raise StationError(f"nothing was changed: {error}") from None
 
@@ -45,10 +52,11 @@ class Keeper:
         **kwargs: _P.kwargs,
     ) -> None:
         """The same; `failed` is called if it fails."""
+        begun = self._begin(lambda: call(*args, **kwargs))
 
         async def run() -> None:
             try:
-                await self.do(call, *args, **kwargs)
+                await self._outcome(begun)
                 self._complained = False
             except StationError as error:
                 failed()

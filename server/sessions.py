@@ -31,7 +31,6 @@ _SEND_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 1.0
 _ANSWER_TIMEOUT_S = 2.0
 _MAX_COMMANDS = 4
-_MAX_ERROR = 200
 _Said = Hello | Telemetry | Ready | Done
 
 
@@ -86,7 +85,7 @@ class Session:
         """The loudspeaker's word on a command; one that nobody waits for is forgotten."""
         answer = self._answers.get(done.id)
         if answer is not None and not answer.done():
-            answer.set_result(" ".join(done.error.split())[:_MAX_ERROR])
+            answer.set_result(done.error)
 
     async def send_for_ever(self) -> None:
         """Send each newest state; a peer that stops reading ends the session."""
@@ -125,16 +124,28 @@ class Sessions:
 
     async def serve(self, websocket: WebSocket) -> None:
         """One session from hello to its end."""
+        code, reason = 1000, ""
         try:
             await websocket.accept(subprotocol=_chosen_subprotocol(websocket))
-            hello = await self._receive(websocket, HELLO_TIMEOUT_S)
-            if isinstance(hello, Hello):
-                await self._admit(websocket, hello)
-        except (WebSocketDisconnect, MalformedPacket, TimeoutError, RuntimeError):
+            await self._greet(websocket)
+        except (WebSocketDisconnect, TimeoutError, RuntimeError):
             # RuntimeError is how Starlette reports a send after the peer has gone.
             pass
+        except MalformedPacket as error:
+            # Whoever builds a loudspeaker wants to know what is wrong with it (RFC 6455 7.4.1).
+            code, reason = 1007, error.reason
         finally:
-            await _close(websocket)
+            await _close(websocket, code, reason)
+
+    async def _greet(self, websocket: WebSocket) -> None:
+        try:
+            hello = await self._receive(websocket, HELLO_TIMEOUT_S)
+        except MalformedPacket as error:
+            reason = f"no hello of protocol version {VERSION}: {error.reason}"
+            await websocket.send_bytes(TO_SPEAKER.encode(Refused(reason, final=True)))
+            raise
+        if isinstance(hello, Hello):
+            await self._admit(websocket, hello)
 
     async def _admit(self, websocket: WebSocket, hello: Hello) -> None:
         if hello.version != VERSION:
@@ -177,15 +188,15 @@ class Sessions:
     async def _receive_for_ever(self, websocket: WebSocket, name: str, session: Session) -> None:
         while True:
             message = await self._receive(websocket, SILENCE_TIMEOUT_S)
-            speaker = self._station.speakers[name]
-            if speaker.session is not session:
-                return  # another has taken the name over
+            speaker = self._station.speakers.get(name)
+            if speaker is None or speaker.session is not session:
+                return  # another has taken the name over, and may be forgotten already
             speaker.last_seen_ns = self._now_ns()
             match message:
                 case Telemetry():
                     speaker.telemetry = message
                 case Ready():
-                    session.confirmed = message.revision
+                    session.confirmed = min(message.revision, session.told)
                     async with self._confirmed:
                         self._confirmed.notify_all()
                 case Done():
@@ -244,8 +255,8 @@ def _chosen_subprotocol(websocket: WebSocket) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
-async def _close(websocket: WebSocket) -> None:
+async def _close(websocket: WebSocket, code: int = 1000, reason: str = "") -> None:
     # It may well be closed already.
     with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            await websocket.close()
+            await websocket.close(code, reason)

@@ -99,15 +99,27 @@ class Station:
         if speaker is not None and speaker.session is session:
             speaker.session = None
 
-    def forget(self, name: str) -> None:
-        """A loudspeaker that is gone for good; StationError while it is here."""
-        self.directory.endpoint(name)
+    def forget(self, name: str) -> Callable[[], None]:
+        """A loudspeaker that is gone for good; StationError while it is here. Returns the undo."""
+        endpoint, was_unsaved = self.directory.endpoint(name), name in self.unsaved
         speaker = self.speakers.get(name)
         if speaker is not None and speaker.session is not None:
             raise StationError(f"{name!r} is connected: switch it off before it is removed")
         self.directory.remove_endpoint(name)
         self.speakers.pop(name, None)
         self.unsaved.discard(name)
+
+        def remember() -> None:
+            # It may have come back by itself meanwhile, and by another network.
+            now = self.directory.endpoints.get(name, endpoint)
+            there = replace(endpoint, delivery=now.delivery, multicast=now.multicast)
+            self.directory.put_endpoint(there)
+            if speaker is not None:
+                self.speakers.setdefault(name, speaker)
+            if was_unsaved:
+                self.unsaved.add(name)
+
+        return remember
 
     def named(self, to: Iterable[str], zones: Iterable[str]) -> frozenset[str]:
         """The loudspeakers that are named or in these zones; NoSuchError for an unknown name."""
@@ -193,6 +205,11 @@ class Station:
             raise NoSuchError(f"no programme {name!r} is on air; see /api/programmes")
         return programme
 
+    def withdraw(self, name: str) -> None:
+        """A programme that could not begin."""
+        self.programmes.pop(name, None)
+        self._audiences.pop(name, None)
+
     def stop(self, name: str, why: str, now_ns: int) -> None:
         """End a programme; its last words are heard to their end, everywhere alike."""
         programme = self.programme(name)
@@ -221,8 +238,7 @@ class Station:
         """Forget programmes that have been heard out or never began; those that were."""
         gone = [p for p in self.programmes.values() if self._is_over(p, now_ns)]
         for programme in gone:
-            del self.programmes[programme.name]
-            self._audiences.pop(programme.name, None)
+            self.withdraw(programme.name)
         return gone
 
     @staticmethod

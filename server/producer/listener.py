@@ -29,6 +29,7 @@ _SILENCE_S = 10.0
 # What `accept` says once the socket has been shut down; anything else it says may pass.
 _SHUT_DOWN = {errno.EBADF, errno.EINVAL}
 _SHORTAGE_S = 0.1
+_OVER = "the programme was stopped"
 _log = logging.getLogger(__name__)
 
 
@@ -103,10 +104,15 @@ class Listener:
         match first:
             case {"version": int(version), "ticket": str(ticket)}:
                 programme = self._registry.claim(ticket, speaker) if version == VERSION else None
+                over = programme is None and self._registry.is_over(ticket)
             case _:
                 raise IngestError("the first object must hold version and ticket")
-        reason = "" if programme else "unknown ticket or version; ask the station anew"
-        stream.send({"accepted": programme is not None, "reason": reason})
+        if programme is not None:
+            stream.send({"accepted": True, "reason": ""})
+        else:
+            # A producer that was born a moment ago does not know its tickets yet.
+            reason = _OVER if over else "unknown ticket or version; ask the station anew"
+            stream.send({"accepted": False, "reason": reason, "final": over})
         return programme
 
     def _take(self, programme: Programme, items: Iterator[Any], speaker: socket.socket) -> bool:

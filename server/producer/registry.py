@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from codec.dsp.meter import FLOOR_DBFS
@@ -11,6 +12,8 @@ from server.producer.programme import ENDED, LIVE, Programme
 
 # A source whose connection broke may come back with its ticket for so long.
 _ABANDONED_NS = 5_000_000_000
+# Tickets of so many programmes that are over are known as such.
+_REMEMBERED = 256
 _log = logging.getLogger(__name__)
 
 
@@ -24,6 +27,7 @@ class Registry:
         self._programmes: dict[str, Programme] = {}
         self._speaking: dict[str, object] = {}
         self._refused: tuple[str, ...] = ()
+        self._over: deque[str] = deque(maxlen=_REMEMBERED)
 
     def declare(self, wanted: DeclareProgrammes) -> None:
         """Begin what is new, end what is no longer wanted, or no longer wanted as it was.
@@ -37,6 +41,7 @@ class Registry:
                 n for n, programme in self._programmes.items() if orders.get(n) != programme.order
             ]
             ended = [self._programmes.pop(name) for name in gone]
+            self._over.extend(programme.order.ticket for programme in ended)
             for name in gone:
                 self._speaking.pop(name, None)
             new = [order for name, order in orders.items() if name not in self._programmes]
@@ -61,6 +66,13 @@ class Registry:
                     programme.abandoned_at_ns = None
                     return programme
         return None
+
+    def is_over(self, ticket: str) -> bool:
+        """Whether a ticket was good once: there is no point in showing it again."""
+        with self._lock:
+            return ticket in self._over or any(
+                p.state == ENDED for p in self._programmes.values() if p.order.ticket == ticket
+            )
 
     def speaks(self, programme: Programme, speaker: object) -> bool:
         """Whether `speaker` still has the word, in a programme that is still to be."""

@@ -7,15 +7,20 @@ import asyncio
 import itertools
 import os
 import selectors
+import shutil
 import socket
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
 
 import pytest
 from typing_extensions import override
 
 from server import app, child, supervise
+from server.__main__ import _open_store
 from server.app import Control
 from server.bus import (
     FROM_PRODUCER,
@@ -28,23 +33,40 @@ from server.bus import (
     ProducerReport,
     ProgrammeReport,
     SenderReport,
+    StreamReport,
     WhoIsThere,
 )
 from server.child import Birth
+from server.data import DataFolder
 from server.settings import Settings
+from server.store.store import Store
+from tests.support.sessions import Room as SessionRoom
 from transport.control.messages import Hello
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+STATION = "Tân Phú"
+# Only ever waited for when something is broken.
+_THREAD_S = 30.0
 
 
 class _Jumping(selectors.SelectSelector):
-    """Instead of waiting for a timeout, says so: `passed` is called with its seconds."""
+    """Instead of waiting for a timeout, says so: `passed` is called with its seconds.
 
-    def __init__(self, passed: Callable[[float], None]) -> None:
+    Threads are waited for, and what they do takes no time.
+    """
+
+    def __init__(self, passed: Callable[[float], None], in_threads: Callable[[], int]) -> None:
         super().__init__()
         self._passed = passed
+        self._in_threads = in_threads
 
     @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if not ready and timeout != 0 and self._in_threads():
+            ready = super().select(_THREAD_S)
+            assert ready, "a thread does not come to its end"
         if not ready and timeout is None:
             pytest.fail("everybody waits for ever")
         if not ready and timeout:
@@ -55,7 +77,21 @@ class _Jumping(selectors.SelectSelector):
 class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now_s = 0.0
-        super().__init__(_Jumping(self._pass))
+        self._in_threads = 0
+        super().__init__(_Jumping(self._pass, lambda: self._in_threads))
+
+    @override
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
+    ) -> asyncio.Future[_T]:
+        future = super().run_in_executor(executor, func, *args)
+
+        def ended(_: asyncio.Future[_T]) -> None:
+            self._in_threads -= 1
+
+        self._in_threads += 1
+        future.add_done_callback(ended)
+        return future
 
     def _pass(self, seconds: float) -> None:
         self._now_s += seconds
@@ -83,6 +119,22 @@ def births() -> Iterator[dict[str, Birth]]:
         yield births
 
 
+@pytest.fixture(scope="session")
+def _an_empty_station(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To make a database takes longer than most tests."""
+    folder = DataFolder(tmp_path_factory.mktemp("station"))
+    Store.create(folder.database, STATION).close()
+    return folder.database
+
+
+@pytest.fixture
+def database(tmp_path: Path, _an_empty_station: Path) -> Path:
+    """The database of a station in which nothing is registered yet."""
+    database = DataFolder(tmp_path).database
+    shutil.copy(_an_empty_station, database)
+    return database
+
+
 class ControlRoom:
     """Control, with a producer and a sender that do as this room says."""
 
@@ -99,11 +151,16 @@ class ControlRoom:
         self.obeys = True
         self.state = "waiting"
         self._ssrcs = itertools.count(1000)
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[int, int] = {}
         self.ordered: list[DeclareProgrammes] = []
         self.routed: list[DeclareRoutes] = []
-        self.control = Control(births["server"])
         self._running: asyncio.Task[None] | None = None
+        self._bear_control()
+
+    def _bear_control(self) -> None:
+        birth = self.births["server"]
+        self.store = _open_store(birth)
+        self.control = Control(birth, self.store)
 
     async def start(self) -> None:
         """Until control is ready."""
@@ -116,7 +173,7 @@ class ControlRoom:
     async def restart_control(self) -> None:
         """Kill control and begin another, as the supervisor would."""
         await self.kill_control()
-        self.control = Control(self.births["server"])
+        self._bear_control()
         await self.start()
 
     async def kill_control(self) -> None:
@@ -129,6 +186,9 @@ class ControlRoom:
             await asyncio.wait([self._running])
             if not self._running.cancelled():
                 self._running.result()
+        # A write that has begun goes through, as one that is committed does in a process killed.
+        self.control._keeper._thread.shutdown(cancel_futures=True)
+        self.store.close()
 
     def stop_reading(self) -> None:
         """Producer and sender hang."""
@@ -153,17 +213,31 @@ class ControlRoom:
         """The producer's report on all it was ordered to encode."""
         orders = self.ordered[-1].programmes if self.ordered else ()
         for order in orders:
-            self.numbers.setdefault(order.programme, next(self._ssrcs))
+            for stream in order.streams:
+                self.numbers.setdefault(stream.stream, next(self._ssrcs))
         programmes = (
-            ProgrammeReport(o.programme, self.state, self.numbers[o.programme], 7, -20.0, 1.5)
-            for o in orders
+            ProgrammeReport(
+                order.programme,
+                self.state,
+                -20.0,
+                1.5,
+                tuple(StreamReport(s.stream, self.numbers[s.stream], 7) for s in order.streams),
+            )
+            for order in orders
         )
         self.producer.send(ProducerReport(self.producer_life, tuple(programmes)))
 
-    def join(self, name: str, *, multicast: bool = False, address: str = "192.0.2.1") -> None:
+    def join(
+        self,
+        name: str,
+        *,
+        multicast: bool = False,
+        address: str = "192.0.2.1",
+        delivery: str = "lan",
+    ) -> None:
         """A loudspeaker whose session is not of interest here."""
         now_ns = self.control._clock.now_ns()
-        hello = Hello(1, name, multicast, 50_000)
+        hello = Hello(1, name, multicast, 50_000, delivery)
         self.control.station.join(hello, address, object(), now_ns)
         self.control.publish()
 
@@ -175,6 +249,7 @@ class ControlRoom:
 @pytest.fixture
 def play_control(
     births: dict[str, Birth],
+    database: Path,
     run: Callable[[Coroutine[Any, Any, None]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., None]]:
@@ -195,7 +270,8 @@ def play_control(
             real_time: bool = False,
         ) -> None:
             async def main() -> None:
-                room = ControlRoom(births)
+                birth = replace(births["server"], data=str(database.parent))
+                room = ControlRoom(births | {"server": birth})
                 if started:
                     await room.start()
                 await scenario(room)
@@ -204,3 +280,20 @@ def play_control(
             (asyncio.run if real_time else run)(main())
 
         yield play
+
+
+@pytest.fixture
+def play_sessions(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> Callable[[Callable[[SessionRoom], Coroutine[Any, Any, None]]], None]:
+    """Play a scenario with the sessions of a fresh station."""
+
+    def play(scenario: Callable[[SessionRoom], Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            room = SessionRoom()
+            await scenario(room)
+            await room.end()
+
+        run(main())
+
+    return play

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from server.bus import Destination, unpack_destinations
-from server.station import LiveRequest, StationError, UnknownProgrammeError
+from server.errors import NoSuchError, StationError
+from server.programmes import LiveRequest
 from transport.control.messages import Hello, Telemetry
 
 # The fixture's room; see conftest.
@@ -18,6 +19,8 @@ Room = Any
 Play = Callable[..., None]
 
 TO_ALL = LiveRequest(("all",))
+# The first stream of the first programme.
+LIVE_1 = 8
 
 
 def ordered(room: Room) -> list[str]:
@@ -50,7 +53,7 @@ def test_whoever_is_born_again_is_told_everything_again(play_control: Play) -> N
         room.serve_sender()
         await room.settle()
         assert ordered(room) == ["live-1"]
-        assert list(routed(room)) == [1]
+        assert list(routed(room)) == [LIVE_1]
 
     play_control(scenario)
 
@@ -114,7 +117,7 @@ def test_only_what_goes_out_by_multicast_has_a_description(play_control: Play) -
         grant = await room.control.open_live(replace(TO_ALL, multicast=True))
         assert grant["sdp"] == "/programmes/live-2.sdp"
         assert "a=ptime:10\r\n" in room.control.description("live-2")
-        with pytest.raises(UnknownProgrammeError, match="'live-9'"):
+        with pytest.raises(NoSuchError, match="'live-9'"):
             room.control.description("live-9")
 
     play_control(scenario)
@@ -172,7 +175,7 @@ def test_a_voice_to_more_loudspeakers_than_the_bus_carries_is_refused_and_taken_
             await room.control.open_live(TO_ALL)
         await room.settle()
         assert ordered(room) == ["live-1"]
-        assert len(routed(room)[1]) == 1
+        assert len(routed(room)[LIVE_1]) == 1
         # And whoever asks for less is served.
         assert (await room.control.open_live(LiveRequest(("s1",))))["programme"] == "live-3"
 
@@ -188,10 +191,10 @@ def test_a_declaration_that_could_not_be_delivered_is_declared_again(play_contro
         for number in range(60):  # more than that holds
             room.join(f"s{number}", address=f"192.0.2.{number}")
         room.serve_sender()
-        assert len(routed(room)[1]) < 60
+        assert len(routed(room)[LIVE_1]) < 60
         await room.settle()
         room.serve_sender()
-        assert len(routed(room)[1]) == 60
+        assert len(routed(room)[LIVE_1]) == 60
 
     play_control(scenario)
 
@@ -229,7 +232,7 @@ def test_loudspeakers_that_come_all_at_once_are_declared_once(play_control: Play
             room.control.sessions._joined()
         await room.settle()
         assert len(room.routed) == 1
-        assert len(routed(room)[1]) == 500
+        assert len(routed(room)[LIVE_1]) == 500
 
     play_control(scenario)
 

@@ -22,6 +22,8 @@ from server.bus import (
     ProgrammeReport,
     Route,
     SenderReport,
+    StreamOrder,
+    StreamReport,
     TooLongError,
     WhoIsThere,
     bus_pair,
@@ -53,8 +55,10 @@ def routes(loudspeakers: int, programmes: int = 1) -> DeclareRoutes:
     )
 
 
-ORDER = ProgrammeOrder("live-1", 1, "t" * 32, 24_000, 2.5, 9, False, True, 20)
-REPORT = ProgrammeReport("live-1", "live", 0xFFFF_FFFF, 0, -20.5, 3.25)
+STREAMS = (StreamOrder(8, 2.5), StreamOrder(9, 20.0))
+ORDER = ProgrammeOrder("live-1", STREAMS, "t" * 32, 24_000, 9, False, True, 20)
+NUMBERS = (StreamReport(8, 0xFFFF_FFFF, 0), StreamReport(9, 0, 0xFFFF_FFFF))
+REPORT = ProgrammeReport("live-1", "live", -20.5, 3.25, NUMBERS)
 
 
 def test_a_declaration_arrives_as_it_was_sent(ends: Ends) -> None:

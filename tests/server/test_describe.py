@@ -4,22 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from server.bus import ProgrammeReport
+from server.bus import ProgrammeReport, StreamReport
 from server.describe import describe
-from server.station import LiveRequest, Programme
+from server.programmes import LiveRequest, Plan, Programme
 from transport.clock.timeline import rtp_timestamp_at_ntp_epoch
 from transport.rtp.sdp import StreamDescription
 
-REPORT = ProgrammeReport("live-7", "live", 0xFFFF_FFFF, 12_345, -20.0, 1.0)
+FIRST, SECOND = StreamReport(56, 0xFFFF_FFFF, 12_345), StreamReport(57, 1, 2)
+REPORT = ProgrammeReport("live-7", "live", -20.0, 1.0, (SECOND, FIRST))
 
 
-def programme(**wanted: float) -> Programme:
+def programme(frames_ms: tuple[float, ...] = (10.0,), **wanted: float) -> Programme:
     request = LiveRequest(("all",), playout_delay_ms=100.0, multicast=True)
     return Programme(
         name="live-7",
         number=7,
         ticket="secret",
         request=replace(request, **wanted),  # type: ignore[arg-type]
+        plan=Plan(frames_ms, 100.0, 100.0),
         group="239.192.76.9",
         since_ns=0,
         report=REPORT,
@@ -41,7 +43,7 @@ def test_there_is_none_before_the_stream_has_its_numbers() -> None:
 def test_it_says_where_the_stream_goes_and_whose_time_it_keeps() -> None:
     sdp = StreamDescription.parse(described(programme(bitrate=32_000, inband_fec=True, dtx=True)))
     assert (sdp.destination, sdp.port, sdp.ttl) == ("239.192.76.9", 5004, 3)
-    assert (sdp.ssrc, sdp.session_id, sdp.session_version) == (REPORT.ssrc, REPORT.ssrc, 7)
+    assert (sdp.ssrc, sdp.session_id, sdp.session_version) == (FIRST.ssrc, FIRST.ssrc, 7)
     assert (sdp.bitrate_bps, sdp.in_band_fec, sdp.dtx, sdp.channels) == (32_000, True, True, 1)
     assert (sdp.origin_address, sdp.reference_clock) == ("192.0.2.10", "192.0.2.10:7460")
     assert sdp.timestamp_offset_at_ntp_epoch == rtp_timestamp_at_ntp_epoch(12_345)
@@ -49,7 +51,7 @@ def test_it_says_where_the_stream_goes_and_whose_time_it_keeps() -> None:
 
 @pytest.mark.parametrize(("frame_ms", "ptime"), [(2.5, 3), (10.0, 10), (60.0, 60)])
 def test_a_fraction_of_a_millisecond_is_rounded_up(frame_ms: float, ptime: int) -> None:
-    assert f"a=ptime:{ptime}\r\n" in described(programme(frame_ms=frame_ms))
+    assert f"a=ptime:{ptime}\r\n" in described(programme((frame_ms,)))
 
 
 def test_the_ticket_stays_out_of_it() -> None:

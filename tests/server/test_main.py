@@ -5,6 +5,8 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +14,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from server.__main__ import _server
-from server.child import adopt
+from server.__main__ import _open_store, _server
+from server.child import Birth, adopt
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
     TO_STATION,
     VERSION,
+    Adjust,
     Hello,
     Listen,
     Refused,
@@ -56,11 +59,17 @@ def session(address: str) -> connect:
     )
 
 
-async def word(connection: ClientConnection) -> Welcome | Refused | Listen:
+async def word(connection: ClientConnection) -> Welcome | Refused | Adjust | Listen:
     data = await asyncio.wait_for(connection.recv(), PATIENCE_S)
     assert isinstance(data, bytes)
-    heard: Welcome | Refused | Listen = TO_SPEAKER.decode(data)
+    heard: Welcome | Refused | Adjust | Listen = TO_SPEAKER.decode(data)
     return heard
+
+
+async def is_told_everything(connection: ClientConnection) -> None:
+    """Until the loudspeaker has heard all that a newcomer is told."""
+    for kind in (Welcome, Adjust, Listen):
+        assert isinstance(await word(connection), kind)
 
 
 def test_a_loudspeaker_s_session_over_a_real_socket(play_control: Play) -> None:
@@ -71,6 +80,7 @@ def test_a_loudspeaker_s_session_over_a_real_socket(play_control: Play) -> None:
             assert isinstance(welcome, Welcome)
             ports = room.control.summary()["ports"]
             assert (welcome.time_port, welcome.rtcp_port) == (ports["time"], ports["rtcp"])
+            assert await word(connection) == Adjust(100, muted=False)
             assert isinstance(await word(connection), Listen)
             assert connection.subprotocol == SUBPROTOCOL
             # It would cost 87 KB a session.
@@ -97,8 +107,7 @@ def test_what_does_not_belong_ends_that_session_and_no_other(
             await good.send(TO_STATION.encode(Hello(VERSION, "good", False, 50_000)))
             await bad.send(HELLO)
             for connection in (good, bad):
-                await word(connection)
-                await word(connection)
+                await is_told_everything(connection)
             await bad.send(said)
             with pytest.raises(ConnectionClosed):
                 await word(bad)
@@ -113,8 +122,7 @@ def test_a_message_larger_than_any_of_ours_is_not_even_read(play_control: Play) 
     async def scenario(room: Room) -> None:
         async with serving(room) as address, session(address) as connection:
             await connection.send(HELLO)
-            await word(connection)
-            await word(connection)
+            await is_told_everything(connection)
             await connection.send(bytes((1 << 16) + 1))
             with pytest.raises(ConnectionClosed):
                 await word(connection)
@@ -153,3 +161,11 @@ def test_an_interrupt_does_not_stop_the_serving(play_control: Play) -> None:
             signal.signal(signal.SIGINT, before)
 
     play_control(scenario, real_time=True)
+
+
+def test_a_folder_without_a_station_ends_control_with_one_line(
+    births: dict[str, Birth], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=r"^loa serve: there is no station at ") as ended:
+        _open_store(replace(births["server"], data=str(tmp_path)))
+    assert len(str(ended.value).splitlines()) == 1

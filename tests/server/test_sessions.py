@@ -1,184 +1,28 @@
 """Control sessions with a WebSocket of our own, in virtual time: no second here is a second."""
 
 import asyncio
-import itertools
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgpack
 import pytest
 
-from server.bus import ProducerReport, ProgrammeReport
-from server.sessions import Sessions
-from server.station import LiveRequest, Programme, Station
+from tests.support.sessions import IDLE, WELCOME, Peer, Room, Word, hello, lasting
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
     TO_STATION,
     VERSION,
-    Hello,
     Listen,
     Ready,
     Refused,
-    Telemetry,
-    Welcome,
 )
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
-Word = Hello | Telemetry | Ready
-
-WELCOME = Welcome(VERSION, 7460, 7463)
-IDLE = Telemetry(
-    state="idle",
-    level_dbfs=-96.0,
-    sync_error_us=0.0,
-    clock_uncertainty_us=10.0,
-    packets_received=0,
-    packets_lost=0,
-    packets_late=0,
-    packets_dropped=0,
-    underruns=0,
-    uptime_s=1.0,
-)
+Play = Callable[[Callable[[Room], Coroutine[Any, Any, None]]], None]
 
 
-def hello(name: str = "a", version: int = VERSION, *, multicast: bool = False) -> Hello:
-    return Hello(version, name, multicast, 50_000)
-
-
-class Peer:
-    """The WebSocket as the station sees it, and the loudspeaker at its other end."""
-
-    def __init__(self, address: str = "192.0.2.1", subprotocols: tuple[str, ...] = ()) -> None:
-        self.scope = {"subprotocols": list(subprotocols)}
-        self.client = type("Client", (), {"host": address})()
-        self.subprotocol: str | None = None
-        self.closed = asyncio.Event()
-        self.reads = asyncio.Event()
-        self.reads.set()
-        self.broken = False
-        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._heard: asyncio.Queue[Welcome | Refused | Listen] = asyncio.Queue()
-
-    # ------------------------------------------------------------- what Starlette offers
-    async def accept(self, subprotocol: str | None = None) -> None:
-        if self.broken:
-            raise RuntimeError("the peer has gone")
-        self.subprotocol = subprotocol
-
-    async def receive(self) -> dict[str, Any]:
-        return await self._incoming.get()
-
-    async def send_bytes(self, data: bytes) -> None:
-        await self.reads.wait()
-        if self.broken:
-            raise RuntimeError("the peer has gone")
-        self._heard.put_nowait(TO_SPEAKER.decode(data))
-
-    async def close(self) -> None:
-        self.closed.set()
-
-    # ------------------------------------------------------------- what a loudspeaker does
-    def say(self, word: Word) -> None:
-        self.say_bytes(TO_STATION.encode(word))
-
-    def say_bytes(self, data: bytes) -> None:
-        self._incoming.put_nowait({"type": "websocket.receive", "bytes": data})
-
-    def say_text(self, text: str) -> None:
-        self._incoming.put_nowait({"type": "websocket.receive", "text": text})
-
-    def go(self) -> None:
-        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
-
-    async def hears(self) -> Welcome | Refused | Listen:
-        return await self._heard.get()
-
-    @property
-    def heard_nothing_more(self) -> bool:
-        return self._heard.empty()
-
-
-class Room:
-    """The station's sessions; every member's task must end without an error."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        tickets = map(str, itertools.count())
-        self.station = Station("239.192.76.0/24", 5004, lambda: next(tickets), 0)
-        self.sessions = Sessions(self.station, WELCOME, self.now_ns, self.publish)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def now_ns(self) -> int:
-        return round(self.loop.time() * 1e9)
-
-    def publish(self) -> None:
-        self.sessions.declare()
-
-    def connect(self, peer: Peer) -> None:
-        websocket: Any = peer
-        self._tasks.append(asyncio.create_task(self.sessions.serve(websocket)))
-
-    async def join(self, name: str = "a", address: str = "192.0.2.1") -> Peer:
-        peer = Peer(address)
-        self.connect(peer)
-        peer.say(hello(name))
-        assert await peer.hears() == WELCOME
-        first = await peer.hears()
-        assert isinstance(first, Listen)
-        peer.say(Ready(first.revision))
-        return peer
-
-    def speak(self, *to: str, ssrc: int = 1) -> Programme:
-        programme = self.station.open(LiveRequest(to), self.now_ns())
-        report = ProgrammeReport(programme.name, "live", ssrc, 0, -20.0, 0.0)
-        self.station.update(ProducerReport("life", (report,)), self.now_ns())
-        self.publish()
-        return programme
-
-    def is_online(self, name: str = "a") -> bool:
-        return self.station.speakers[name].session is not None
-
-    async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
-
-
-Scenario = Callable[[Room], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def play(run: Run) -> Callable[[Scenario], None]:
-    """Play a scenario with a fresh room."""
-
-    def play(scenario: Scenario) -> None:
-        async def main() -> None:
-            room = Room()
-            await scenario(room)
-            await room.end()
-
-        run(main())
-
-    return play
-
-
-Play = Callable[[Scenario], None]
-
-
-@contextmanager
-def lasting(room: Room, seconds: float) -> Iterator[None]:
-    """What happens inside takes so long, in virtual time."""
-    began_s = room.loop.time()
-    yield
-    assert room.loop.time() - began_s == pytest.approx(seconds, abs=0.01)
-
-
-def test_who_says_hello_is_welcomed_and_told_what_to_listen_to(play: Play) -> None:
+def test_who_says_hello_is_welcomed_and_told_what_to_listen_to(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         programme = room.speak("all")
         peer = Peer()
@@ -189,10 +33,10 @@ def test_who_says_hello_is_welcomed_and_told_what_to_listen_to(play: Play) -> No
         assert isinstance(told, Listen)
         assert [spec.programme for spec in told.streams] == [programme.name]
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_with_nothing_on_air_the_first_word_is_silence(play: Play) -> None:
+def test_with_nothing_on_air_the_first_word_is_silence(play_sessions: Play) -> None:
     # Or a loudspeaker that comes back would play on what has ended meanwhile.
     async def scenario(room: Room) -> None:
         peer = Peer()
@@ -203,7 +47,7 @@ def test_with_nothing_on_air_the_first_word_is_silence(play: Play) -> None:
         assert isinstance(told, Listen)
         assert told.streams == ()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +60,7 @@ def test_with_nothing_on_air_the_first_word_is_silence(play: Play) -> None:
     ],
 )
 def test_of_the_protocols_offered_ours_is_chosen(
-    play: Play, offered: tuple[str, ...], chosen: str | None
+    play_sessions: Play, offered: tuple[str, ...], chosen: str | None
 ) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer(subprotocols=offered)
@@ -225,10 +69,10 @@ def test_of_the_protocols_offered_ours_is_chosen(
         await peer.hears()
         assert peer.subprotocol == chosen
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_who_speaks_another_version_is_refused_for_good(play: Play) -> None:
+def test_who_speaks_another_version_is_refused_for_good(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
@@ -240,10 +84,10 @@ def test_who_speaks_another_version_is_refused_for_good(play: Play) -> None:
         await peer.closed.wait()
         assert room.station.speakers == {}
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_name_in_use_is_refused_and_may_be_asked_for_again(play: Play) -> None:
+def test_a_name_in_use_is_refused_and_may_be_asked_for_again(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         first = await room.join("a", "192.0.2.1")
         second = Peer("192.0.2.2")
@@ -256,11 +100,11 @@ def test_a_name_in_use_is_refused_and_may_be_asked_for_again(play: Play) -> None
         await second.closed.wait()
         assert not first.closed.is_set()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
 def test_a_name_whose_session_fell_silent_is_taken_over_and_the_old_session_ends(
-    play: Play,
+    play_sessions: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
         old = await room.join("a", "192.0.2.1")
@@ -275,17 +119,17 @@ def test_a_name_whose_session_fell_silent_is_taken_over_and_the_old_session_ends
         assert isinstance(told, Listen)
         assert [spec.programme for spec in told.streams] == [programme.name]
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_who_connects_and_says_nothing_is_cut_off(play: Play) -> None:
+def test_who_connects_and_says_nothing_is_cut_off(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
         with lasting(room, HELLO_TIMEOUT_S):
             await peer.closed.wait()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
 RUBBISH = {
@@ -305,20 +149,30 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("data", RUBBISH.values(), ids=RUBBISH)
-def test_rubbish_for_a_hello_ends_the_session(play: Play, data: bytes) -> None:
+def test_rubbish_for_a_hello_ends_the_session_with_the_reason(
+    play_sessions: Play, data: bytes
+) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
         peer.say_bytes(data)
+        answer = await peer.hears()
         await peer.closed.wait()
+        assert peer.why_closed is not None
+        code, why = peer.why_closed
+        assert code == 1007
+        assert why.startswith("message_")
+        assert answer == Refused(f"no hello of protocol version 1: {why}", final=True)
         assert peer.heard_nothing_more
         assert room.station.speakers == {}
 
-    play(scenario)
+    play_sessions(scenario)
 
 
 @pytest.mark.parametrize("data", RUBBISH.values(), ids=RUBBISH)
-def test_rubbish_later_ends_the_session_and_the_others_go_on(play: Play, data: bytes) -> None:
+def test_rubbish_later_ends_the_session_and_the_others_go_on(
+    play_sessions: Play, data: bytes
+) -> None:
     async def scenario(room: Room) -> None:
         bad, good = await room.join("bad"), await room.join("good")
         bad.say_bytes(data)
@@ -328,11 +182,11 @@ def test_rubbish_later_ends_the_session_and_the_others_go_on(play: Play, data: b
         room.speak("all")
         assert isinstance(await good.hears(), Listen)
 
-    play(scenario)
+    play_sessions(scenario)
 
 
 @pytest.mark.parametrize("word", [IDLE, Ready(1)])
-def test_a_first_word_that_is_no_hello_ends_the_session(play: Play, word: Word) -> None:
+def test_a_first_word_that_is_no_hello_ends_the_session(play_sessions: Play, word: Word) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
@@ -340,30 +194,30 @@ def test_a_first_word_that_is_no_hello_ends_the_session(play: Play, word: Word) 
         await peer.closed.wait()
         assert peer.heard_nothing_more
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_hello_twice_ends_the_session(play: Play) -> None:
+def test_hello_twice_ends_the_session(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         peer.say(hello())
         await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_text_frame_ends_the_session(play: Play) -> None:
+def test_a_text_frame_ends_the_session(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         peer.say_text("hello")
         await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_who_goes_is_offline_at_once(play: Play) -> None:
+def test_who_goes_is_offline_at_once(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         with lasting(room, 0):
@@ -371,10 +225,10 @@ def test_who_goes_is_offline_at_once(play: Play) -> None:
             await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_session_that_is_ended_as_a_word_is_being_delivered_ends(play: Play) -> None:
+def test_a_session_that_is_ended_as_a_word_is_being_delivered_ends(play_sessions: Play) -> None:
     # Where asyncio.wait_for is cancelled in the moment of its success, Python 3.11 swallows that,
     # and the session would be there for ever.
     async def scenario(room: Room) -> None:
@@ -385,20 +239,20 @@ def test_a_session_that_is_ended_as_a_word_is_being_delivered_ends(play: Play) -
             await room.end()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_session_that_falls_silent_ends(play: Play) -> None:
+def test_a_session_that_falls_silent_ends(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         with lasting(room, SILENCE_TIMEOUT_S):
             await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_telemetry_keeps_a_session_and_is_remembered(play: Play) -> None:
+def test_telemetry_keeps_a_session_and_is_remembered(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         for _ in range(5):
@@ -410,10 +264,10 @@ def test_telemetry_keeps_a_session_and_is_remembered(play: Play) -> None:
         assert room.station.speakers["a"].telemetry == IDLE
         assert room.station.speakers["a"].last_seen_ns == room.now_ns() - 1_000_000_000
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_loudspeaker_that_stops_reading_is_cut_off(play: Play) -> None:
+def test_a_loudspeaker_that_stops_reading_is_cut_off(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         peer.reads.clear()
@@ -422,11 +276,11 @@ def test_a_loudspeaker_that_stops_reading_is_cut_off(play: Play) -> None:
             await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
 def test_a_loudspeaker_that_does_not_read_its_welcome_is_cut_off_and_not_counted_as_there(
-    play: Play,
+    play_sessions: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
@@ -437,10 +291,12 @@ def test_a_loudspeaker_that_does_not_read_its_welcome_is_cut_off_and_not_counted
             await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_loudspeaker_that_goes_before_its_welcome_is_not_counted_as_there(play: Play) -> None:
+def test_a_loudspeaker_that_goes_before_its_welcome_is_not_counted_as_there(
+    play_sessions: Play,
+) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         peer.reads.clear()
@@ -453,20 +309,20 @@ def test_a_loudspeaker_that_goes_before_its_welcome_is_not_counted_as_there(play
             await peer.closed.wait()
         assert not room.is_online()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_peer_that_is_gone_before_it_is_accepted_is_no_error(play: Play) -> None:
+def test_a_peer_that_is_gone_before_it_is_accepted_is_no_error(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         peer.broken = True
         room.connect(peer)
         await peer.closed.wait()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_loudspeaker_without_an_address_is_refused(play: Play) -> None:
+def test_a_loudspeaker_without_an_address_is_refused(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
         peer.client = None
@@ -475,10 +331,10 @@ def test_a_loudspeaker_without_an_address_is_refused(play: Play) -> None:
         assert isinstance(await peer.hears(), Refused)
         await peer.closed.wait()
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_only_those_whom_it_concerns_are_told(play: Play) -> None:
+def test_only_those_whom_it_concerns_are_told(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         one, two = await room.join("one"), await room.join("two")
         room.speak("one")
@@ -486,10 +342,10 @@ def test_only_those_whom_it_concerns_are_told(play: Play) -> None:
         await asyncio.sleep(1)
         assert two.heard_nothing_more
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_state_that_was_not_sent_yet_is_replaced_by_the_newer_one(play: Play) -> None:
+def test_a_state_that_was_not_sent_yet_is_replaced_by_the_newer_one(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         peer.reads.clear()
@@ -502,10 +358,12 @@ def test_a_state_that_was_not_sent_yet_is_replaced_by_the_newer_one(play: Play) 
         await asyncio.sleep(1)
         assert peer.heard_nothing_more
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_confirmation_ends_as_soon_as_all_that_were_told_have_confirmed(play: Play) -> None:
+def test_confirmation_ends_as_soon_as_all_that_were_told_have_confirmed(
+    play_sessions: Play,
+) -> None:
     async def scenario(room: Room) -> None:
         one, two = await room.join("one"), await room.join("two")
         room.speak("all")
@@ -521,10 +379,10 @@ def test_confirmation_ends_as_soon_as_all_that_were_told_have_confirmed(play: Pl
             assert await room.sessions.confirm({"one", "two"}, 0.3) == set()
         await answers
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_a_slow_one_is_named_and_waited_for_no_longer_than_asked(play: Play) -> None:
+def test_a_slow_one_is_named_and_waited_for_no_longer_than_asked(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         quick, slow = await room.join("quick"), await room.join("slow")
         room.speak("all")
@@ -535,10 +393,10 @@ def test_a_slow_one_is_named_and_waited_for_no_longer_than_asked(play: Play) -> 
         with lasting(room, 0.3):
             assert await room.sessions.confirm({"quick", "slow"}, 0.3) == {"slow"}
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_an_old_confirmation_confirms_nothing_new(play: Play) -> None:
+def test_an_old_confirmation_confirms_nothing_new(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
         await asyncio.sleep(1)  # its word about the first declaration has arrived
@@ -547,10 +405,10 @@ def test_an_old_confirmation_confirms_nothing_new(play: Play) -> None:
         peer.say(Ready(1))
         assert await room.sessions.confirm({"a"}, 0.3) == {"a"}
 
-    play(scenario)
+    play_sessions(scenario)
 
 
-def test_who_is_not_concerned_is_not_waited_for(play: Play) -> None:
+def test_who_is_not_concerned_is_not_waited_for(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         await room.join("one")
         other = await room.join("two")
@@ -559,4 +417,4 @@ def test_who_is_not_concerned_is_not_waited_for(play: Play) -> None:
         with lasting(room, 0):
             assert await room.sessions.confirm({"one"}, 0.3) == set()
 
-    play(scenario)
+    play_sessions(scenario)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.settings import Settings, SettingsError
+from server.settings import Settings, SettingsError, WrongSettingError
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"bind": "station"}, "--bind station", "IPv4 address"),
@@ -66,3 +66,11 @@ RIGHT: list[dict[str, Any]] = [
 def test_a_right_setting_is_taken(right: dict[str, Any]) -> None:
     settings = Settings(**right)
     assert {name: getattr(settings, name) for name in right} == right
+
+
+def test_a_wrong_setting_says_what_it_is_and_what_would_allow_it() -> None:
+    with pytest.raises(WrongSettingError) as refused:
+        Settings(bind="0.0.0.0")
+    assert refused.value.setting == "bind"
+    assert refused.value.remedy == ("insecure", True)
+    assert "--" not in refused.value.reason

@@ -1,90 +1,36 @@
-"""The station's state and what follows from it. No sockets, no clocks; `now` is an argument."""
+"""The station's state. No sockets, no clocks; `now` is an argument."""
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from server.bus import (
-    FROM_PRODUCER,
-    TO_PRODUCER,
-    Destination,
-    ProducerReport,
-    ProgrammeReport,
-    Route,
-    unpack_destinations,
+from server.bus import ProducerReport, ProgrammeReport, StreamReport
+from server.directory import Endpoint
+from server.errors import NoSuchError, StationError
+from server.programmes import LiveRequest
+from server.station import MAX_PROGRAMMES, NoGroupError, Station
+from server.zones.definition import EVERYBODY
+from tests.support.stations import (
+    MS,
+    ROOT,
+    TO_ALL,
+    S,
+    a_station,
+    join,
+    names,
+    on_air,
+    put_zone,
+    report_of,
+    sent_to,
 )
-from server.station import (
-    ALL,
-    MAX_PROGRAMMES,
-    LiveRequest,
-    NoGroupError,
-    Programme,
-    Station,
-    StationError,
-    UnknownSpeakerError,
-)
-from transport.control.messages import TO_SPEAKER, Hello
-from transport.control.wire import MAX_MESSAGE_BYTES
-
-S = 1_000_000_000
-MS = 1_000_000
-TO_ALL = LiveRequest((ALL,))
-
-
-def a_station(groups: str = "239.192.76.0/24") -> Station:
-    tickets = (f"ticket-{n}" for n in itertools.count(1))
-    return Station(groups, 5004, lambda: next(tickets), first_group=3)
+from transport.control.priority import Priority
 
 
 @pytest.fixture
 def station() -> Station:
     return a_station()
-
-
-def join(
-    station: Station,
-    name: str,
-    *,
-    multicast: bool = False,
-    address: str = "192.0.2.1",
-    port: int = 50_000,
-    now_ns: int = 0,
-) -> object:
-    """A loudspeaker joins; the session it holds its name with."""
-    session = object()
-    station.join(Hello(1, name, multicast, port), address, session, now_ns)
-    return session
-
-
-def report_of(
-    programme: Programme, state: str = "live", ssrc: int = 77, offset: int = 9
-) -> ProducerReport:
-    item = ProgrammeReport(programme.name, state, ssrc, offset, -20.0, 1.0)
-    return ProducerReport("life", (item,))
-
-
-def on_air(
-    station: Station, request: LiveRequest = TO_ALL, *, ssrc: int = 77, now_ns: int = 0
-) -> Programme:
-    """A programme that the producer has begun."""
-    programme = station.open(request, now_ns)
-    station.update(report_of(programme, ssrc=ssrc), now_ns)
-    return programme
-
-
-def names(station: Station, speaker: str) -> list[str]:
-    return [spec.programme for spec in station.listen(speaker, 1).streams]
-
-
-def routes(station: Station) -> dict[int, Route]:
-    declared = station.routes(lambda programme: f"SDP of {programme.name}")
-    return {route.stream: route for route in declared.routes}
 
 
 # ------------------------------------------------------------------ loudspeakers
@@ -127,6 +73,53 @@ def test_a_loudspeaker_that_cannot_be_sent_to_cannot_join(station: Station, addr
     assert station.speakers == {}
 
 
+def test_who_joins_is_registered_in_the_station_s_own_unit(station: Station) -> None:
+    join(station, "a", delivery="wifi", multicast=True)
+    assert station.directory.endpoint("a") == Endpoint("a", ROOT, "wifi", multicast=True)
+    assert station.unsaved == {"a"}
+
+
+def test_who_comes_back_as_it_was_is_no_news_for_the_store(station: Station) -> None:
+    station.leave("a", join(station, "a"))
+    station.unsaved.clear()
+    version = station.directory.version
+    join(station, "a", address="192.0.2.7")
+    assert (station.unsaved, station.directory.version) == (set(), version)
+
+
+def test_who_comes_back_by_another_network_keeps_its_place(station: Station) -> None:
+    station.leave("a", join(station, "a"))
+    station.directory.add_unit(f"{ROOT}/Thôn 3")
+    placed = replace(station.directory.endpoint("a"), unit=f"{ROOT}/Thôn 3", volume=30)
+    station.directory.put_endpoint(placed)
+    station.unsaved.clear()
+    join(station, "a", delivery="wan")
+    assert station.directory.endpoint("a") == replace(placed, delivery="wan")
+    assert station.unsaved == {"a"}
+
+
+def test_who_is_connected_is_not_forgotten(station: Station) -> None:
+    join(station, "a")
+    with pytest.raises(StationError, match="switch it off"):
+        station.forget("a")
+    assert "a" in station.speakers
+    assert "a" in station.directory.endpoints
+
+
+def test_who_is_forgotten_is_no_longer_sent_to(station: Station) -> None:
+    programme = on_air(station, replace(TO_ALL, to=(EVERYBODY,)))
+    station.leave("a", join(station, "a"))
+    assert len(sent_to(station, programme)[10.0]) == 1
+    station.forget("a")
+    assert sent_to(station, programme) == {10.0: set()}
+    assert (station.speakers, station.unsaved) == ({}, set())
+
+
+def test_nobody_unknown_is_forgotten(station: Station) -> None:
+    with pytest.raises(NoSuchError, match="'a'"):
+        station.forget("a")
+
+
 # ------------------------------------------------------------------ tickets
 def test_each_programme_has_its_own_name_number_ticket_and_group(station: Station) -> None:
     programmes = [station.open(TO_ALL, 0) for _ in range(20)]
@@ -137,7 +130,7 @@ def test_each_programme_has_its_own_name_number_ticket_and_group(station: Statio
 def test_an_unknown_name_is_answered_with_the_nearest(station: Station) -> None:
     for name in ("market", "school", "hamlet-1", "hamlet-2"):
         join(station, name)
-    with pytest.raises(UnknownSpeakerError, match="'hamlet-3'; nearest: hamlet-") as caught:
+    with pytest.raises(NoSuchError, match="'hamlet-3'; nearest: hamlet-") as caught:
         station.open(LiveRequest(("market", "hamlet-3")), 0)
     assert "market" not in str(caught.value).partition("nearest")[2]
 
@@ -145,17 +138,17 @@ def test_an_unknown_name_is_answered_with_the_nearest(station: Station) -> None:
 def test_a_name_like_no_other_is_answered_with_a_few_of_those_there_are(station: Station) -> None:
     for number in range(9):
         join(station, f"speaker-{number}")
-    with pytest.raises(UnknownSpeakerError, match=r"nearest: speaker-0.*speaker-4$"):
+    with pytest.raises(NoSuchError, match=r"nearest: speaker-0.*speaker-4$"):
         station.open(LiveRequest(("xyz",)), 0)
 
 
 def test_where_nobody_has_joined_an_unknown_name_is_answered_so(station: Station) -> None:
-    with pytest.raises(UnknownSpeakerError, match="none has joined yet"):
+    with pytest.raises(NoSuchError, match="there is none yet"):
         station.open(LiveRequest(("a",)), 0)
 
 
 def test_a_line_break_in_a_name_stays_out_of_the_one_line(station: Station) -> None:
-    with pytest.raises(UnknownSpeakerError) as caught:
+    with pytest.raises(NoSuchError) as caught:
         station.open(LiveRequest(("a\nb",)), 0)
     assert "\n" not in str(caught.value)
 
@@ -211,121 +204,50 @@ def test_a_request_refused_for_want_of_a_group_changes_nothing() -> None:
     assert station.to_plain() == before
 
 
-WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"frame_ms": 7.0}, "frame_ms must be one of"),
-    ({"frame_ms": float("nan")}, "frame_ms must be one of"),
-    ({"bitrate": 6000, "frame_ms": 2.5}, "bitrate must be from 9600"),
-    ({"bitrate": 510_000, "frame_ms": 60.0, "playout_delay_ms": 500.0}, "bitrate must be at most"),
-    ({"complexity": 11}, "complexity must be"),
-    ({"expected_loss_percent": 101}, "expected_loss_percent must be"),
-    ({"frame_ms": 60.0}, "all sound would be late"),  # after the usual 40 ms
-    ({"playout_delay_ms": float("nan")}, "playout_delay_ms must be"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "why"), WRONG)
-def test_a_request_that_could_never_sound_cannot_be_made(wrong: dict[str, Any], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        LiveRequest((ALL,), **wrong)
-
-
-# ------------------------------------------------------------------ what is listened to
-def test_nobody_listens_before_the_producer_has_numbered_the_stream(station: Station) -> None:
-    join(station, "a")
-    station.open(TO_ALL, 0)
-    assert names(station, "a") == []
-    assert routes(station) == {}
-
-
-def test_a_unicast_loudspeaker_is_told_neither_group_nor_port(station: Station) -> None:
-    join(station, "a", multicast=False)
-    request = LiveRequest(("a",), frame_ms=20.0, inband_fec=True, playout_delay_ms=100.0)
-    programme = on_air(station, request)
-    (spec,) = station.listen("a", 5).streams
-    assert (spec.group, spec.port) == (None, None)
-    assert (spec.programme, spec.order) == (programme.name, programme.number)
-    assert (spec.ssrc, spec.timestamp_offset) == (77, 9)
-    assert (spec.frame_ms, spec.inband_fec, spec.playout_delay_ms) == (20.0, True, 100.0)
-
-
-def test_a_multicast_loudspeaker_is_told_the_group(station: Station) -> None:
-    join(station, "a", multicast=True)
-    programme = on_air(station)
-    (spec,) = station.listen("a", 5).streams
-    assert (spec.group, spec.port) == (programme.group, 5004)
-
-
-def test_unicast_rtp_and_rtcp_go_to_the_loudspeaker_s_one_port(station: Station) -> None:
-    join(station, "a", address="192.0.2.1", port=50_001)
-    join(station, "b", address="192.0.2.2", port=50_002)
-    programme = on_air(station, LiveRequest(("b",)))
-    route = routes(station)[programme.number]
-    assert unpack_destinations(route.destinations) == (Destination("192.0.2.2", 50_002, 50_002),)
-    assert (route.group, route.announce) == (None, None)
-
-
-def test_a_group_is_sent_to_once_with_rtcp_beside_it_and_announced(station: Station) -> None:
-    join(station, "a", multicast=True)
-    join(station, "b", multicast=True)
-    join(station, "c", multicast=False, address="192.0.2.3", port=50_003)
-    programme = on_air(station)
-    route = routes(station)[programme.number]
-    assert unpack_destinations(route.destinations) == (
-        Destination(programme.group, 5004, 5005),
-        Destination("192.0.2.3", 50_003, 50_003),
-    )
-    assert (route.group, route.announce) == (programme.group, f"SDP of {programme.name}")
-
-
-def test_a_programme_for_stock_players_goes_to_its_group_though_nobody_of_ours_is_there(
-    station: Station,
+@pytest.mark.parametrize("wrong", [{"complexity": 11}, {"frame_ms": 60.0}])
+def test_a_request_that_these_listeners_could_not_hear_changes_nothing(
+    station: Station, wrong: dict[str, Any]
 ) -> None:
-    join(station, "a", multicast=False)
-    programme = on_air(station, LiveRequest(("a",), multicast=True))
-    route = routes(station)[programme.number]
-    assert route.group == programme.group
-    assert len(unpack_destinations(route.destinations)) == 2
+    join(station, "a")
+    before = station.to_plain()
+    with pytest.raises(StationError):
+        station.open(LiveRequest(("a",), **wrong), 0)
+    assert station.to_plain() == before
 
 
-def test_who_is_offline_is_sent_to_all_the_same(station: Station) -> None:
-    # Its session may have broken while its sound arrives.
-    station.leave("a", join(station, "a"))
+def test_an_unknown_zone_is_answered_with_the_nearest(station: Station) -> None:
+    put_zone(station, "chợ", {"tag": "market"})
+    with pytest.raises(NoSuchError, match="no zone 'chơ'; nearest: chợ"):
+        station.open(LiveRequest(zones=("chơ",)), 0)
+
+
+# ------------------------------------------------------------------ the end
+def test_what_is_stopped_has_ended_and_says_why(station: Station) -> None:
     programme = on_air(station)
-    assert len(unpack_destinations(routes(station)[programme.number].destinations)) == 1
+    station.stop(programme.name, "it was stopped", 5 * S)
+    assert (programme.ended_at_ns, programme.why_ended) == (5 * S, "it was stopped")
+    assert station.orders().programmes == ()
+    assert not programme.is_live
 
 
-def test_the_producer_is_given_the_order_as_it_was_asked_for(station: Station) -> None:
-    request = LiveRequest(
-        (ALL,),
-        bitrate=32_000,
-        frame_ms=20.0,
-        complexity=5,
-        dtx=True,
-        inband_fec=True,
-        expected_loss_percent=10,
-    )
-    programme = station.open(request, 0)
-    (order,) = station.orders().programmes
-    assert (order.programme, order.stream, order.ticket) == (
-        programme.name,
-        programme.number,
-        programme.ticket,
-    )
-    for field in ("bitrate", "frame_ms", "complexity", "dtx", "inband_fec"):
-        assert getattr(order, field) == getattr(request, field)
-    assert order.expected_loss_percent == 10
+def test_what_is_stopped_is_heard_out(station: Station) -> None:
+    join(station, "a")
+    programme = on_air(station)
+    station.stop(programme.name, "it was stopped", 5 * S)
+    assert names(station, "a") == [programme.name]
+    assert station.expire(5 * S + 1_300 * MS + 1) == [programme]
 
 
-def test_all_there_may_be_fits_one_message_each_way(station: Station) -> None:
-    join(station, "a", multicast=True)
-    reports = []
-    for number in range(MAX_PROGRAMMES):
-        programme = on_air(station, replace(TO_ALL, inband_fec=True), ssrc=(1 << 32) - 1 - number)
-        assert programme.report is not None
-        reports.append(programme.report)
-    assert len(TO_SPEAKER.encode(station.listen("a", 1 << 40))) < MAX_MESSAGE_BYTES
-    assert len(TO_PRODUCER.encode(station.orders())) < MAX_MESSAGE_BYTES
-    assert len(FROM_PRODUCER.encode(ProducerReport("life", tuple(reports)))) < MAX_MESSAGE_BYTES
+def test_what_has_ended_by_itself_cannot_be_stopped_any_more(station: Station) -> None:
+    programme = on_air(station)
+    station.update(report_of(programme, "ended"), S)
+    station.stop(programme.name, "it was stopped", 2 * S)
+    assert (programme.ended_at_ns, programme.why_ended) == (S, "it was finished")
+
+
+def test_what_is_not_on_air_cannot_be_stopped(station: Station) -> None:
+    with pytest.raises(NoSuchError, match="'live-9'"):
+        station.stop("live-9", "it was stopped", 0)
 
 
 # ------------------------------------------------------------------ reports and time
@@ -339,7 +261,7 @@ def test_only_news_need_be_told(station: Station) -> None:
 
 
 def test_a_report_of_what_nobody_ordered_is_nothing(station: Station) -> None:
-    stray = ProgrammeReport("live-9", "live", 1, 1, 0.0, 0.0)
+    stray = ProgrammeReport("live-9", "live", 0.0, 0.0, (StreamReport(72, 1, 1),))
     assert not station.update(ProducerReport("life", (stray,)), 0)
     assert station.programmes == {}
 
@@ -378,13 +300,20 @@ def test_a_long_talk_outlives_its_producer(station: Station) -> None:
     assert station.expire(75 * S + 1)
 
 
-def test_an_ended_programme_is_heard_out(station: Station) -> None:
+@pytest.mark.parametrize(
+    ("playout_delay_ms", "tail_ms"),
+    # Somebody slower than all who were there may have come: it hears the end a second later.
+    [(40.0, 1_300), (500.0, 1_300), (2_000.0, 2_300)],
+)
+def test_an_ended_programme_is_heard_out(
+    station: Station, playout_delay_ms: float, tail_ms: int
+) -> None:
     join(station, "a")
-    programme = on_air(station, LiveRequest((ALL,), playout_delay_ms=500.0))
+    programme = on_air(station, replace(TO_ALL, playout_delay_ms=playout_delay_ms))
     station.update(report_of(programme, "ended"), 10 * S)
-    assert not station.expire(10 * S + 800 * MS)
+    assert not station.expire(10 * S + tail_ms * MS)
     assert names(station, "a") == [programme.name]
-    assert station.expire(10 * S + 800 * MS + 1)
+    assert station.expire(10 * S + tail_ms * MS + 1) == [programme]
     assert names(station, "a") == []
 
 
@@ -398,7 +327,7 @@ def test_an_ended_programme_stays_ended(station: Station) -> None:
     programme = on_air(station)
     station.update(report_of(programme, "ended"), 0)
     assert not station.update(report_of(programme, "live", ssrc=99), 0)
-    assert station.expire(S)
+    assert station.expire(2 * S)
 
 
 # ------------------------------------------------------------------ memory
@@ -407,6 +336,32 @@ def remembered(station: Station) -> Station:
     other = a_station()
     other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
     return other
+
+
+def test_a_programme_is_restored_as_it_was(station: Station) -> None:
+    join(station, "a", delivery="saver")
+    join(station, "b", multicast=True)
+    put_zone(station, "z", {"tag": "market"})
+    request = LiveRequest(("a",), ("z",), priority=Priority.EMERGENCY, dtx=True, multicast=True)
+    programme = on_air(station, request)
+    station.stop(programme.name, "it was stopped", S)
+    assert remembered(station).programmes == station.programmes
+
+
+def test_who_registered_a_moment_ago_is_registered_again_and_saved(station: Station) -> None:
+    # The store may not have heard of it before control died.
+    join(station, "a", delivery="wifi", multicast=True)
+    other = remembered(station)
+    assert other.directory.endpoint("a") == station.directory.endpoint("a")
+    assert other.unsaved == {"a"}
+
+
+def test_the_numbers_of_programmes_in_the_store_are_not_given_again(station: Station) -> None:
+    station.open(TO_ALL, 0)
+    other = a_station()
+    other.count = 7
+    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    assert other.open(TO_ALL, 0).name == "live-8"
 
 
 def test_a_station_that_was_restored_goes_on_counting(station: Station) -> None:
@@ -443,130 +398,3 @@ def test_what_is_no_memory_is_refused_and_changes_nothing(station: Station, plai
     with pytest.raises(ValueError, match="no station's memory"):
         station.restore(plain)
     assert station.to_plain() == before
-
-
-NAMES = ("a", "b", "c", "d")
-TARGETS = st.lists(st.sampled_from((*NAMES, ALL)), min_size=1, max_size=3).map(tuple)
-
-
-class StationLife(RuleBasedStateMachine):
-    """Whatever happens in whatever order, everybody is told exactly what concerns them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.station = a_station("239.192.76.0/29")
-        self.now_ns = 0
-        self.ssrcs = itertools.count(1)
-        self.sessions: dict[str, object] = {}
-        # The model: what was asked for, what the producer has said of it, and since when it waits
-        # or has ended; what is live is in neither of the last two.
-        self.asked: dict[str, tuple[str, ...]] = {}
-        self.numbered: dict[str, int] = {}
-        self.waiting: dict[str, int] = {}
-        self.ended: dict[str, int] = {}
-
-    @rule(name=st.sampled_from(NAMES), multicast=st.booleans())
-    def join(self, name: str, multicast: bool) -> None:
-        self.now_ns += 4 * S  # longer than anybody holds a name
-        self._forget()
-        port = 50_000 + NAMES.index(name)
-        self.sessions[name] = join(
-            self.station, name, multicast=multicast, port=port, now_ns=self.now_ns
-        )
-
-    @rule(name=st.sampled_from(NAMES))
-    def leave(self, name: str) -> None:
-        self.station.leave(name, self.sessions.pop(name, None))
-
-    @rule(to=TARGETS, multicast=st.booleans())
-    def open(self, to: tuple[str, ...], multicast: bool) -> None:
-        known = all(name == ALL or name in self.station.speakers for name in to)
-        try:
-            programme = self.station.open(LiveRequest(to, multicast=multicast), self.now_ns)
-        except UnknownSpeakerError:
-            assert not known
-        except NoGroupError:
-            assert len(self.asked) == 8
-        else:
-            assert known
-            assert len(self.asked) < 8
-            self.asked[programme.name] = to
-            self.waiting[programme.name] = self.now_ns
-
-    @precondition(lambda self: self.asked)
-    @rule(data=st.data(), state=st.sampled_from(["waiting", "live", "ended"]))
-    def report(self, data: st.DataObject, state: str) -> None:
-        name = data.draw(st.sampled_from(sorted(self.asked)))
-        if name in self.ended:
-            return
-        ssrc = next(self.ssrcs)
-        self.numbered[name] = ssrc
-        self.waiting.pop(name, None)
-        if state != "live":
-            (self.waiting if state == "waiting" else self.ended)[name] = self.now_ns
-        self.station.update(report_of(self.station.programmes[name], state, ssrc=ssrc), self.now_ns)
-
-    @rule(ms=st.one_of(st.integers(1, 400), st.just(16_000)))
-    def pass_time(self, ms: int) -> None:
-        self.now_ns += ms * MS
-        self._forget()
-
-    def _forget(self) -> None:
-        self.station.expire(self.now_ns)
-        for name in list(self.asked):
-            heard_out = self.now_ns - self.ended.get(name, self.now_ns) > 340 * MS
-            unused = self.now_ns - self.waiting.get(name, self.now_ns) > 15 * S
-            assert (name in self.station.programmes) is not (heard_out or unused)
-            if heard_out or unused:
-                del self.asked[name]
-
-    @invariant()
-    def everybody_listens_to_exactly_what_addresses_them(self) -> None:
-        for name in self.station.speakers:
-            meant = {
-                (programme, self.numbered[programme])
-                for programme, to in self.asked.items()
-                if programme in self.numbered and (ALL in to or name in to)
-            }
-            specs = self.station.listen(name, 1).streams
-            assert {(spec.programme, spec.ssrc) for spec in specs} == meant
-            assert len(specs) == len(meant)
-
-    @invariant()
-    def sound_goes_where_somebody_listens(self) -> None:
-        declared = routes(self.station)
-        assert {p.name for p in self.station.programmes.values() if p.number in declared} == {
-            name for name in self.asked if name in self.numbered
-        }
-        for programme in self.station.programmes.values():
-            if programme.number not in declared:
-                continue
-            to = {d[:2] for d in unpack_destinations(declared[programme.number].destinations)}
-            for speaker in self.station.speakers.values():
-                for spec in self.station.listen(speaker.name, 1).streams:
-                    if spec.programme == programme.name:
-                        unicast = (speaker.address, speaker.media_port)
-                        assert ((spec.group, spec.port) if spec.group else unicast) in to
-
-    @invariant()
-    def groups_are_shared_by_nobody(self) -> None:
-        groups = [programme.group for programme in self.station.programmes.values()]
-        assert len(set(groups)) == len(groups)
-
-    @invariant()
-    def what_has_not_ended_is_ordered(self) -> None:
-        assert {order.programme for order in self.station.orders().programmes} == {
-            name for name in self.asked if name not in self.ended
-        }
-
-    @invariant()
-    def a_station_restored_from_its_memory_declares_the_same(self) -> None:
-        other = remembered(self.station)
-        assert other.orders() == self.station.orders()
-        assert routes(other) == routes(self.station)
-        for name in self.station.speakers:
-            assert other.listen(name, 1) == self.station.listen(name, 1)
-
-
-TestStationLife = StationLife.TestCase
-TestStationLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -13,6 +13,7 @@ import pytest
 
 from server import supervise
 from server.child import Birth
+from server.data import DataFolder
 from server.settings import Settings, SettingsError
 from server.supervise import Child
 
@@ -152,6 +153,7 @@ def test_every_descriptor_of_a_birth_is_handed_down() -> None:
         "group_port",
         "ttl",
         "announce",
+        "data",
     }
 
 
@@ -206,6 +208,41 @@ def test_a_birth_survives_the_command_line(monkeypatch: pytest.MonkeyPatch) -> N
         for birth in births.values():
             monkeypatch.setattr("sys.argv", ["a module", birth.to_argument()])
             assert Birth.from_arguments() == birth
+
+
+# ------------------------------------------------------------------ the station's folder
+def test_the_stations_folder_is_handed_down_whole_wherever_a_child_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DataFolder(tmp_path / "station").create("Station")
+    monkeypatch.chdir(tmp_path)
+    with supervise._resources(Settings(port=0, data=Path("station"))) as (births, _, _):
+        assert births["server"].data == str(tmp_path / "station")
+
+
+def test_two_stations_do_not_share_a_folder(tmp_path: Path) -> None:
+    DataFolder(tmp_path / "station").create("Station")
+    settings = Settings(port=0, data=tmp_path / "station")
+    with (
+        supervise._resources(settings),
+        pytest.raises(SettingsError, match="in use by another"),
+        supervise._resources(settings),
+    ):
+        pass
+    with supervise._resources(settings):
+        pass  # the lock went with the first
+
+
+def test_without_a_station_in_the_folder_nothing_is_bound(tmp_path: Path) -> None:
+    before = opened()
+    with (
+        pytest.raises(SettingsError, match="loa init") as refused,
+        supervise._resources(Settings(port=0, data=tmp_path)),
+    ):
+        pass
+    assert len(str(refused.value).splitlines()) == 1
+    assert not opened() - before
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------ what dies

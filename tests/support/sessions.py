@@ -56,6 +56,7 @@ class Peer:
         self.scope = {"subprotocols": list(subprotocols)}
         self.client = type("Client", (), {"host": address})()
         self.subprotocol: str | None = None
+        self.why_closed: tuple[int, str] | None = None
         self.closed = asyncio.Event()
         self.reads = asyncio.Event()
         self.reads.set()
@@ -64,6 +65,7 @@ class Peer:
         self._heard: asyncio.Queue[Welcome | Refused | Listen] = asyncio.Queue()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self.adjusted: list[Adjust] = []
+        self.heard: list[Welcome | Refused | Listen | Adjust | Command] = []
 
     # ------------------------------------------------------------- what Starlette offers
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -78,7 +80,9 @@ class Peer:
         await self.reads.wait()
         if self.broken:
             raise RuntimeError("the peer has gone")
-        match TO_SPEAKER.decode(data):
+        heard = TO_SPEAKER.decode(data)
+        self.heard.append(heard)
+        match heard:
             case Adjust() as adjust:
                 self.adjusted.append(adjust)
             case Command() as command:
@@ -86,7 +90,8 @@ class Peer:
             case word:
                 self._heard.put_nowait(word)
 
-    async def close(self) -> None:
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        self.why_closed = code, reason
         self.closed.set()
 
     # ------------------------------------------------------------- what a loudspeaker does

@@ -8,7 +8,6 @@ they are apart in it they are apart.
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ _LINE = "loa speaker: "
 
 @dataclass(frozen=True, slots=True)
 class SoundServer:
-    """PulseAudio with its files in `folder`; the environment points this process's children to it."""
+    """PulseAudio, its files in `folder`; the environment leads this process's children to it."""
 
     folder: Path
 
@@ -120,17 +119,21 @@ class Duet:
         self.stream: dict[str, str] = {}
         self._raw = bench.folder / "both.raw"
 
-    def start(self, *options: str) -> None:
-        """The station and both loudspeakers, playing silence for long enough to have settled."""
+    def start(self, output: str, *options: str) -> None:
+        """The station and both loudspeakers, each on its card by the environment."""
         self.bench.start_station()
         for name in SIDES:
             before = self.server.streams("sink-inputs")
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("PULSE_SINK", name)
-                self.bench.start_speaker(name, "--output", "device:pulse", *options)
+                self.bench.start_speaker(name, "--output", output, *options)
             self.stream[name] = self._stream_beside(before, name)
         self.bench.wait_until_idle(list(SIDES))
-        self.settle()
+
+    def lose(self, name: str) -> None:
+        """Take a card away for good: a server that only loses it moves its stream to another."""
+        self.server.ask("unload-module", self.sides[name])
+        self.server.kill("sink-input", self.stream[name])
 
     def _stream_beside(self, others: set[str], name: str) -> str:
         def new() -> set[str]:
@@ -139,11 +142,6 @@ class Duet:
         wait_until(lambda: bool(new()), f"the sound of {name}")
         (number,) = new()
         return number
-
-    def settle(self, seconds: float = 10.0) -> None:
-        """What PulseAudio tells of its latency finds its level in this time."""
-        began_s = time.monotonic()
-        wait_until(lambda: time.monotonic() > began_s + seconds, "the sound server to settle")
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from transport.control.messages import (
     TO_SPEAKER,
     TO_STATION,
     VERSION,
+    Done,
     Hello,
     Ready,
     Refused,
@@ -98,6 +99,7 @@ class Station:
         self.hellos: list[Hello] = []
         self.telemetry: list[tuple[float, Telemetry]] = []
         self.readies: list[Ready] = []
+        self.answers: list[Done] = []
         self.connection: ServerConnection | None = None
 
     async def handle(self, connection: ServerConnection) -> None:
@@ -130,6 +132,8 @@ async def welcome_and_listen(station: Station, connection: ServerConnection) -> 
             station.telemetry.append((trio.current_time(), message))
         if isinstance(message, Ready):
             station.readies.append(message)
+        if isinstance(message, Done):
+            station.answers.append(message)
 
 
 def refuse(reason: str, *, final: bool) -> Talk:

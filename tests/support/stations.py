@@ -50,9 +50,11 @@ def put_zone(station: Station, name: str, definition: dict[str, Any]) -> None:
 
 
 def report_of(
-    programme: Programme, state: str = "live", ssrc: int = 77, offset: int = 9
+    programme: Programme, state: str = "live", ssrc: int | None = None, offset: int = 9
 ) -> ProducerReport:
-    """The producer's word; the first stream has this SSRC, the next the next."""
+    """The producer's word; the first stream has this SSRC, or one of its own, the next the next."""
+    if ssrc is None:
+        ssrc = 100 * programme.number
     streams = tuple(
         StreamReport(order.stream, ssrc + n, offset) for n, order in enumerate(programme.streams)
     )
@@ -61,7 +63,7 @@ def report_of(
 
 
 def on_air(
-    station: Station, request: LiveRequest = TO_ALL, *, ssrc: int = 77, now_ns: int = 0
+    station: Station, request: LiveRequest = TO_ALL, *, ssrc: int | None = None, now_ns: int = 0
 ) -> Programme:
     """A programme that the producer has begun."""
     programme = station.open(request, now_ns)

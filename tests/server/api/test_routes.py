@@ -1,96 +1,33 @@
 """The HTTP API, by ASGI itself and in virtual time."""
 
-import json
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.api.routes import build_api
+from tests.support.asking import ask, post
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int
-    headers: dict[bytes, bytes]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    def error(self) -> str:
-        """The one line; AssertionError if that is not what the reply is."""
-        body = self.json()
-        assert list(body) == ["error"]
-        line = body["error"]
-        assert isinstance(line, str)
-        assert line
-        assert len(line.splitlines()) == 1
-        return line
-
-
-async def ask(
-    room: Room, method: str, path: str, body: bytes = b"", kind: bytes = b"application/json"
-) -> Reply:
-    """One request to the API over the ASGI interface."""
-    sent: list[dict[str, Any]] = []
-    incoming = [{"type": "http.request", "body": body}]
-
-    async def receive() -> dict[str, Any]:
-        return incoming.pop() if incoming else {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"content-type", kind), (b"content-length", b"%d" % len(body))],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 2),
-    }
-    try:
-        await build_api(room.control)(scope, receive, send)
-    except Exception:
-        # After a reply of 500 the error is raised again, for the server to log.
-        if not sent or sent[0]["status"] != 500:
-            raise
-    data = b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")
-    return Reply(sent[0]["status"], dict(sent[0]["headers"]), data)
-
-
-async def post(room: Room, request: object) -> Reply:
-    return await ask(room, "POST", "/api/live", json.dumps(request).encode())
-
-
 def test_a_request_to_speak_is_granted(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        reply = await post(room, {"to": ["a"], "bitrate": 32_000, "frame_ms": 20})
+        reply = await post(room, "/api/live", {"to": ["a"], "bitrate": 32_000, "frame_ms": 20})
         assert reply.status == 201
         assert reply.json()["programme"] == "live-1"
         (order,) = room.ordered[-1].programmes
-        assert (order.bitrate, order.frame_ms) == (32_000, 20.0)
+        assert (order.bitrate, [s.frame_ms for s in order.streams]) == (32_000, [20.0])
 
     play_control(scenario)
 
 
 WRONG_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "no loudspeaker": ({"to": []}, "to: "),
+    "no loudspeaker": ({"to": []}, "to whom?"),
     "a name that is no text": ({"to": [7]}, "to.0: "),
     "one name instead of names": ({"to": "all"}, "to: "),
     "an endless name": ({"to": ["a" * 65]}, "to.0: "),
@@ -120,7 +57,10 @@ WRONG_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "a delay without end": ({"playout_delay_ms": float("inf")}, "playout_delay_ms: "),
     "a delay of the past": ({"playout_delay_ms": -1}, "playout_delay_ms: "),
     "a delay beyond the longest": ({"playout_delay_ms": 10_001}, "playout_delay_ms: "),
-    "a delay shorter than the frame": ({"frame_ms": 60}, "playout_delay_ms must be more than 66.5"),
+    "a delay shorter than the frame": (
+        {"frame_ms": 60, "playout_delay_ms": 66.5},
+        "playout_delay_ms must be more than 66.5",
+    ),
     "dtx that is no yes or no": ({"dtx": "perhaps"}, "dtx: "),
 }
 
@@ -130,7 +70,7 @@ def test_a_wrong_field_is_named_in_one_line_and_nothing_begins(
     play_control: Play, wrong: dict[str, Any], said: str
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, {"to": ["all"], **wrong})
+        reply = await post(room, "/api/live", {"to": ["all"], **wrong})
         assert reply.status == 422
         assert reply.error().startswith(said)
         await room.settle()
@@ -198,7 +138,7 @@ def test_whatever_is_asked_the_answer_is_a_ticket_or_one_line(
     play_control: Play, request_: object
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, request_)
+        reply = await post(room, "/api/live", request_)
         if reply.status != 201:
             assert reply.status in {404, 409, 422}
             assert reply.error()
@@ -209,7 +149,7 @@ def test_whatever_is_asked_the_answer_is_a_ticket_or_one_line(
 def test_an_unknown_loudspeaker_is_answered_with_the_nearest_names(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("market")
-        reply = await post(room, {"to": ["markt"]})
+        reply = await post(room, "/api/live", {"to": ["markt"]})
         assert reply.status == 404
         assert reply.error() == "no loudspeaker 'markt'; nearest: market"
 
@@ -219,7 +159,7 @@ def test_an_unknown_loudspeaker_is_answered_with_the_nearest_names(play_control:
 def test_a_vietnamese_name_is_found_however_its_accents_were_typed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("chợ-làng")
-        reply = await post(room, {"to": [unicodedata.normalize("NFD", "chợ-làng")]})
+        reply = await post(room, "/api/live", {"to": [unicodedata.normalize("NFD", "chợ-làng")]})
         assert reply.status == 201
 
     play_control(scenario)
@@ -228,7 +168,7 @@ def test_a_vietnamese_name_is_found_however_its_accents_were_typed(play_control:
 def test_a_producer_that_does_not_answer_is_a_conflict_in_one_line(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.obeys = False
-        reply = await post(room, {"to": ["all"]})
+        reply = await post(room, "/api/live", {"to": ["all"]})
         assert reply.status == 409
         assert "producer" in reply.error()
 
@@ -285,7 +225,7 @@ def test_lists_are_lists_though_nothing_is_there(play_control: Play) -> None:
 def test_what_is_on_air_and_who_hears_it_is_listed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await post(room, {"to": ["a"]})
+        await post(room, "/api/live", {"to": ["a"]})
         (programme,) = (await ask(room, "GET", "/api/programmes")).json()
         (speaker,) = (await ask(room, "GET", "/api/speakers")).json()
         station = (await ask(room, "GET", "/api/station")).json()
@@ -298,7 +238,7 @@ def test_what_is_on_air_and_who_hears_it_is_listed(play_control: Play) -> None:
 
 def test_a_description_is_served_as_sdp(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, {"to": ["all"], "multicast": True})
+        await post(room, "/api/live", {"to": ["all"], "multicast": True})
         reply = await ask(room, "GET", "/programmes/live-1.sdp")
         assert reply.status == 200
         assert reply.headers[b"content-type"] == b"application/sdp"
@@ -309,7 +249,7 @@ def test_a_description_is_served_as_sdp(play_control: Play) -> None:
 
 def test_why_there_is_no_description_is_said_in_one_line(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, {"to": ["all"]})
+        await post(room, "/api/live", {"to": ["all"]})
         reply = await ask(room, "GET", "/programmes/live-1.sdp")
         assert reply.status == 409
         assert "--multicast" in reply.error()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport
+from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
 from server.ingest import MAX_BLOCK_SAMPLES, VERSION, ObjectStream
 from server.producer.listener import Listener
 from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
@@ -26,7 +26,7 @@ from transport.rtp.rtcp import Bye, parse_compound
 
 NOW_NS = 1_800_000_000 * NS_PER_SECOND
 NOW = samples_of_ns(NOW_NS)
-ORDER = ProgrammeOrder("live-1", 1, "ticket-1", 24_000, 10.0, 5, False, False, 0)
+ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0),), "ticket-1", 24_000, 5, False, False, 0)
 BLOCK = np.full(480, 1000, "<i2").tobytes()
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
@@ -72,8 +72,9 @@ class Door:
         self._thread = threading.Thread(target=self.listener.run)
 
     def _build(self, order: ProgrammeOrder) -> Programme:
-        numbers = StreamNumbers(order.stream, order.stream, order.stream)
-        return Programme(order, numbers, lambda: 0.5, self.written.append)
+        number = order.streams[0].stream
+        numbers = StreamNumbers(number, number, number)
+        return Programme(order, lambda: numbers, lambda: 0.5, self.written.append)
 
     def __enter__(self) -> Self:
         self.registry.declare(DeclareProgrammes((ORDER,)))
@@ -206,7 +207,7 @@ MISTAKES = {
 def test_a_source_that_talks_rubbish_is_cut_off_and_the_others_speak_on(
     door: Door, mistake: bytes
 ) -> None:
-    other = replace(ORDER, programme="live-2", stream=2, ticket="ticket-2")
+    other = replace(ORDER, programme="live-2", streams=(StreamOrder(2, 10.0),), ticket="ticket-2")
     door.registry.declare(DeclareProgrammes((ORDER, other)))
     bad, good = door.source(), door.source("ticket-2")
     bad.connection.sendall(mistake)

@@ -12,7 +12,7 @@ import pytest
 
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.opus import Decoder
-from server.bus import ProgrammeOrder
+from server.bus import ProgrammeOrder, StreamOrder, StreamReport
 from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
 from server.ring import MAX_DATAGRAM, RTCP, RTP, Entry
 from transport.clock.timeline import media_sample, ns_of_samples
@@ -22,10 +22,9 @@ from transport.rtp.rtcp import Bye, RtcpPacket, SenderReport, SourceDescription,
 START = 84_000_000_000_017  # no multiple of any frame
 ORDER = ProgrammeOrder(
     programme="live-1",
-    stream=3,
+    streams=(StreamOrder(3, 10.0),),
     ticket="t",
     bitrate=128_000,  # enough that Opus chooses its transform codec, whose delay is exact
-    frame_ms=10.0,
     complexity=9,
     dtx=False,
     inband_fec=False,
@@ -34,12 +33,22 @@ ORDER = ProgrammeOrder(
 NUMBERS = StreamNumbers(ssrc=0xC0FFEE, first_sequence=65_530, timestamp_offset=0xFFFF_F000)
 
 
-class OnAir:
-    """A programme and what it wrote."""
+def framed(frame_ms: float, bitrate: int = ORDER.bitrate) -> ProgrammeOrder:
+    """The order with frames of another length."""
+    return replace(ORDER, streams=(StreamOrder(3, frame_ms),), bitrate=bitrate)
 
-    def __init__(self, order: ProgrammeOrder = ORDER) -> None:
+
+class OnAir:
+    """A programme and what it wrote, of all its encodings or of the one numbered `only`."""
+
+    def __init__(self, order: ProgrammeOrder = ORDER, only: int | None = None) -> None:
         self.written: list[Entry] = []
-        self.programme = Programme(order, NUMBERS, lambda: 0.5, self.written.append)
+        self._only = only
+        self.programme = Programme(order, lambda: NUMBERS, lambda: 0.5, self._write)
+
+    def _write(self, entry: Entry) -> None:
+        if self._only in {None, entry.stream}:
+            self.written.append(entry)
 
     def say(self, sound: Samples, start: int = START, block: int = 480) -> None:
         for at in range(0, len(sound), block):
@@ -87,7 +96,7 @@ def heard_from(on_air: OnAir) -> tuple[int, Samples]:
 @pytest.mark.parametrize("frame_ms", [2.5, 5.0, 10.0, 20.0, 40.0, 60.0])
 @pytest.mark.parametrize("block", [480, 331])
 def test_sound_is_at_the_media_sample_it_was_captured_at(frame_ms: float, block: int) -> None:
-    on_air = OnAir(replace(ORDER, frame_ms=frame_ms))
+    on_air = OnAir(framed(frame_ms))
     sound = noise(0.6)
     on_air.say(sound, block=block)
     first, heard = heard_from(on_air)
@@ -98,7 +107,7 @@ def test_sound_is_at_the_media_sample_it_was_captured_at(frame_ms: float, block:
 def test_at_a_voice_s_bitrate_sound_is_within_three_samples_of_its_time(frame_ms: float) -> None:
     # Opus's speech codec (SILK) resamples inside, and its filters' delay is not quite the
     # look-ahead that libopus reports: 1 to 2.4 samples, alike at every loudspeaker.
-    on_air = OnAir(replace(ORDER, frame_ms=frame_ms, bitrate=24_000))
+    on_air = OnAir(framed(frame_ms, bitrate=24_000))
     sound = noise(0.6)
     on_air.say(sound)
     first, heard = heard_from(on_air)
@@ -107,7 +116,7 @@ def test_at_a_voice_s_bitrate_sound_is_within_three_samples_of_its_time(frame_ms
 
 @pytest.mark.parametrize("frame_ms", [2.5, 10.0, 60.0])
 def test_the_last_sample_said_is_heard_too(frame_ms: float) -> None:
-    on_air = OnAir(replace(ORDER, frame_ms=frame_ms))
+    on_air = OnAir(framed(frame_ms))
     sound = noise(0.311)
     on_air.say(sound)
     on_air.programme.finish()
@@ -117,7 +126,7 @@ def test_the_last_sample_said_is_heard_too(frame_ms: float) -> None:
 
 @pytest.mark.parametrize("frame_ms", [5.0, 20.0])
 def test_media_times_and_sequence_numbers_go_on_without_a_hole(frame_ms: float) -> None:
-    on_air = OnAir(replace(ORDER, frame_ms=frame_ms))
+    on_air = OnAir(framed(frame_ms))
     on_air.say(noise(0.3))
     packets, frame = on_air.packets, samples_of_ms(frame_ms)
     first = on_air.media_sample(packets[0])
@@ -218,8 +227,8 @@ def test_its_report_names_the_stream_and_the_level() -> None:
     t = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     on_air.say((0.1 * np.sin(2 * np.pi * 440 * t)).astype(np.float32))
     report = on_air.programme.report()
-    assert (report.programme, report.ssrc) == ("live-1", NUMBERS.ssrc)
-    assert report.timestamp_offset == NUMBERS.timestamp_offset
+    assert report.programme == "live-1"
+    assert report.streams == (StreamReport(3, NUMBERS.ssrc, NUMBERS.timestamp_offset),)
     assert report.seconds == pytest.approx(1.0)
     assert report.level_dbfs == pytest.approx(-23.0, abs=0.1)  # peak -20
 
@@ -230,7 +239,7 @@ def test_its_report_names_the_stream_and_the_level() -> None:
 def test_the_loudest_noise_at_the_highest_bitrate_fits_the_ring(
     frame_ms: float, bitrate: int
 ) -> None:
-    on_air = OnAir(replace(ORDER, frame_ms=frame_ms, bitrate=bitrate))
+    on_air = OnAir(framed(frame_ms, bitrate=bitrate))
     on_air.say(np.random.default_rng(1).uniform(-1, 1, SAMPLE_RATE).astype(np.float32))
     largest = max(len(e.datagram) for e in on_air.written)
     assert 1200 < largest <= MAX_DATAGRAM
@@ -238,4 +247,60 @@ def test_the_loudest_noise_at_the_highest_bitrate_fits_the_ring(
 
 def test_an_order_that_no_encoder_takes_is_refused() -> None:
     with pytest.raises(ValueError, match="frame_ms must be one of"):
-        OnAir(replace(ORDER, frame_ms=7.0))
+        OnAir(framed(7.0))
+
+
+# ------------------------------------------------------------------ several encodings
+THREE = (StreamOrder(8, 10.0), StreamOrder(9, 20.0), StreamOrder(10, 60.0))
+
+
+@pytest.mark.parametrize("stream", THREE)
+def test_in_every_encoding_sound_is_at_the_media_sample_it_was_captured_at(
+    stream: StreamOrder,
+) -> None:
+    on_air = OnAir(replace(ORDER, streams=THREE), only=stream.stream)
+    sound = noise(0.6)
+    on_air.say(sound, block=331)
+    first, heard = heard_from(on_air)
+    assert first + found_at(sound, heard) == START
+
+
+def test_every_encoding_is_written_as_its_own_stream_in_frames_of_its_length() -> None:
+    on_air = OnAir(replace(ORDER, streams=THREE))
+    on_air.say(noise(0.6))
+    packets = [entry.stream for entry in on_air.written if entry.kind == RTP]
+    assert {number: packets.count(number) for number in (8, 9, 10)} == {8: 60, 9: 30, 10: 10}
+
+
+def test_numbers_are_drawn_for_each_encoding() -> None:
+    drawn = iter([StreamNumbers(n, n, 7 * n) for n in (1, 2, 3)])
+    programme = Programme(
+        replace(ORDER, streams=THREE), lambda: next(drawn), lambda: 0.5, lambda _: None
+    )
+    assert programme.report().streams == (
+        StreamReport(8, 1, 7),
+        StreamReport(9, 2, 14),
+        StreamReport(10, 3, 21),
+    )
+
+
+def test_every_encoding_says_its_last_words_and_goodbye() -> None:
+    for stream in THREE:
+        on_air = OnAir(replace(ORDER, streams=THREE), only=stream.stream)
+        sound = noise(0.311)
+        on_air.say(sound)
+        on_air.programme.finish()
+        first, heard = heard_from(on_air)
+        assert first + len(heard) >= START + len(sound)
+        assert Bye((NUMBERS.ssrc,)) in parse_compound(on_air.written[-1].datagram)
+
+
+def test_a_voice_is_counted_and_measured_once_however_often_it_is_encoded() -> None:
+    on_air = OnAir(replace(ORDER, streams=THREE))
+    on_air.say(noise(0.6))
+    assert on_air.programme.report().seconds == pytest.approx(0.6)
+
+
+def test_an_order_of_which_one_encoding_cannot_be_is_refused_whole() -> None:
+    with pytest.raises(ValueError, match="frame_ms must be one of"):
+        OnAir(replace(ORDER, streams=(*THREE, StreamOrder(11, 7.0))))

@@ -8,17 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport
+from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
 from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
 from server.producer.registry import Registry
 from server.ring import RTCP, Entry
 from transport.clock.timeline import NS_PER_SECOND
 from transport.rtp.rtcp import Bye, parse_compound
 
-ORDER = ProgrammeOrder("live-1", 1, "ticket-1", 24_000, 10.0, 9, False, False, 0)
-OTHER = replace(ORDER, programme="live-2", stream=2, ticket="ticket-2")
+ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0),), "ticket-1", 24_000, 9, False, False, 0)
+OTHER = replace(ORDER, programme="live-2", streams=(StreamOrder(2, 10.0),), ticket="ticket-2")
 SOUND = np.full(480, 0.1, np.float32)
 FIVE_S = 5 * NS_PER_SECOND
+
+
+def ssrc_of(report: ProgrammeReport) -> int:
+    (stream,) = report.streams
+    return stream.ssrc
 
 
 class Room:
@@ -30,7 +35,7 @@ class Room:
         self.registry = Registry("first life", self._build)
 
     def _build(self, order: ProgrammeOrder) -> Programme:
-        return Programme(order, next(self._numbers), lambda: 0.5, self.written.append)
+        return Programme(order, lambda: next(self._numbers), lambda: 0.5, self.written.append)
 
     def declare(self, *orders: ProgrammeOrder) -> None:
         self.registry.declare(DeclareProgrammes(orders))
@@ -106,7 +111,7 @@ def test_what_is_no_longer_declared_ends_with_a_goodbye(room: Room) -> None:
     programme = room.claim()
     room.declare(OTHER)
     assert programme.state == ENDED
-    assert room.goodbyes() == [programme.report().ssrc]
+    assert room.goodbyes() == [ssrc_of(programme.report())]
     assert list(room.reports()) == ["live-2"]
 
 
@@ -116,8 +121,8 @@ def test_a_programme_declared_anew_has_fresh_numbers(room: Room) -> None:
     room.declare()
     room.declare(ORDER)
     after = room.reports()["live-1"]
-    assert before.ssrc != after.ssrc
-    assert before.timestamp_offset != after.timestamp_offset
+    assert before.streams[0].ssrc != after.streams[0].ssrc
+    assert before.streams[0].timestamp_offset != after.streams[0].timestamp_offset
 
 
 def test_a_name_that_comes_with_another_ticket_is_another_programme(room: Room) -> None:
@@ -127,7 +132,15 @@ def test_a_name_that_comes_with_another_ticket_is_another_programme(room: Room) 
     room.declare(replace(ORDER, ticket="another"))
     assert before.state == ENDED
     assert room.registry.claim(ORDER.ticket, "somebody") is None
-    assert room.claim("another").report().ssrc != before.report().ssrc
+    assert ssrc_of(room.claim("another").report()) != ssrc_of(before.report())
+
+
+def test_a_programme_that_comes_with_other_encodings_is_another(room: Room) -> None:
+    room.declare(ORDER)
+    before = room.claim()
+    room.declare(replace(ORDER, streams=(*ORDER.streams, StreamOrder(3, 20.0))))
+    assert before.state == ENDED
+    assert [stream.stream for stream in room.reports()["live-1"].streams] == [1, 3]
 
 
 def test_a_programme_whose_source_broke_off_ends_after_five_seconds(room: Room) -> None:
@@ -159,7 +172,7 @@ def test_a_speaker_who_has_lost_the_word_abandons_nothing(room: Room) -> None:
 
 
 def test_an_order_that_no_encoder_takes_is_reported_ended_and_the_others_live(room: Room) -> None:
-    room.declare(replace(ORDER, frame_ms=7.0), OTHER)
+    room.declare(replace(ORDER, streams=(StreamOrder(1, 7.0),)), OTHER)
     reports = room.reports()
     assert reports["live-1"].state == ENDED
     assert reports["live-2"].state == WAITING
@@ -167,13 +180,13 @@ def test_an_order_that_no_encoder_takes_is_reported_ended_and_the_others_live(ro
 
 
 def test_an_order_that_was_refused_can_be_mended(room: Room) -> None:
-    room.declare(replace(ORDER, bitrate=6000, frame_ms=2.5))
+    room.declare(replace(ORDER, bitrate=6000, streams=(StreamOrder(1, 2.5),)))
     room.declare(ORDER)
     assert room.reports()["live-1"].state == WAITING
 
 
 def test_a_refused_order_is_forgotten_with_its_declaration(room: Room) -> None:
-    room.declare(replace(ORDER, frame_ms=7.0))
+    room.declare(replace(ORDER, streams=(StreamOrder(1, 7.0),)))
     room.declare()
     assert room.reports() == {}
 

@@ -16,6 +16,7 @@ from server.bus import (
     DeclareProgrammes,
     ProducerReport,
     ProgrammeOrder,
+    StreamOrder,
     WhoIsThere,
 )
 from server.child import Birth, adopt
@@ -24,7 +25,7 @@ from server.producer.programme import Programme
 from server.producer.registry import Registry
 from transport.net.clocks import MediaClock
 
-ORDER = ProgrammeOrder("live-1", 1, "ticket", 24_000, 10.0, 9, False, False, 0)
+ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0),), "ticket", 24_000, 9, False, False, 0)
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
 
@@ -48,7 +49,7 @@ class Talk:
 
     @staticmethod
     def _build(order: ProgrammeOrder) -> Programme:
-        return Programme(order, module._numbers(), lambda: 0.5, lambda _: None)
+        return Programme(order, module._numbers, lambda: 0.5, lambda _: None)
 
     def report(self) -> ProducerReport:
         """The newest of those that wait, or the next."""
@@ -99,10 +100,10 @@ def test_what_is_no_longer_declared_is_no_longer_reported(talk: Talk) -> None:
 @pytest.mark.parametrize(
     "poison",
     [
-        replace(ORDER, frame_ms=7.0),
-        replace(ORDER, frame_ms=float("nan")),
-        replace(ORDER, frame_ms=2.5, bitrate=6000),
-        replace(ORDER, frame_ms=60.0, bitrate=510_000),
+        replace(ORDER, streams=(StreamOrder(1, 7.0),)),
+        replace(ORDER, streams=(StreamOrder(1, float("nan")),)),
+        replace(ORDER, streams=(StreamOrder(1, 2.5),), bitrate=6000),
+        replace(ORDER, streams=(StreamOrder(1, 60.0),), bitrate=510_000),
         replace(ORDER, bitrate=-1),
         replace(ORDER, complexity=99),
         replace(ORDER, expected_loss_percent=-1),

@@ -1,0 +1,303 @@
+"""Loudspeakers over HTTP: what is said of them, and what they are asked to do."""
+
+import asyncio
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.asking import ask, patch, post, put
+from tests.support.sessions import Peer, hello
+from transport.control.messages import Adjust, Command, Done
+
+Room = Any  # the fixture's; see conftest
+Play = Callable[..., None]
+ROOT = "Tân Phú"
+VILLAGE = f"{ROOT}/Thôn 3"
+
+
+async def connect(room: Room, name: str) -> Peer:
+    """A loudspeaker with a session, which does as it is told."""
+    peer = Peer()
+    room.serving.append(asyncio.create_task(room.control.sessions.serve(peer)))
+    peer.say(hello(name))
+    await peer.hears()
+    await peer.hears()
+    return peer
+
+
+async def answer(peer: Peer, error: str = "") -> Command:
+    """The next thing that it is asked to do, which it then says it has done, or why not."""
+    command = await peer.is_commanded()
+    peer.say(Done(command.id, error))
+    return command
+
+
+@pytest.fixture
+def play(play_control: Play) -> Play:
+    """Play a scenario in a control room that loudspeakers may `connect` to."""
+
+    def play(scenario: Callable[[Room], Any]) -> None:
+        async def with_sessions(room: Room) -> None:
+            room.serving = []
+            await scenario(room)
+            for task in room.serving:
+                task.cancel()
+            await asyncio.gather(*room.serving, return_exceptions=True)
+
+        play_control(with_sessions)
+
+    return play
+
+
+async def speakers(room: Room) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in (await ask(room, "GET", "/api/speakers")).json()}
+
+
+# ------------------------------------------------------------------ what is said of them
+def test_a_loudspeaker_is_placed_and_listed_so(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await post(room, "/api/units", {"path": VILLAGE})
+        room.join("chợ")
+        where = {"latitude": 10.5, "longitude": 106.25}
+        body = {"unit": VILLAGE, "tags": ["school", "loud"], "position": where}
+        reply = await patch(room, f"/api/speakers/{unicodedata.normalize('NFD', 'chợ')}", body)
+        row = reply.json()
+        assert (reply.status, row["name"], row["unit"]) == (200, "chợ", VILLAGE)
+        assert (row["tags"], row["position"]) == (["loud", "school"], where)
+        assert await speakers(room) == {"chợ": row | {"last_seen_s": pytest.approx(0, abs=9)}}
+
+    play(scenario)
+
+
+def test_what_is_left_out_stays_as_it_is(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        await patch(room, "/api/speakers/a", {"tags": ["school"]})
+        row = (await patch(room, "/api/speakers/a", {})).json()
+        assert (row["unit"], row["tags"], row["position"]) == (ROOT, ["school"], None)
+
+    play(scenario)
+
+
+def test_what_was_said_of_a_loudspeaker_is_there_after_a_restart(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        await patch(room, "/api/speakers/a", {"tags": ["school"]})
+        await post(room, "/api/volume", {"to": ["a"], "volume": 30})
+        await room.restart_control()
+        row = (await speakers(room))["a"]
+        assert (row["state"], row["tags"], row["volume"]) == ("offline", ["school"], 30)
+
+    play(scenario)
+
+
+WRONG_CHANGES: dict[str, tuple[object, int, str]] = {
+    "an unknown unit": ({"unit": f"{ROOT}/x"}, 404, "no unit"),
+    "no unit's name": ({"unit": "?"}, 409, "is no name for a unit"),
+    "no tag": ({"tags": ["?"]}, 409, "is no name for a tag"),
+    "too many tags": ({"tags": ["a"] * 33}, 422, "tags: "),
+    "half a place": ({"position": {"latitude": 1}}, 422, "position.longitude: "),
+    "no latitude": ({"position": {"latitude": 91, "longitude": 0}}, 422, "position.latitude: "),
+    "no number": (
+        {"position": {"latitude": float("nan"), "longitude": 0}},
+        422,
+        "position.latitude: ",
+    ),
+    "what is not changed here": ({"volume": 3}, 422, "volume: "),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "why"), WRONG_CHANGES.values(), ids=WRONG_CHANGES)
+def test_what_cannot_be_said_of_a_loudspeaker_is_one_line_and_changes_nothing(
+    play: Play, body: object, status: int, why: str
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        before = room.control.station.directory.endpoint("a")
+        reply = await patch(room, "/api/speakers/a", body)
+        assert reply.status == status
+        assert why in reply.error()
+        assert room.control.station.directory.endpoint("a") == before
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_an_unknown_loudspeaker_is_answered_with_the_nearest(play: Play, method: str) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("market")
+        reply = await ask(room, method, "/api/speakers/markt", b"{}")
+        assert reply.status == 404
+        assert reply.error() == "no loudspeaker 'markt'; nearest: market"
+
+    play(scenario)
+
+
+def test_who_is_switched_off_may_be_forgotten(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        room.control.station.speakers["a"].session = None
+        await room.settle()
+        reply = await ask(room, "DELETE", "/api/speakers/a")
+        assert (reply.status, reply.body) == (204, b"")
+        assert await speakers(room) == {}
+        await room.restart_control()
+        assert await speakers(room) == {}
+
+    play(scenario)
+
+
+def test_who_is_connected_is_not_forgotten(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await connect(room, "a")
+        reply = await ask(room, "DELETE", "/api/speakers/a")
+        assert reply.status == 409
+        assert "switch it off" in reply.error()
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------ how loud they are
+def test_a_volume_is_told_to_those_whom_it_concerns(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        one, two = await connect(room, "one"), await connect(room, "two")
+        reply = await post(room, "/api/volume", {"to": ["one"], "volume": 30})
+        assert (reply.status, reply.json()) == (200, {"changed": ["one"]})
+        await room.settle()
+        assert one.adjusted == [Adjust(100, muted=False), Adjust(30, muted=False)]
+        assert two.adjusted == [Adjust(100, muted=False)]
+        assert (await speakers(room))["one"]["volume"] == 30
+
+    play(scenario)
+
+
+def test_a_zone_is_silenced_and_heard_again(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        one, two = await connect(room, "one"), await connect(room, "two")
+        await put(room, "/api/zones/z", {"definition": {"speakers": ["one", "two"]}})
+        for muted in (True, False):
+            reply = await post(room, "/api/mute", {"zones": ["z"], "muted": muted})
+            assert (reply.status, reply.json()) == (200, {"changed": ["one", "two"]})
+            await room.settle()
+        for peer in (one, two):
+            assert [adjust.muted for adjust in peer.adjusted] == [False, True, False]
+
+    play(scenario)
+
+
+def test_who_is_offline_has_the_volume_when_it_comes_back(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        room.control.station.speakers["a"].session = None
+        await post(room, "/api/volume", {"to": ["all"], "volume": 7})
+        peer = await connect(room, "a")
+        assert peer.adjusted == [Adjust(7, muted=False)]
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------ what they are asked to do
+@pytest.mark.parametrize(
+    ("path", "more", "action", "seconds"),
+    [
+        ("/api/tone", {}, "tone", 2.0),
+        ("/api/tone", {"seconds": 0.5}, "tone", 0.5),
+        ("/api/identify", {}, "identify", 0.0),
+        ("/api/restart", {}, "restart", 0.0),
+    ],
+)
+def test_loudspeakers_do_as_they_are_asked_and_it_is_said_who_did(
+    play: Play, path: str, more: dict[str, float], action: str, seconds: float
+) -> None:
+    async def scenario(room: Room) -> None:
+        good, bad = await connect(room, "good"), await connect(room, "bad")
+        room.join("gone")
+        asking = asyncio.create_task(post(room, path, {"to": ["all"], **more}))
+        command = await answer(good)
+        await answer(bad, "live-1 is being heard")
+        reply = await asking
+        assert (command.action, command.seconds) == (action, seconds)
+        assert (reply.status, reply.json()) == (
+            200,
+            {
+                "done": ["good"],
+                "failed": {"bad": "live-1 is being heard", "gone": "it is offline"},
+            },
+        )
+
+    play(scenario)
+
+
+def test_who_does_not_answer_is_said_to_have_failed(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await connect(room, "a")
+        reply = await post(room, "/api/identify", {"to": ["a"]})
+        assert reply.json() == {"done": [], "failed": {"a": "no answer within 2 s"}}
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------ whom it concerns
+TARGETED: dict[str, dict[str, object]] = {
+    "/api/volume": {"volume": 50},
+    "/api/mute": {"muted": True},
+    "/api/tone": {},
+    "/api/identify": {},
+    "/api/restart": {},
+}
+
+
+@pytest.mark.parametrize(("path", "body"), TARGETED.items(), ids=TARGETED)
+@pytest.mark.parametrize(
+    ("whom", "status", "why"),
+    [
+        ({}, 422, "to whom?"),
+        ({"to": [], "zones": []}, 422, "to whom?"),
+        ({"to": ["a", "b"]}, 404, "no loudspeaker 'b'; nearest: a"),
+        ({"to": ["a"], "zones": ["z"]}, 404, "no zone 'z'"),
+        ({"to": "a"}, 422, "to: "),
+        ({"whom": ["a"]}, 422, "whom: "),
+    ],
+)
+def test_whom_nobody_knows_is_one_line_and_nothing_is_done(
+    play: Play, path: str, body: dict[str, object], whom: dict[str, object], status: int, why: str
+) -> None:
+    async def scenario(room: Room) -> None:
+        peer = await connect(room, "a")
+        reply = await post(room, path, {**body, **whom})
+        assert reply.status == status
+        assert why in reply.error()
+        await room.settle()
+        assert peer.heard_nothing_more
+        assert len(peer.adjusted) == 1
+
+    play(scenario)
+
+
+WRONG_BODIES: list[tuple[str, dict[str, object], str]] = [
+    ("/api/volume", {}, "volume: "),
+    ("/api/volume", {"volume": -1}, "volume: "),
+    ("/api/volume", {"volume": 101}, "volume: "),
+    ("/api/volume", {"volume": 0.5}, "volume: "),
+    ("/api/mute", {}, "muted: "),
+    ("/api/mute", {"muted": "perhaps"}, "muted: "),
+    ("/api/tone", {"seconds": 0}, "seconds: "),
+    ("/api/tone", {"seconds": 61}, "seconds: "),
+    ("/api/tone", {"seconds": float("nan")}, "seconds: "),
+    ("/api/identify", {"seconds": 1}, "seconds: "),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "why"), WRONG_BODIES)
+def test_a_wrong_field_is_named_in_one_line(
+    play: Play, path: str, body: dict[str, object], why: str
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        reply = await post(room, path, {"to": ["a"], **body})
+        assert reply.status == 422
+        assert reply.error().startswith(why)
+
+    play(scenario)

@@ -1,0 +1,258 @@
+"""What is on air and what has been, over HTTP; whom a voice reaches, and how it is ended."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.asking import ask, post, put
+from transport.control.address import StationAddress
+from transport.discovery.records import FoundSpeaker
+
+Room = Any  # the fixture's; see conftest
+Play = Callable[..., None]
+
+
+async def speak(room: Room, **request: object) -> str:
+    """A voice is granted a ticket; the name of its programme."""
+    reply = await post(room, "/api/live", {"to": ["all"], **request})
+    assert reply.status == 201
+    name = reply.json()["programme"]
+    assert isinstance(name, str)
+    return name
+
+
+async def states(room: Room) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in (await ask(room, "GET", "/api/programmes")).json()}
+
+
+async def past(room: Room, query: str = "") -> list[dict[str, Any]]:
+    reply = await ask(room, "GET", f"/api/programmes/past{query}")
+    assert reply.status == 200
+    rows: list[dict[str, Any]] = reply.json()
+    return rows
+
+
+# ------------------------------------------------------------------ whom it reaches
+def test_a_voice_to_a_zone_is_heard_by_its_members(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        room.join("b")
+        await put(room, "/api/zones/z", {"definition": {"speakers": ["a"]}})
+        reply = await post(room, "/api/live", {"zones": ["z"]})
+        assert (reply.status, reply.json()["listening"]) == (201, ["a"])
+
+    play_control(scenario)
+
+
+def test_a_zone_that_is_not_known_is_answered_with_the_nearest(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await put(room, "/api/zones/schools", {"definition": {"tag": "school"}})
+        reply = await post(room, "/api/live", {"zones": ["school"]})
+        assert (reply.status, reply.error()) == (404, "no zone 'school'; nearest: schools")
+
+    play_control(scenario)
+
+
+def test_the_networks_of_the_listeners_decide_frames_and_delay(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("near")
+        room.join("far", delivery="saver")
+        await speak(room)
+        (row,) = (await ask(room, "GET", "/api/programmes")).json()
+        assert (row["frames_ms"], row["playout_delay_ms"]) == ([10.0, 60.0], 1000.0)
+        assert (row["speakers"], row["not_in_step"]) == (2, [])
+
+    play_control(scenario)
+
+
+@pytest.mark.parametrize("priority", ["background", "scheduled", "live", "priority", "EMERGENCY"])
+def test_a_voice_has_the_priority_it_asks_for(play_control: Play, priority: str) -> None:
+    async def scenario(room: Room) -> None:
+        await speak(room, priority=priority)
+        (row,) = (await ask(room, "GET", "/api/programmes")).json()
+        assert row["priority"] == priority.lower()
+
+    play_control(scenario)
+
+
+def test_a_priority_there_is_not_is_answered_with_those_there_are(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await post(room, "/api/live", {"to": ["all"], "priority": "urgent"})
+        assert reply.status == 422
+        assert reply.error() == (
+            "'urgent' is no priority: use background, scheduled, live, priority, emergency"
+        )
+
+    play_control(scenario)
+
+
+def test_what_these_listeners_could_not_hear_is_a_conflict(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("far", delivery="saver")
+        reply = await post(room, "/api/live", {"to": ["all"], "playout_delay_ms": 60})
+        assert reply.status == 409
+        assert "all sound would be late" in reply.error()
+        assert await states(room) == {}
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ the end
+def test_one_programme_is_ended_and_the_others_go_on(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.state = "live"
+        first, second = await speak(room), await speak(room)
+        reply = await ask(room, "DELETE", f"/api/programmes/{first}")
+        assert (reply.status, reply.json()) == (200, {"ended": [first]})
+        await room.settle()
+        assert await states(room) == {first: "ended", second: "live"}
+        assert [order.programme for order in room.ordered[-1].programmes] == [second]
+
+    play_control(scenario)
+
+
+def test_what_has_ended_already_is_not_ended_again(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        name = await speak(room)
+        await ask(room, "DELETE", f"/api/programmes/{name}")
+        reply = await ask(room, "DELETE", f"/api/programmes/{name}")
+        assert (reply.status, reply.json()) == (200, {"ended": []})
+
+    play_control(scenario)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_several_are_ended_by_name_or_all_if_none_is_named(play_control: Play, named: bool) -> None:
+    async def scenario(room: Room) -> None:
+        names = [await speak(room) for _ in range(3)]
+        wanted = names[:2] if named else names
+        reply = await post(room, "/api/stop", {"programmes": wanted if named else []})
+        assert (reply.status, reply.json()) == (200, {"ended": wanted})
+
+    play_control(scenario)
+
+
+def test_where_nothing_is_on_air_nothing_is_ended(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await post(room, "/api/stop", {})
+        assert (reply.status, reply.json()) == (200, {"ended": []})
+
+    play_control(scenario)
+
+
+def test_what_is_not_on_air_is_not_ended_nor_what_was_named_with_it(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        name = await speak(room)
+        for reply in (
+            await ask(room, "DELETE", "/api/programmes/live-9"),
+            await post(room, "/api/stop", {"programmes": [name, "live-9"]}),
+        ):
+            assert reply.status == 404
+            assert "no programme 'live-9' is on air" in reply.error()
+        assert await states(room) == {name: "waiting"}
+
+    play_control(scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"programmes": "live-1"}, "programmes: "),
+        ({"programmes": ["a"] * 101}, "programmes: "),
+        ({"all": True}, "all: "),
+    ],
+)
+def test_what_is_no_request_to_stop_is_one_line(play_control: Play, body: object, why: str) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await post(room, "/api/stop", body)
+        assert reply.status == 422
+        assert reply.error().startswith(why)
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ what has been
+def test_what_was_on_air_is_listed_the_newest_first(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        assert await past(room) == []
+        for _ in range(3):
+            await speak(room, priority="emergency")
+        rows = await past(room)
+        assert [row["name"] for row in rows] == ["live-3", "live-2", "live-1"]
+        assert (rows[0]["priority"], rows[0]["request"]["to"]) == (5, ["all"])
+        assert (rows[0]["why_ended"], rows[0]["ended_at"]) == (None, None)
+        assert [row["name"] for row in await past(room, "?limit=1")] == ["live-3"]
+
+    play_control(scenario)
+
+
+def test_when_and_why_it_ended_is_kept(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        name = await speak(room)
+        await ask(room, "DELETE", f"/api/programmes/{name}")
+        room.control.station.programmes[name].ended_at_ns = 5_000_000_000
+        await room.settle()
+        (row,) = await past(room)
+        assert (row["why_ended"], row["ended_at"]) == ("it was stopped", 5)
+        assert await states(room) == {}
+
+    play_control(scenario)
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "many", "1.5"])
+def test_no_more_is_listed_than_anybody_reads(play_control: Play, limit: str) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await ask(room, "GET", f"/api/programmes/past?limit={limit}")
+        assert reply.status == 422
+        assert reply.error().startswith("limit: ")
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ who is near
+def test_what_mdns_has_found_is_listed_and_whether_it_is_registered(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        assert (await ask(room, "GET", "/api/found")).json() == []
+        room.join("a")
+        for name in ("b", "a"):
+            speaker = FoundSpeaker(name, "192.0.2.1", StationAddress("loa.local", 7460))
+            room.control.discovery._speakers[name] = speaker
+        reply = await ask(room, "GET", "/api/found")
+        station = {"host": "loa.local", "port": 7460}
+        found = {"address": "192.0.2.1", "station": station}
+        assert reply.json() == [
+            {"name": "a", "registered": True, **found},
+            {"name": "b", "registered": False, **found},
+        ]
+
+    play_control(scenario)
+
+
+def test_every_way_to_ask_is_described_on_the_station_itself(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await ask(room, "GET", "/api/openapi.json")
+        assert set(reply.json()["paths"]) == {
+            "/api/station",
+            "/api/found",
+            "/api/live",
+            "/api/programmes",
+            "/api/programmes/past",
+            "/api/programmes/{name}",
+            "/api/stop",
+            "/programmes/{name}.sdp",
+            "/api/speakers",
+            "/api/speakers/{name}",
+            "/api/volume",
+            "/api/mute",
+            "/api/tone",
+            "/api/identify",
+            "/api/restart",
+            "/api/units",
+            "/api/units/{path}",
+            "/api/zones",
+            "/api/zones/preview",
+            "/api/zones/{name}",
+        }
+
+    play_control(scenario)

@@ -1,0 +1,208 @@
+"""The station's folder: made whole or not at all, found, and kept from others."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from server import data
+from server.data import DataError, DataFolder, default_folder
+from server.directory import DirectoryError
+from server.store import Store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    return DataFolder(tmp_path / "station")
+
+
+def line(refused: pytest.ExceptionInfo[DataError]) -> str:
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
+
+
+# ------------------------------------------------------------------ making
+def test_a_station_is_made_with_its_name_and_its_configuration(folder: DataFolder) -> None:
+    folder.create("Tân Phú", "# nothing\n")
+    folder.check()
+    assert folder.config.read_text() == "# nothing\n"
+    store = Store.open(folder.database)
+    assert store.load().station_name == "Tân Phú"
+    store.close()
+
+
+def test_a_new_folder_is_for_its_user_alone(folder: DataFolder) -> None:
+    folder.create("Station")
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_an_empty_folder_is_taken_and_closed_to_others(folder: DataFolder) -> None:
+    folder.path.mkdir(mode=0o755)
+    (folder.path / "lost+found").mkdir()
+    (folder.path / ".unfinished-killed").mkdir()
+    folder.create("Station")
+    folder.check()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_folders_above_are_made_as_well(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "a" / "b" / "c")
+    folder.create("Station")
+    folder.check()
+
+
+def test_a_station_that_exists_is_not_touched(folder: DataFolder) -> None:
+    folder.create("First", "# first\n")
+    before = {file: file.read_bytes() for file in folder.path.iterdir()}
+    with pytest.raises(DataError) as refused:
+        folder.create("Second", "# second\n")
+    assert "holds a station already" in line(refused)
+    assert {file: file.read_bytes() for file in folder.path.iterdir()} == before
+
+
+def test_a_folder_with_something_in_it_is_not_taken(folder: DataFolder) -> None:
+    folder.path.mkdir(mode=0o755)
+    (folder.path / "holiday.jpg").touch()
+    with pytest.raises(DataError) as refused:
+        folder.create("Station")
+    assert "holds holiday.jpg" in line(refused)
+    assert [file.name for file in folder.path.iterdir()] == ["holiday.jpg"]
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o755
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "station"):
+        with pytest.raises(DataError) as refused:
+            DataFolder(path).create("Station")
+        assert str(path) in line(refused)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("at", ["Store.create", "_sync", "_write"])
+def test_what_fails_halfway_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, exists: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = DataFolder(tmp_path / "above" / "station")
+    if exists:
+        folder.path.mkdir(parents=True)
+    monkeypatch.setattr(f"server.store.{at}" if "." in at else f"server.data.{at}", fail)
+    with pytest.raises(DataError) as refused:
+        folder.create("Station", "# settings\n")
+    assert "No space left" in line(refused)
+    assert list(tmp_path.rglob("*")) == ([folder.path.parent, folder.path] if exists else [])
+
+
+def test_a_wrong_name_leaves_nothing(folder: DataFolder) -> None:
+    with pytest.raises(DirectoryError):
+        folder.create("a/b", "# settings\n")
+    assert not folder.path.exists()
+
+
+def test_of_two_who_make_the_same_station_one_is_told(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = data._write
+
+    def write(path: Path, text: str) -> None:
+        with pytest.raises(DataError, match="in use by another"):
+            folder.create("Second")
+        written(path, text)
+
+    monkeypatch.setattr(data, "_write", write)
+    folder.create("First", "# first\n")
+    folder.check()
+
+
+# ------------------------------------------------------------------ checking
+def test_what_is_no_station_is_told_with_the_verb_that_makes_one(folder: DataFolder) -> None:
+    def check() -> None:
+        with pytest.raises(DataError) as refused:
+            folder.check()
+        assert f"`loa init {folder.path}`" in line(refused)
+
+    check()
+    folder.path.mkdir()
+    check()
+    folder.config.touch()
+    check()
+
+
+# ------------------------------------------------------------------ the lock
+def test_a_second_station_is_told_who_holds_the_folder(folder: DataFolder) -> None:
+    folder.create("Station")
+    with folder.lock(), pytest.raises(DataError) as refused, folder.lock():
+        pass
+    assert f"process {os.getpid()}" in line(refused)
+    with folder.lock():
+        pass
+
+
+def test_the_lock_goes_with_a_process_that_is_killed(folder: DataFolder) -> None:
+    folder.create("Station")
+    hold = "import pathlib, sys, time; from server.data import DataFolder\n"
+    hold += "with DataFolder(pathlib.Path(sys.argv[1])).lock(): print(flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", hold, str(folder.path)], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(DataError, match=str(holder.pid)), folder.lock():
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with folder.lock():
+        pass
+
+
+def test_the_lock_of_a_folder_that_is_not_there_is_an_error_of_one_line(
+    folder: DataFolder,
+) -> None:
+    with pytest.raises(DataError) as refused, folder.lock():
+        pass
+    assert str(folder.path) in line(refused)
+
+
+# ------------------------------------------------------------------ where it is
+HOMES: list[tuple[Mapping[str, str], str]] = [
+    ({"LOA_DATA": "/srv/loa", "XDG_DATA_HOME": "/data", "HOME": "/home/lan"}, "/srv/loa"),
+    ({"XDG_DATA_HOME": "/data", "HOME": "/home/lan"}, "/data/loa"),
+    ({"XDG_DATA_HOME": "data", "HOME": "/home/lan"}, "/home/lan/.local/share/loa"),
+    ({"LOA_DATA": "", "XDG_DATA_HOME": "", "HOME": "/home/lan"}, "/home/lan/.local/share/loa"),
+]
+
+
+@pytest.mark.parametrize(("environment", "expected"), HOMES)
+def test_without_a_word_the_users_own_folder_is_meant(
+    environment: Mapping[str, str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(data, "SYSTEM_FOLDER", tmp_path)
+    assert default_folder(environment) == Path(expected)
+
+
+def test_the_systems_folder_is_meant_once_it_holds_a_station(
+    monkeypatch: pytest.MonkeyPatch, folder: DataFolder
+) -> None:
+    monkeypatch.setattr(data, "SYSTEM_FOLDER", folder.path)
+    assert default_folder({"HOME": "/home/lan"}) != folder.path
+    folder.create("Station")
+    assert default_folder({"HOME": "/home/lan"}) == folder.path
+    assert default_folder({"LOA_DATA": "/srv/loa"}) == Path("/srv/loa")
+
+
+def test_who_has_no_home_is_told_to_name_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(data, "SYSTEM_FOLDER", tmp_path)
+    with pytest.raises(DataError, match="LOA_DATA"):
+        default_folder({})

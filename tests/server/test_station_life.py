@@ -1,0 +1,272 @@
+"""Whatever happens to a station in whatever order, it declares what follows from its state."""
+
+import itertools
+
+import msgpack
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from server.bus import Destination, unpack_destinations
+from server.errors import NoSuchError
+from server.programmes import LiveRequest, Programme
+from server.station import NoGroupError, Speaker, Station
+from server.zones.definition import EVERYBODY
+from tests.support.stations import MS, S, a_station, join, put_zone, report_of, routes
+from transport.control.delivery import DELIVERIES
+from transport.control.messages import StreamSpec
+
+NAMES = ("a", "b", "c", "d")
+ZONES = ("y", "z")
+NETWORKS = tuple(DELIVERIES)
+# More than any programme has streams.
+_STREAMS = 8
+
+
+def some(words: tuple[str, ...], fewest: int = 0) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from(words), min_size=fewest, max_size=3).map(tuple)
+
+
+TARGETS = st.tuples(some((*NAMES, EVERYBODY)), some((*ZONES, EVERYBODY))).filter(any)
+
+
+class StationLife(RuleBasedStateMachine):
+    """Everybody is told exactly what concerns them, and sent it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.station = a_station("239.192.76.0/29")
+        self.now_ns = 0
+        self.ssrcs = itertools.count(_STREAMS, _STREAMS)
+        self.sessions: dict[str, object] = {}
+        self.zones: dict[str, tuple[str, ...]] = {}
+        # The model: what was asked for, what the producer has said of it, and since when it waits
+        # or has ended; what is live is in neither of the last two.
+        self.asked: dict[str, LiveRequest] = {}
+        self.numbered: dict[str, int] = {}
+        self.waiting: dict[str, int] = {}
+        self.ended: dict[str, int] = {}
+
+    # ------------------------------------------------------------- what happens
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        """With something to work on: or most of what is tried would name who is not there."""
+        for name in NAMES[:2]:
+            self.join(name, data.draw(st.booleans()), data.draw(st.sampled_from(NETWORKS)))
+        self.define(data, ZONES[0])
+        self.open(data.draw(TARGETS), multicast=data.draw(st.booleans()), begun=True)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        multicast=st.booleans(),
+        delivery=st.sampled_from(NETWORKS),
+    )
+    def join(self, name: str, multicast: bool, delivery: str) -> None:
+        self.now_ns += 4 * S  # longer than anybody holds a name
+        self._forget()
+        self.sessions[name] = join(
+            self.station,
+            name,
+            multicast=multicast and DELIVERIES[delivery].may_multicast,
+            port=50_000 + NAMES.index(name),
+            delivery=delivery,
+            now_ns=self.now_ns,
+        )
+
+    @rule(name=st.sampled_from(NAMES))
+    def leave(self, name: str) -> None:
+        self.station.leave(name, self.sessions.pop(name, None))
+
+    @precondition(lambda self: bool(set(self.station.speakers) - set(self.sessions)))
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        offline = sorted(set(self.station.speakers) - set(self.sessions))
+        self.station.forget(data.draw(st.sampled_from(offline)))
+
+    @precondition(lambda self: self.station.speakers)
+    @rule(data=st.data(), zone=st.sampled_from(ZONES))
+    def define(self, data: st.DataObject, zone: str) -> None:
+        members = data.draw(some(tuple(sorted(self.station.speakers)), fewest=1))
+        put_zone(self.station, zone, {"speakers": list(members)})
+        self.zones[zone] = members
+
+    @rule(whom=TARGETS, multicast=st.booleans(), begun=st.booleans())
+    def open(
+        self, whom: tuple[tuple[str, ...], tuple[str, ...]], *, multicast: bool, begun: bool
+    ) -> None:
+        to, zones = whom
+        known = {*to} <= {*self.station.speakers, EVERYBODY} and {*zones} <= {
+            *self.zones,
+            EVERYBODY,
+        }
+        request = LiveRequest(to, zones, multicast=multicast)
+        try:
+            programme = self.station.open(request, self.now_ns)
+        except NoSuchError:
+            assert not known
+        except NoGroupError:
+            assert len(self.asked) == 8
+        else:
+            assert known
+            assert len(self.asked) < 8
+            self.asked[programme.name] = request
+            self.waiting[programme.name] = self.now_ns
+            if begun:
+                self._hear(programme.name, "live")
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), state=st.sampled_from(["waiting", "live", "ended"]))
+    def report(self, data: st.DataObject, state: str) -> None:
+        name = data.draw(st.sampled_from(sorted(self.asked)))
+        if name not in self.ended:
+            self._hear(name, state)
+
+    def _hear(self, name: str, state: str) -> None:
+        ssrc = next(self.ssrcs)
+        self.numbered[name] = ssrc
+        self.waiting.pop(name, None)
+        if state != "live":
+            (self.waiting if state == "waiting" else self.ended)[name] = self.now_ns
+        self.station.update(report_of(self.station.programmes[name], state, ssrc=ssrc), self.now_ns)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.asked)))
+        self.station.stop(name, "it was stopped", self.now_ns)
+        self.ended.setdefault(name, self.now_ns)
+        self.waiting.pop(name, None)
+
+    @rule(ms=st.one_of(st.integers(1, 1_400), st.just(16_000)))
+    def pass_time(self, ms: int) -> None:
+        self.now_ns += ms * MS
+        self._forget()
+
+    def _forget(self) -> None:
+        self.station.expire(self.now_ns)
+        for name in list(self.asked):
+            heard_out = self.now_ns - self.ended.get(name, self.now_ns) > 1_300 * MS
+            unused = self.now_ns - self.waiting.get(name, self.now_ns) > 15 * S
+            assert (name in self.station.programmes) is not (heard_out or unused)
+            if heard_out or unused:
+                del self.asked[name]
+
+    # ------------------------------------------------------------- what follows
+    def _meant(self, request: LiveRequest) -> set[str]:
+        """Whom a request addresses now."""
+        members = {*request.to} | {n for z in request.zones for n in self.zones.get(z, ())}
+        everybody = EVERYBODY in (*request.to, *request.zones)
+        return {*self.station.speakers} if everybody else members & {*self.station.speakers}
+
+    def _streams(self) -> list[tuple[str, Programme, StreamSpec]]:
+        """Every loudspeaker, what it listens to, and by which stream."""
+        return [
+            (name, self.station.programmes[spec.programme], spec)
+            for name in self.station.speakers
+            for spec in self.station.listen(name, 1).streams
+        ]
+
+    @invariant()
+    def everybody_listens_to_exactly_what_addresses_them(self) -> None:
+        heard = [(name, programme.name) for name, programme, _ in self._streams()]
+        meant = {
+            (name, programme)
+            for programme, request in self.asked.items()
+            if programme in self.numbered
+            for name in self._meant(request)
+        }
+        assert set(heard) == meant
+        assert len(heard) == len(meant)
+
+    @invariant()
+    def everybody_knows_the_newest_numbers_of_a_stream_that_suits_its_network(self) -> None:
+        for name, programme, spec in self._streams():
+            place = spec.ssrc - self.numbered[programme.name]
+            assert programme.streams[place].frame_ms == spec.frame_ms
+            wanted = DELIVERIES[self.station.directory.endpoints[name].delivery].frame_ms
+            nearest = min(abs(ms - wanted) for ms in programme.plan.frames_ms)
+            assert abs(spec.frame_ms - wanted) == nearest
+
+    @invariant()
+    def everybody_is_in_step_but_those_whose_network_is_too_slow(self) -> None:
+        for name, programme, spec in self._streams():
+            asked = DELIVERIES[self.station.directory.endpoints[name].delivery].playout_delay_ms
+            assert spec.playout_delay_ms == max(asked, programme.plan.playout_delay_ms)
+
+    @invariant()
+    def sound_goes_where_somebody_listens(self) -> None:
+        declared = routes(self.station)
+        assert set(declared) == {
+            stream.stream
+            for name in self.asked
+            if name in self.numbered
+            for stream in self.station.programmes[name].streams
+        }
+        for name, programme, spec in self._streams():
+            stream = programme.streams[spec.ssrc - self.numbered[programme.name]]
+            to = {d[:2] for d in unpack_destinations(declared[stream.stream].destinations)}
+            speaker = self.station.speakers[name]
+            assert ((spec.group, spec.port) if spec.group else speaker_place(speaker)) in to
+
+    @invariant()
+    def unicast_goes_to_nobody_twice_or_in_vain(self) -> None:
+        sent = [
+            (stream, to[:2])
+            for stream, route in routes(self.station).items()
+            for to in unpack_destinations(route.destinations)
+            if not is_group(to)
+        ]
+        wanted = [
+            (
+                programme.streams[spec.ssrc - self.numbered[programme.name]].stream,
+                speaker_place(self.station.speakers[name]),
+            )
+            for name, programme, spec in self._streams()
+            if spec.group is None
+        ]
+        assert sorted(sent) == sorted(wanted)
+
+    @invariant()
+    def groups_are_shared_by_nobody(self) -> None:
+        groups = [programme.group for programme in self.station.programmes.values()]
+        assert len(set(groups)) == len(groups)
+
+    @invariant()
+    def what_has_not_ended_is_ordered(self) -> None:
+        assert {order.programme for order in self.station.orders().programmes} == {
+            name for name in self.asked if name not in self.ended
+        }
+
+    @invariant()
+    def a_station_restored_from_its_memory_declares_the_same(self) -> None:
+        other = self._restored()
+        assert other.orders() == self.station.orders()
+        assert sorted_routes(other) == sorted_routes(self.station)
+        for name in self.station.speakers:
+            assert other.listen(name, 1) == self.station.listen(name, 1)
+
+    def _restored(self) -> Station:
+        """Another station with this one's zones, as from the store, and its memory."""
+        other = a_station()
+        other.zones.restore(self.station.zones.definitions)
+        other.restore(msgpack.unpackb(msgpack.packb(self.station.to_plain())))
+        return other
+
+
+def speaker_place(speaker: Speaker) -> tuple[str, int]:
+    return speaker.address, speaker.media_port
+
+
+def is_group(to: Destination) -> bool:
+    return to.address.startswith("239.")
+
+
+def sorted_routes(station: Station) -> dict[int, tuple[list[Destination], str | None]]:
+    return {
+        stream: (sorted(unpack_destinations(route.destinations)), route.group)
+        for stream, route in routes(station).items()
+    }
+
+
+TestStationLife = StationLife.TestCase
+TestStationLife.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -1,0 +1,188 @@
+"""Plain rows of the state, as the API shows them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from server.bus import SenderReport
+from server.directory import Position
+from server.programmes import LiveRequest
+from server.station import Station
+from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows
+from tests.support.stations import ROOT, TO_ALL, S, a_station, join, on_air, put_zone, report_of
+from transport.control.messages import Telemetry
+from transport.control.priority import Priority
+
+NOW = 1_000 * S
+PLAYING = Telemetry("playing", -20.0, 5.0, 6.0, 75, 25, 9, 10, 12.0, 11, hearing="live-1")
+
+
+@pytest.fixture
+def station() -> Station:
+    """With a loudspeaker `a` that has just joined."""
+    made = a_station()
+    join(made, "a", now_ns=NOW)
+    return made
+
+
+def speaker_row(
+    station: Station, telemetry: Telemetry | None = None, now_ns: int = NOW
+) -> dict[str, Any]:
+    """The row of the loudspeaker `a`, which says it is so."""
+    station.speakers["a"].telemetry = telemetry
+    return speaker_rows(station, {}, now_ns)[0]
+
+
+def programme_row(station: Station, name: str = "live-1") -> dict[str, Any]:
+    return next(row for row in programme_rows(station) if row["name"] == name)
+
+
+# ------------------------------------------------------------------ loudspeakers
+def test_every_registered_loudspeaker_is_shown_by_name(station: Station) -> None:
+    for name in ("c", "b"):
+        station.leave(name, join(station, name))
+    assert [row["name"] for row in speaker_rows(station, {}, NOW)] == ["a", "b", "c"]
+
+
+def test_what_is_known_of_a_loudspeaker_is_shown(station: Station) -> None:
+    endpoint = replace(
+        station.directory.endpoint("a"),
+        tags=frozenset({"b", "a"}),
+        position=Position(10.5, 106.25),
+        volume=30,
+        muted=True,
+    )
+    station.directory.put_endpoint(endpoint)
+    row = speaker_row(station)
+    assert (row["unit"], row["tags"], row["volume"], row["muted"]) == (ROOT, ["a", "b"], 30, True)
+    assert row["position"] == {"latitude": 10.5, "longitude": 106.25}
+    assert (row["delivery"], row["multicast"], row["address"]) == ("lan", False, "192.0.2.1")
+
+
+def test_the_figures_it_tells_are_shown(station: Station) -> None:
+    row = speaker_row(station, PLAYING)
+    assert (row["state"], row["hearing"], row["level_dbfs"]) == ("playing", "live-1", -20.0)
+    assert (row["loss"], row["packets_lost"], row["underruns"]) == (0.25, 25, 11)
+
+
+def test_before_anything_has_come_nothing_is_lost(station: Station) -> None:
+    idle = replace(PLAYING, packets_received=0, packets_lost=0)
+    assert speaker_row(station, idle)["loss"] == 0.0
+
+
+def test_who_has_said_nothing_yet_is_finding_its_place(station: Station) -> None:
+    row = speaker_row(station)
+    assert (row["state"], row["in_step"], row["fault"]) == ("syncing", False, "")
+    assert "level_dbfs" not in row
+
+
+@pytest.mark.parametrize(("after_s", "online"), [(4.9, True), (5.0, False)])
+def test_who_has_not_been_heard_of_for_five_seconds_is_offline(
+    station: Station, after_s: float, online: bool
+) -> None:
+    now_ns = NOW + round(after_s * S)
+    row = speaker_row(station, PLAYING, now_ns)
+    assert is_online(station.speakers["a"], now_ns) is online
+    assert (row["state"] != "offline") is online
+    assert row["fault"] == ("" if online else "it cannot be reached")
+    assert (row["in_step"] is None) is not online
+    assert row["last_seen_s"] == after_s
+
+
+def test_who_was_never_there_under_this_station_was_last_seen_as_the_store_says(
+    station: Station,
+) -> None:
+    station.leave("a", station.speakers["a"].session or "")
+    del station.speakers["a"]
+    (row,) = speaker_rows(station, {"a": 400}, NOW)
+    assert (row["state"], row["address"], row["last_seen_s"]) == ("offline", None, 600.0)
+    (row,) = speaker_rows(station, {}, NOW)
+    assert row["last_seen_s"] is None
+
+
+def test_what_it_says_is_wrong_is_shown(station: Station) -> None:
+    row = speaker_row(station, replace(PLAYING, fault="the sound card is gone"))
+    assert (row["fault"], row["in_step"]) == ("the sound card is gone", False)
+
+
+@pytest.mark.parametrize(("error_us", "in_step"), [(999.0, True), (1000.0, False)])
+def test_who_is_a_millisecond_from_its_place_is_out_of_step(
+    station: Station, error_us: float, in_step: bool
+) -> None:
+    assert speaker_row(station, replace(PLAYING, sync_error_us=error_us))["in_step"] is in_step
+
+
+def test_who_hears_it_later_by_its_network_is_out_of_step(station: Station) -> None:
+    on_air(station, now_ns=NOW)
+    station.leave("a", station.speakers["a"].session or "")
+    join(station, "a", delivery="saver", now_ns=NOW)
+    assert speaker_row(station, PLAYING)["in_step"] is False
+    station.stop("live-1", "it was stopped", NOW)
+    assert speaker_row(station, PLAYING)["in_step"] is True
+
+
+# ------------------------------------------------------------------ programmes
+def test_a_programme_is_shown_without_its_ticket(station: Station) -> None:
+    put_zone(station, "z", {"tag": "school"})
+    request = LiveRequest(("a",), ("z",), priority=Priority.EMERGENCY)
+    programme = on_air(station, request)
+    row = programme_row(station)
+    assert (row["to"], row["zones"], row["priority"]) == (["a"], ["z"], "emergency")
+    assert (row["state"], row["seconds"], row["level_dbfs"]) == ("live", 1.0, -20.0)
+    assert (row["playout_delay_ms"], row["frames_ms"], row["speakers"]) == (40.0, [10.0], 1)
+    assert programme.ticket not in str(row)
+
+
+def test_before_the_producer_knows_it_a_programme_waits(station: Station) -> None:
+    station.open(TO_ALL, 0)
+    row = programme_row(station)
+    assert (row["state"], row["seconds"], row["level_dbfs"]) == ("waiting", 0.0, None)
+
+
+def test_what_was_stopped_has_ended_whatever_the_producer_said_before(station: Station) -> None:
+    on_air(station)
+    station.stop("live-1", "it was stopped", 0)
+    assert programme_row(station)["state"] == "ended"
+
+
+def test_at_how_many_loudspeakers_it_is_interrupted_is_shown(station: Station) -> None:
+    join(station, "b")
+    on_air(station)
+    on_air(station, LiveRequest(("b",), priority=Priority.EMERGENCY))
+    assert programme_row(station, "live-1")["interrupted_at"] == 1
+    assert programme_row(station, "live-2")["interrupted_at"] == 0
+
+
+def test_what_waits_for_its_voice_is_not_interrupted(station: Station) -> None:
+    on_air(station)
+    later = station.open(TO_ALL, 0)
+    station.update(report_of(later, "waiting"), 0)
+    assert programme_row(station, later.name)["interrupted_at"] == 0
+
+
+def test_who_hears_a_programme_later_is_named(station: Station) -> None:
+    on_air(station)
+    for name in ("d", "c"):
+        join(station, name, delivery="wan")
+    row = programme_row(station)
+    assert (row["speakers"], row["not_in_step"]) == (3, ["c", "d"])
+
+
+def test_a_description_is_there_for_what_goes_out_by_multicast(station: Station) -> None:
+    unicast = on_air(station)
+    assert sdp_path(station, unicast) is None
+    grouped = on_air(station, replace(TO_ALL, multicast=True))
+    assert sdp_path(station, grouped) == programme_row(station, "live-2")["sdp"]
+    assert sdp_path(station, grouped) == "/programmes/live-2.sdp"
+
+
+# ------------------------------------------------------------------ the sender
+def test_before_the_sender_s_first_report_there_is_nothing_to_show() -> None:
+    assert sender_row(None) == {}
+
+
+def test_the_sender_s_figures_are_shown() -> None:
+    row = sender_row(SenderReport("life", 1, 2, 3, 4, 5, 6, 0.5))
+    assert row["receivers_reporting"] == 6
+    assert list(row.values()) == [1, 2, 3, 4, 5, 6, 0.5]

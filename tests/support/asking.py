@@ -1,0 +1,84 @@
+"""Requests to the station over the ASGI interface, without a server."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from server.api.routes import build_api
+from server.app import Control
+
+
+class InControl(Protocol):
+    """Whoever has a control to ask."""
+
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def error(self) -> str:
+        """The one line; AssertionError if that is not what the reply is."""
+        body = self.json()
+        assert list(body) == ["error"]
+        line = body["error"]
+        assert isinstance(line, str)
+        assert line
+        assert len(line.splitlines()) == 1
+        return line
+
+
+async def ask(
+    room: InControl, method: str, path: str, body: bytes = b"", kind: bytes = b"application/json"
+) -> Reply:
+    """One request to the API over the ASGI interface."""
+    path, _, query = path.partition("?")
+    sent: list[dict[str, Any]] = []
+    incoming = [{"type": "http.request", "body": body}]
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop() if incoming else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"content-type", kind), (b"content-length", b"%d" % len(body))],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    try:
+        await build_api(room.control)(scope, receive, send)
+    except Exception:
+        # After a reply of 500 the error is raised again, for the server to log.
+        if not sent or sent[0]["status"] != 500:
+            raise
+    data = b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")
+    return Reply(sent[0]["status"], dict(sent[0]["headers"]), data)
+
+
+async def post(room: InControl, path: str, request: object) -> Reply:
+    return await ask(room, "POST", path, json.dumps(request).encode())
+
+
+async def put(room: InControl, path: str, request: object) -> Reply:
+    return await ask(room, "PUT", path, json.dumps(request).encode())
+
+
+async def patch(room: InControl, path: str, request: object) -> Reply:
+    return await ask(room, "PATCH", path, json.dumps(request).encode())
