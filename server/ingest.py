@@ -2,9 +2,9 @@
 
 Client: `{"version": 1, "ticket": T}`; then `[media_sample, s16le bytes]` any number of times;
 then `None`. Producer: `{"accepted": true, "reason": ""}` after the first, or
-`{"accepted": false, "reason": str, "final": bool}`, where `final` says that the same ticket will not
-be good again; `{"ended": true}` after the last. The ticket names the programme and is the right to
-speak.
+`{"accepted": false, "reason": str, "final": bool}`, where `final` says that the same ticket will
+not be good again; `{"ended": true}` after the last. The ticket names the programme and is the right
+to speak.
 """
 
 import socket

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from codec.dsp.limiter import Limiter
 from codec.errors import SourceError
 from codec.format import Samples
+from codec.soundcard import hush_libraries
 from codec.sources.blocks import first_sound, reblock
 from codec.sources.chime import chime
 from codec.sources.file import FileSource
@@ -94,6 +95,8 @@ def _streamed(source: str, samples: int, say: Callable[[str], None]) -> Speech |
     """A source with a clock of its own; None if it is none of these."""
     kind, colon, rest = source.partition(":")
     if kind == "mic":
+        # PortAudio tells of every fault in lines of its own, beside ours.
+        hush_libraries()
         return Speech(MicrophoneSource(rest).blocks(samples), LiveBuffer(_CAPTURE_MS))
     if colon and kind in {"http", "https"}:
         radio = UrlSource(source, on_event=say)
