@@ -28,6 +28,7 @@ _FOR_EVER_S = threading.TIMEOUT_MAX
 _CAPTURE_MS = 20.0
 _NETWORK_MS = 60.0
 _RADIO_MS = 2_000.0
+_RADIO_BURST_MS = 12_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,10 @@ def _streamed(source: str, samples: int, say: Callable[[str], None]) -> Speech |
         return Speech(MicrophoneSource(rest).blocks(samples), LiveBuffer(_CAPTURE_MS))
     if colon and kind in {"http", "https"}:
         radio = UrlSource(source, on_event=say)
-        return Speech(iter(radio), LiveBuffer(_RADIO_MS), _FOR_EVER_S)
+        radio.connect()
+        # What a server sends at once at the beginning waits; it is not thrown away.
+        buffer = LiveBuffer(_RADIO_MS, _RADIO_BURST_MS, patient=True)
+        return Speech(iter(radio), buffer, _FOR_EVER_S)
     if colon and kind == "rtp":
         stream = RtpSource(RtpAddress.parse(source), on_event=say)
         stream.connect()
@@ -132,7 +136,11 @@ def _repeated(path: str, times: int, samples: int) -> Iterator[Samples]:
 
 
 def _limited(blocks: Iterator[Samples], gain_db: float) -> Iterator[Samples]:
+    """As long as it was: the silence with which a limiter that looks ahead begins is left out."""
     limiter = Limiter(gain_db)
+    left = limiter.delay_samples
     for block in blocks:
-        yield limiter.process(block)
+        limited = limiter.process(block)
+        begin, left = min(left, len(limited)), max(left - len(limited), 0)
+        yield limited[begin:]
     yield limiter.flush()

@@ -4,17 +4,18 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codec.dsp.meter import FLOOR_DBFS, Meter
 from codec.errors import SourceError
-from codec.format import SAMPLE_RATE, Samples
+from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.pcm import pcm16
 from server.ingest import VERSION, IngestError, ObjectStream
 from server.live.clock import SourceClock
-from server.live.station import Grant, LiveError, ask
+from server.live.pace import LiveBuffer
+from server.live.station import Grant, LiveError, LiveOverError, ask
 from transport.clock.timeline import NS_PER_MS, ns_of_samples, samples_of_ns
 
 _SOURCE_STOPPED_S = 5.0
@@ -22,6 +23,7 @@ _SILENT_DBFS = -60.0
 _RECONNECT_S = 3.0
 _QUEUE_BLOCKS = 50
 _TIMEOUT_S = 5.0
+_PULL_SAMPLES = samples_of_ms(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Progress:
     sounded: bool
     began_ns: int
     holes: int
+    dropped_samples: int = 0
 
 
 class LiveClient:
@@ -46,42 +49,100 @@ class LiveClient:
         self._stream: ObjectStream | None = None
         self._connection: socket.socket | None = None
         self._meter = Meter()
+        self._said_samples = 0
+        self._said_until = 0  # media sample
 
     def speak(
-        self, blocks: Iterator[Samples], patience_s: float = _SOURCE_STOPPED_S
+        self,
+        blocks: Iterator[Samples],
+        patience_s: float = _SOURCE_STOPPED_S,
+        live: LiveBuffer | None = None,
+        samples: int = _PULL_SAMPLES,
     ) -> Iterator[Progress]:
         """Send every block when its last sample's time has come; yields after each.
 
-        SourceError when the source fails, or gives nothing for `patience_s`; LiveError when the
-        station does.
+        With `live` the source's own clock is followed: its blocks go through that buffer, of
+        which `samples` are sent at a time. Without, they are sent as they are, as is right for
+        what can be read as fast as one likes.
+
+        May be called again when it has ended, for what comes after. SourceError when the source
+        fails, or gives nothing for `patience_s`; LiveError when the station does.
         """
-        self._connect()
-        position = samples_of_ns(self._clock.now_ns())
-        began_ns = self._clock.own_ns(ns_of_samples(position))
-        # Late by less, it still sounds in time, and a source that has only paused catches up. Late
-        # by more, it has left a hole, and what comes next belongs to now.
-        hole_ns = round(self.grant.playout_delay_ms * NS_PER_MS / 2)
-        sent = holes = 0
-        for block in _read_ahead(blocks, patience_s):
-            end_ns = ns_of_samples(position + len(block))
-            late_ns = self._clock.now_ns() - end_ns
-            if late_ns > hole_ns:
-                position += samples_of_ns(late_ns)
-                holes += 1
-            else:
-                self._clock.sleep_until(end_ns)
-            self._send(position, block)
+        if self._stream is None:
+            self._connect()
+        # Not before what was said last, should the estimate of the clock have moved back.
+        position = max(samples_of_ns(self._clock.now_ns()), self._said_until)
+        if not self._said_samples:
+            began_ns = self._clock.own_ns(ns_of_samples(position))
+            self.progress = replace(self.progress, began_ns=began_ns)
+        if live is None:
+            yield from self._speak_paced(position, _read_ahead(blocks, patience_s))
+            return
+        feed = _Feed(blocks, live, lambda: samples_of_ns(self._clock.now_ns()))
+        try:
+            yield from self._speak_live(position, feed, patience_s, samples)
+        finally:
+            feed.close()
+
+    def _speak_paced(self, position: int, blocks: Iterator[Samples]) -> Iterator[Progress]:
+        holes = self.progress.holes
+        for block in blocks:
+            late = self._wait(position + len(block))
+            position += late
+            holes += late > 0
+            yield self._say(position, block, holes, self.progress.dropped_samples)
             position += len(block)
-            sent += len(block)
-            self._meter.feed(block)
-            self.progress = Progress(
-                sent / SAMPLE_RATE,
-                self._meter.rms_dbfs,
-                self.progress.sounded or self._meter.peak_dbfs > _SILENT_DBFS,
-                began_ns,
-                holes,
+
+    def _speak_live(
+        self, position: int, feed: "_Feed", patience_s: float, samples: int
+    ) -> Iterator[Progress]:
+        holes, dropped_samples = self.progress.holes, self.progress.dropped_samples
+        while True:
+            late = self._wait(position + samples)
+            if late:
+                position += late
+                holes += 1
+                feed.skip(late)
+            position += samples
+            block = feed.pull(samples, position, patience_s)
+            if block is None:
+                return
+            live = feed.live
+            yield self._say(
+                position - samples,
+                block,
+                holes + live.holes,
+                dropped_samples + live.dropped_samples,
             )
-            yield self.progress
+
+    def _wait(self, end: int) -> int:
+        """Until media sample `end`; or, if that is too long past, by how many samples.
+
+        Late by less than half of D, it still sounds in time, and a source that has only paused
+        catches up. Late by more, it has left a hole, and what comes next belongs to now.
+        """
+        hole_ns = round(self.grant.playout_delay_ms * NS_PER_MS / 2)
+        end_ns = ns_of_samples(end)
+        late_ns = self._clock.now_ns() - end_ns
+        if late_ns > hole_ns:
+            return samples_of_ns(late_ns)
+        self._clock.sleep_until(end_ns)
+        return 0
+
+    def _say(self, position: int, block: Samples, holes: int, dropped_samples: int) -> Progress:
+        self._send(position, block)
+        self._said_samples += len(block)
+        self._said_until = position + len(block)
+        self._meter.feed(block)
+        self.progress = Progress(
+            self._said_samples / SAMPLE_RATE,
+            self._meter.rms_dbfs,
+            self.progress.sounded or self._meter.peak_dbfs > _SILENT_DBFS,
+            self.progress.began_ns,
+            holes,
+            dropped_samples,
+        )
+        return self.progress
 
     def finish(self) -> None:
         """Say that nothing more will come; the station then ends the programme in good order."""
@@ -112,6 +173,8 @@ class LiveClient:
         while True:
             try:
                 return self._connect()
+            except LiveOverError:
+                raise
             except LiveError:
                 if time.monotonic() > deadline_s:
                     raise
@@ -130,8 +193,9 @@ class LiveClient:
                 why = getattr(error, "strerror", None) or error
                 raise LiveError(f"lost the station at {address[0]}:{address[1]}: {why}") from None
             if not isinstance(answer, dict) or not answer.get("accepted"):
-                reason = answer.get("reason") if isinstance(answer, dict) else "no answer"
-                raise LiveError(f"the station ended the programme: {reason}")
+                said = answer if isinstance(answer, dict) else {"reason": "no answer"}
+                kind = LiveOverError if said.get("final") else LiveError
+                raise kind(f"the station ended the programme: {said.get('reason')}")
             failing.pop_all()
         self._connection, self._stream = connection, stream
 
@@ -159,3 +223,66 @@ def _read_ahead(blocks: Iterator[Samples], patience_s: float) -> Iterator[Sample
         if item is None:
             return
         yield item
+
+
+class _Feed:
+    """A live source, read on a thread into its buffer."""
+
+    def __init__(self, blocks: Iterator[Samples], live: LiveBuffer, now: Callable[[], int]) -> None:
+        self.live = live
+        self._blocks = blocks
+        self._now = now
+        self._room = threading.Condition()  # guards all that follows, and the buffer
+        self._arrived_s = time.monotonic()
+        self._over = self._closed = False
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def close(self) -> None:
+        """Read no further block."""
+        with self._room:
+            self._closed = True
+            self._room.notify()
+
+    def skip(self, samples: int) -> None:
+        """See LiveBuffer."""
+        with self._room:
+            self.live.skip(samples)
+
+    def pull(self, samples: int, end: int, patience_s: float) -> Samples | None:
+        """The next `samples`, up to media sample `end`; None when the source has ended.
+
+        What failed it is raised when all that came before has been pulled.
+        """
+        with self._room:
+            if self.live.drained:
+                if self._failure is not None:
+                    raise self._failure
+                return None
+            if not self._over and time.monotonic() - self._arrived_s > patience_s:
+                raise SourceError(f"the source stopped: no sound for {patience_s:g} s")
+            block = self.live.pull(samples, end)
+            self._room.notify()
+            return block
+
+    def _read(self) -> None:
+        failure: BaseException | None = None
+        try:
+            for block in self._blocks:
+                if not self._push(block):
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with self._room:
+            self._over, self._failure = True, failure
+            self.live.finish()
+
+    def _push(self, block: Samples) -> bool:
+        """When there is room; False if nobody wants it any more."""
+        with self._room:
+            self._room.wait_for(lambda: self._closed or not self.live.full)
+            if self._closed:
+                return False
+            self.live.push(block, self._now())
+            self._arrived_s = time.monotonic()
+            return True

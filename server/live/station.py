@@ -10,6 +10,10 @@ class LiveError(Exception):
     """Speaking is not possible; one line that says why."""
 
 
+class LiveOverError(LiveError):
+    """The programme is over, and will not be again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What the station granted."""

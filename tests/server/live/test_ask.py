@@ -44,7 +44,7 @@ def test_a_refusal_is_repeated_in_the_station_s_own_words(station: Station, stat
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(500, b"{}"), (404, b'{"detail": "x"}'), (201, b"[]"), (200, b"{}")]
+    ("status", "body"), [(500, b"{}"), (404, b'{"detail": "x"}'), (502, b"[]"), (302, b"")]
 )
 def test_an_answer_without_words_is_told_by_its_number(
     station: Station, status: int, body: bytes
@@ -61,6 +61,7 @@ def test_an_answer_without_words_is_told_by_its_number(
         b"<html>It works!</html>",
         b"\xff",
         b"{}",
+        b"[]",
         b'{"programme": "x", "sdp": null}',
         b'{"sdp": null, "programme": "p", "ticket": "t", "ingest_port": 1, "listening": []}',
     ],

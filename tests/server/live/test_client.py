@@ -12,10 +12,11 @@ import pytest
 
 from codec.errors import SourceError
 from codec.format import Samples
-from codec.pcm import pcm16
+from codec.pcm import pcm16, samples_of_pcm16
 from server.ingest import VERSION, ObjectStream
 from server.live.client import LiveClient
-from server.live.station import LiveError
+from server.live.pace import LiveBuffer
+from server.live.station import LiveError, LiveOverError
 from transport.clock.timeline import NS_PER_MS, ns_of_samples
 
 Station = Any  # the fixture's; see conftest
@@ -196,6 +197,17 @@ def test_a_programme_that_the_station_ended_is_over(
         say(LiveClient(station.address, {}), iter([TONE] * 300))
 
 
+def test_a_programme_that_was_stopped_is_over_at_once(station: Station, taken: Taken) -> None:
+    def stopped(stream: ObjectStream, items: Iterator[Any]) -> None:
+        next(items)
+        stream.send({"accepted": False, "reason": "it was stopped", "final": True})
+
+    # Asked once more, it would take the word again.
+    station.ingest[:] = [taken.take(limit=3), stopped, taken.take()]
+    with pytest.raises(LiveOverError, match=r"^the station ended the programme: it was stopped$"):
+        say(LiveClient(station.address, {}), iter([TONE] * 300))
+
+
 def test_a_ticket_that_is_refused_is_said_with_the_reason(station: Station) -> None:
     station.ingest.append(refuse)
     with pytest.raises(LiveError, match=r"^the station ended the programme: unknown ticket$"):
@@ -215,6 +227,129 @@ def test_a_producer_that_is_not_there_is_a_station_lost(station: Station) -> Non
     with pytest.raises(LiveError) as lost:
         say(LiveClient(station.address, {}), iter([TONE]))
     assert str(lost.value) == f"lost the station at 127.0.0.1:{port}: Connection refused"
+
+
+def heard(taken: Taken) -> Samples:
+    return np.concatenate([samples_of_pcm16(data) for _, data in taken.blocks])
+
+
+def test_what_waits_for_us_goes_through_a_live_buffer_as_it_is(
+    station: Station, taken: Taken
+) -> None:
+    ramp = np.linspace(0.1, 0.9, 4_800, dtype=np.float32)
+    live = LiveBuffer(bound_ms=40, patient=True)
+    client = LiveClient(station.address, {})
+    say(client, iter(ramp.reshape(10, 480)), live=live)
+    assert taken.over.wait(5)
+    # But for the fade at its beginning.
+    assert pcm16(ramp[240:]) in pcm16(heard(taken))
+    assert (client.progress.holes, client.progress.dropped_samples) == (0, 0)
+
+
+def test_what_is_live_is_sent_with_its_media_time_by_the_block(
+    station: Station, taken: Taken
+) -> None:
+    client = LiveClient(station.address, {})
+    say(client, iter([TONE] * 20), live=LiveBuffer(bound_ms=1_000), samples=240)
+    starts = [start for start, _ in taken.blocks]
+    assert starts == [starts[0] + 240 * n for n in range(len(starts))]
+    assert {len(data) for _, data in taken.blocks} == {480}
+    assert client.progress.sounded
+    assert client.progress.seconds == len(starts) * 0.005
+
+
+def test_one_thing_may_be_said_after_another_over_one_connection(
+    station: Station, taken: Taken
+) -> None:
+    client = LiveClient(station.address, {})
+    first = list(client.speak(iter([TONE] * 5)))
+    say(client, iter([TONE] * 5), live=LiveBuffer(bound_ms=1_000))
+    assert taken.over.wait(5)
+    assert len(taken.hellos) == 1
+    starts = [start for start, _ in taken.blocks]
+    assert all(later - earlier >= 480 for earlier, later in itertools.pairwise(starts))
+    assert client.progress.seconds == len(starts) * 0.01
+    assert client.progress.began_ns == first[0].began_ns
+
+
+def test_a_source_that_can_wait_is_read_no_further_than_the_buffer_holds(
+    station: Station, taken: Taken
+) -> None:
+    read: list[int] = []
+
+    def blocks() -> Iterator[Samples]:
+        for n in range(100):
+            read.append(n)
+            yield TONE
+
+    client = LiveClient(station.address, {})
+    ahead = [
+        len(read) - progress.seconds * 100
+        for progress in client.speak(blocks(), live=LiveBuffer(bound_ms=100, patient=True))
+    ]
+    client.finish()
+    assert len(read) == 100
+    assert max(ahead) <= 13
+
+
+def test_time_that_we_lost_is_lost_of_a_live_source_too(
+    station: Station, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = LiveClient(station.address, {})
+    steady = client._clock.now_ns
+    live = LiveBuffer(bound_ms=5_000)
+    for progress in client.speak(iter([TONE] * 100), live=live):
+        if progress.seconds == pytest.approx(0.1):
+            # This machine slept for half a second.
+            monkeypatch.setattr(client._clock, "now_ns", lambda: steady() + 500 * NS_PER_MS)
+    client.finish()
+    assert taken.over.wait(5)
+    starts = [start for start, _ in taken.blocks]
+    assert max(np.diff(starts)) > 23_000
+    assert 23_000 <= client.progress.dropped_samples < 26_000
+    assert client.progress.holes == 1
+
+
+def test_what_a_live_source_gives_too_much_of_is_dropped_and_counted(
+    station: Station, taken: Taken
+) -> None:
+    client = LiveClient(station.address, {})
+    say(client, iter([TONE] * 100), live=LiveBuffer(bound_ms=100))
+    assert client.progress.dropped_samples > 24_000
+    assert client.progress.dropped_samples + len(heard(taken)) < 48_000 + 4_800
+
+
+def test_a_live_source_that_stops_is_said_to_have_stopped_and_read_no_more(
+    station: Station, taken: Taken
+) -> None:
+    released = threading.Event()
+    read: list[int] = []
+
+    def blocks() -> Iterator[Samples]:
+        yield TONE
+        released.wait(5)
+        for n in itertools.count():
+            read.append(n)
+            yield TONE
+
+    with pytest.raises(SourceError, match=r"^the source stopped: no sound for 0\.05 s$"):
+        say(LiveClient(station.address, {}), blocks(), patience_s=0.05, live=LiveBuffer())
+    assert taken.over.wait(5)
+    released.set()
+    assert len(read) <= 1
+
+
+def test_a_live_source_that_fails_fails_the_talk_when_all_has_been_said(
+    station: Station, taken: Taken
+) -> None:
+    def blocks() -> Iterator[Samples]:
+        yield from [TONE] * 10
+        raise SourceError("the microphone was pulled out")
+
+    with pytest.raises(SourceError, match="pulled out"):
+        say(LiveClient(station.address, {}), blocks(), live=LiveBuffer(bound_ms=1_000))
+    assert taken.over.wait(5)
+    assert np.count_nonzero(heard(taken)) > 4_000
 
 
 def test_to_finish_without_having_spoken_is_nothing(station: Station) -> None:

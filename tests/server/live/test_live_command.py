@@ -13,6 +13,7 @@ import pytest
 from codec.errors import SourceError
 from codec.format import Samples
 from server.cli import live
+from server.cli.sources import Speech
 
 Station = Any  # the fixture's; see conftest
 TONE = (0.25 * np.sin(np.arange(480) * 2 * np.pi * 1000 / 48_000)).astype(np.float32)
@@ -43,7 +44,7 @@ def speak(station: Station, heard: list[Any], monkeypatch: pytest.MonkeyPatch) -
     """The command, with a source of our own; its exit status."""
 
     def speak(blocks: Iterator[Samples]) -> int:
-        monkeypatch.setattr(live, "_source", lambda _: blocks)
+        monkeypatch.setattr(live, "speech", lambda *_: Speech(blocks))
         return live.main(["-", "--to", "a", "--server", station.address])
 
     return speak
