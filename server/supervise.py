@@ -221,12 +221,24 @@ def _own_address(bind: str) -> str:
         return "127.0.0.1"
 
 
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Those that mean an end, as they come."""
+    stopping: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, _: stopping.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
     """Run the station until a signal; SettingsError if it cannot start."""
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: stopping.append(received))
-    with _resources(settings) as (births, ready, port):
+    with _signals() as stopping, _resources(settings) as (births, ready, port):
         children = [Child(module, birth) for module, birth in births.items()]
         try:
             for child in children:

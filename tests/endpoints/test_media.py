@@ -76,7 +76,7 @@ async def test_what_comes_by_unicast_reaches_the_player_with_our_own_time(
 
 @pytest.mark.trio
 async def test_a_group_is_joined_and_so_is_its_rtcp(world: MockClock) -> None:
-    spec = replace(SPEC, group=GROUP, port=free_port())
+    spec = replace(SPEC, ssrc=9, group=GROUP, port=free_port())
     assert spec.port is not None
     async with running_media() as (media, player):
         media.join(Listen(1, (spec, SPEC)), "127.0.0.1")

@@ -178,13 +178,17 @@ class StreamSpec:
             raise ValueError(f"payload type {self.payload_type} looks like RTCP (RFC 5761)")
         if not 0 < self.playout_delay_ms <= MAX_PLAYOUT_DELAY_MS:
             raise ValueError(f"a playout delay of {self.playout_delay_ms} ms is out of range")
-        if (self.group is None) != (self.port is None):
-            raise ValueError("a multicast stream has a group and a port, a unicast one neither")
-        if self.group is not None:
-            _check_port(self.port or 0)
-            _check_port((self.port or 0) + 1)  # of its RTCP
-            if not ipaddress.IPv4Address(self.group).is_multicast:
-                raise ValueError(f"{self.group} is no multicast group")
+        _check_group(self.group, self.port)
+
+
+def _check_group(group: str | None, port: int | None) -> None:
+    if (group is None) != (port is None):
+        raise ValueError("a multicast stream has a group and a port, a unicast one neither")
+    if group is not None:
+        _check_port(port or 0)
+        _check_port((port or 0) + 1)  # of its RTCP
+        if not ipaddress.IPv4Address(group).is_multicast:
+            raise ValueError(f"{group} is no multicast group")
 
 
 @dataclass(frozen=True, slots=True)
