@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--buffer-ms",
         type=float,
-        default=10.0,
-        help="how far ahead the output is filled; must be well below D (%(default)s)",
+        help="how far ahead the output is filled; must be well below D (10; 5 for a sound card, "
+        "which keeps as much again)",
     )
     parser.add_argument(
         "--simulate",
@@ -108,6 +108,8 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         raise UsageError(str(error)) from None
     if options.interface is not None and not _is_address(options.interface):
         raise UsageError(f"--interface {options.interface}: use an IPv4 address of this machine")
+    if options.buffer_ms is None:
+        options.buffer_ms = 5.0 if options.output.partition(":")[0] == "device" else 10.0
     if not 2 <= options.buffer_ms <= 1000:
         raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
     _check_output(options.output)

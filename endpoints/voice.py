@@ -78,7 +78,7 @@ class Voice:
     def skip(self, segment: Segment) -> None:
         """Nobody hears this voice now: let its frames go by, but for what a decoder begins with."""
         self._talking = False
-        self.receiver.buffer.drop_before(segment.start - self._delay - _PREROLL_SAMPLES)
+        self.receiver.buffer.drop_before(segment.start - self._delay, keep=_PREROLL_SAMPLES)
 
     def _end(self) -> int:
         return self._history_start + len(self._history)

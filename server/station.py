@@ -163,7 +163,9 @@ class Station:
         """All that this loudspeaker shall listen to."""
         endpoint = self.directory.endpoints[name]
         specs = (programme.spec(endpoint, self.group_port) for programme in self.meant_for(name))
-        return Listen(revision, tuple(spec for spec in specs if spec is not None))
+        # The producer draws its SSRCs at random: should two be alike, one is heard.
+        by_ssrc = {spec.ssrc: spec for spec in specs if spec is not None}
+        return Listen(revision, tuple(by_ssrc.values()))
 
     # ------------------------------------------------------------- programmes
     def open(self, request: LiveRequest, now_ns: int) -> Programme:

@@ -32,9 +32,13 @@ class _Parser(argparse.ArgumentParser):
 def parser(verb: str, description: str) -> argparse.ArgumentParser:
     """A parser for `loa VERB`, with --server and --json."""
     made = _Parser(prog=f"loa {verb}", description=description)
-    where = os.environ.get("LOA_SERVER") or _HERE
-    _add_station(made, where)
+    _add_station(made, default_station())
     return made
+
+
+def default_station() -> str:
+    """The station that is asked unless another is named."""
+    return os.environ.get("LOA_SERVER") or _HERE
 
 
 def verbs_of(

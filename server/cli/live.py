@@ -11,6 +11,7 @@ from rich.text import Text
 
 from codec.errors import SourceError
 from codec.format import SAMPLE_RATE
+from server.cli.api import default_station
 from server.cli.sources import Speech, add_source_options, chimed, speech
 from server.live.client import LiveClient, Progress
 from server.live.station import LiveError
@@ -36,7 +37,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the higher is heard where both are meant (%(default)s)",
     )
     parser.add_argument(
-        "--server", default="127.0.0.1:7460", metavar="HOST[:PORT]", help="(%(default)s)"
+        "--server",
+        default=default_station(),
+        metavar="HOST[:PORT]",
+        help="the station ($LOA_SERVER, or this machine's)",
     )
     parser.add_argument("--bitrate", type=int, default=24_000, help="bits a second (%(default)s)")
     parser.add_argument(

@@ -365,3 +365,11 @@ def test_without_knowledge_of_the_clock_there_is_silence() -> None:
     assert not loudspeaker.play(2 * SECOND).any()
     assert loudspeaker.player.state == "syncing"
     assert loudspeaker.player.counts()["dropped_no_clock"] == len(programme.packets)
+
+
+def test_a_voice_whose_every_frame_comes_too_late_is_counted_as_late() -> None:
+    late = Programme(speech(1), delay_ms=10)
+    speaker = Loudspeaker([late])
+    speaker.play(2 * SECOND)
+    counts = speaker.player.counts()
+    assert counts["dropped_late"] == counts["received"] > 40

@@ -75,9 +75,13 @@ class JitterBuffer:
         self._play_to(head.end_sample)  # a copy that comes now is of no use
         return head
 
-    def drop_before(self, position: int) -> int:
-        """Forget frames that end at or before `position`; how many were dropped."""
+    def drop_before(self, position: int, keep: int = 0) -> int:
+        """Forget frames that end `keep` samples before `position` or earlier; how many were.
+
+        What is kept can still be taken; what comes now and ends before `position` is late.
+        """
         self._play_to(position)
+        position -= keep
         count = bisect_left(self._starts, position)
         # Nearly always a prefix; but a long frame may outlast shorter ones that began after it.
         kept = [s for s in self._starts[:count] if self._frames[s].end_sample > position]

@@ -187,3 +187,16 @@ def test_it_does_what_the_naive_model_does(
         assert len(buffer) == len(model.held)
         first = min(model.held, key=lambda held: held.start_sample, default=None)
         assert buffer.first() == first
+
+
+def test_what_is_kept_behind_the_playout_position_can_be_taken_but_not_added_to() -> None:
+    buffer = JitterBuffer()
+    for start in (0, 960, 1_920):
+        buffer.insert(EncodedFrame(start, 960, b"x"))
+    assert buffer.drop_before(2_880, keep=1_920) == 1
+    assert buffer.insert(EncodedFrame(0, 960, b"x")) is Insertion.LATE
+    assert buffer.insert(EncodedFrame(1_440, 960, b"x")) is Insertion.LATE
+    assert [frame and frame.start_sample for frame in (buffer.take(960), buffer.take(1_920))] == [
+        960,
+        1_920,
+    ]
