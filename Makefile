@@ -22,7 +22,7 @@ $(VENV)/dev.ok: $(VENV)/runtime.ok requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-demo: setup  ## a station and four loudspeakers on this machine, measured
+demo: setup  ## a station and six loudspeakers on this machine, measured
 	$(BIN)/loa demo
 
 test: $(VENV)/dev.ok  ## all tests: the pure ones in parallel, then the real-time ones one by one

@@ -110,7 +110,10 @@ def main(argv: list[str]) -> int:
         else:
             with tempfile.TemporaryDirectory(prefix="loa-demo-") as folder:
                 figures = _run(options, Path(folder), console)
-    except (ProcessError, MeasureError, OSError) as error:
+    except MeasureError as error:
+        print(f"loa demo: {error}; is this machine busy? try again", file=sys.stderr)
+        return 1
+    except (ProcessError, OSError) as error:
         print(f"loa demo: {error}", file=sys.stderr)
         return 1
     _summarise(figures, console)

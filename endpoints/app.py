@@ -75,13 +75,18 @@ class Loudspeaker:
         return self._fixed or self._sync.estimate
 
     def _clock_changed(self) -> None:
-        self._say("the station's clock is another one, or has been stepped: finding the place anew")
+        self._say("the station's clock began anew: finding the place in it")
         self._player.clock_changed()
 
     @property
+    def server(self) -> str:
+        """The address of its station."""
+        return self._settings.server.text
+
+    @property
     def joined(self) -> str:
-        """The address of the station that has welcomed us; empty while none has."""
-        return self._settings.server.text if self._session.joined else ""
+        """The same once it has welcomed us; empty while it has not."""
+        return self.server if self._session.joined else ""
 
     async def run(self) -> None:
         """Play until cancelled; OutputError or RefusedForGood when that is impossible.

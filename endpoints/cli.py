@@ -46,11 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default=platform.node() or "speaker", help="(%(default)s)")
     parser.add_argument(
         "--output",
-        default="null",
         metavar="pulse[:SINK]|device[:NAME]|wav:FILE|pipe|null",
         help="a card of PulseAudio's or PipeWire's, a sound card through PortAudio (device:? "
         "lists them), a recording, raw s16le 48 kHz mono on standard "
-        "output, or nothing (%(default)s)",
+        "output, or nothing",
     )
     parser.add_argument(
         "--delivery",
@@ -108,6 +107,9 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
         raise UsageError(str(error)) from None
     if options.interface is not None and not _is_address(options.interface):
         raise UsageError(f"--interface {options.interface}: use an IPv4 address of this machine")
+    if options.output is None:
+        options.output = "null"
+        _say("nothing will be heard, for --output is missing: pulse, device, wav:FILE or pipe")
     if options.buffer_ms is None:
         options.buffer_ms = 5.0 if options.output.partition(":")[0] == "device" else 10.0
     if not 2 <= options.buffer_ms <= 1000:
@@ -221,17 +223,24 @@ def main(argv: list[str]) -> int:
         return _list_devices()
     try:
         speaker = _build(options)
-        trio.run(_until_terminated, speaker, _presence(options, speaker))
     except _Ended:
         return 0
     except UsageError as error:
         _say(str(error))
         return 2
+    return _play(speaker, options, argv)
+
+
+def _play(speaker: Loudspeaker, options: argparse.Namespace, argv: list[str]) -> int:
+    try:
+        trio.run(_until_terminated, speaker, _presence(options, speaker))
     except BaseExceptionGroup as group:
         first = _first(group)
         if isinstance(first, RestartAsked):
-            # The same process number, for whoever watches it; everything else is new.
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *argv])  # noqa: S606
+            # The same process number, for whoever watches it; everything else is new. It goes
+            # back to its station, though another may be found by now.
+            words = [*argv, "--server", speaker.server]
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *words])  # noqa: S606
         if not isinstance(first, OutputError | RefusedForGood):
             raise
         where = f"{options.output}: " if isinstance(first, OutputError) else ""

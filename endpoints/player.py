@@ -8,7 +8,7 @@ import numpy as np
 
 from codec.dsp.meter import Meter
 from codec.format import SAMPLE_RATE, Samples
-from endpoints.local import LocalSound
+from endpoints.local import LocalSound, Tone
 from endpoints.voice import Voice
 from transport.clock.estimator import ClockEstimate
 from transport.clock.timeline import samples_of_ns
@@ -60,9 +60,9 @@ class Player:
         """Be as loud as this from the next block on; 0 to 100."""
         self._wanted_gain = 0.0 if muted else gain_of_volume(volume)
 
-    def sound(self, samples: Samples) -> None:
+    def sound(self, tone: Tone) -> None:
         """Play a sound of this loudspeaker's own, wherever no programme is heard."""
-        self._local.play(samples)
+        self._local.play(tone)
 
     def clock_changed(self) -> None:
         """The station's clock is another one: find the place anew."""

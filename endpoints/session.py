@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import trio
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.trio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -193,6 +193,8 @@ def _why(error: BaseException) -> str:
         error = inner
     if isinstance(error, trio.TooSlowError):
         return "no answer"
+    if isinstance(error, ConnectionClosed) and error.rcvd is None:
+        return "the connection broke"
     if isinstance(error, OSError) and error.strerror:
         # trio adds to the text where it was going; a resolver's numbers are not the system's.
         errno = error.errno or 0

@@ -35,7 +35,7 @@ GROUPS = {
         "restart": ("server.cli.commands:restart", "have them begin anew"),
     },
     "other": {
-        "demo": ("bench.demo", "a station and four loudspeakers on this machine, measured"),
+        "demo": ("bench.demo", "a station and six loudspeakers on this machine, measured"),
         "bench": ("bench.cli", "measure: latency"),
     },
 }

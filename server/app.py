@@ -82,6 +82,9 @@ class Control:
         self._instances: dict[str, str] = {}
         self.sender_report: SenderReport | None = None
         self._overdue = False
+        self._unwritten = False
+        # Programmes whose end is written, or is being.
+        self._ended: set[int] = set()
         self._too_long: str | None = None
         self._changed = asyncio.Event()
         self.ready = asyncio.Event()
@@ -117,13 +120,20 @@ class Control:
         return self._clock.now_ns() // NS_PER_SECOND
 
     def _expire(self) -> bool:
+        for programme in self.station.programmes.values():
+            if programme.ended_at_ns is not None and programme.number not in self._ended:
+                self._ended.add(programme.number)
+                self._record_end(programme, programme.ended_at_ns, programme.why_ended)
         over = self.station.expire(self._clock.now_ns())
         for programme in over:
-            ended_ns = programme.ended_at_ns
-            at_s = self._now_s() if ended_ns is None else ended_ns // NS_PER_SECOND
-            why = "nobody spoke" if ended_ns is None else programme.why_ended
-            self._keeper.later(self._store.programme_ended, programme.number, at_s, why)
+            if programme.ended_at_ns is None:
+                self._record_end(programme, self._clock.now_ns(), "nobody spoke")
+            self._ended.discard(programme.number)
         return bool(over)
+
+    def _record_end(self, programme: Programme, at_ns: int, why: str) -> None:
+        at_s = at_ns // NS_PER_SECOND
+        self._keeper.later(self._store.programme_ended, programme.number, at_s, why)
 
     def _save_newcomers(self) -> None:
         """In one go: after a power cut all of them come at once."""
@@ -157,7 +167,7 @@ class Control:
         What could not be delivered now is declared again at the next tick.
         """
         # First, so that a control killed here and born again does not take anything back.
-        self._notebook.write(self.station.to_plain())
+        self._write_down()
         before, self._too_long = self._too_long, None
         try:
             ordered = self._producer.send(self.station.orders())
@@ -168,6 +178,16 @@ class Control:
             if before is None:
                 _log.error("loa: the sender keeps its former routes: %s", error)
         self.sessions.declare()
+
+    def _write_down(self) -> None:
+        try:
+            self._notebook.write(self.station.to_plain())
+            self._unwritten = False
+        except ValueError as error:
+            # Who is on air matters more than that it survives control's death.
+            if not self._unwritten:
+                _log.error("loa: control would not remember this after its death: %s", error)
+            self._unwritten = True
 
     def _describe(self, programme: Programme) -> str | None:
         birth = self._birth
@@ -199,11 +219,11 @@ class Control:
     async def open_live(self, request: LiveRequest) -> dict[str, Any]:
         """Grant a ticket; answers when the loudspeakers that can be are listening."""
         programme = self.station.open(request, self._clock.now_ns())
-        self.publish()
         try:
+            self.publish()
             await self._until_begun(programme)
             await self._record(programme)
-        except StationError:
+        except Exception:
             self.station.withdraw(programme.name)
             self.publish()
             raise

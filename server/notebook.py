@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack
 
-PAGE_BYTES = 1 << 23
+PAGE_BYTES = 1 << 25
 # serial, length of the record; then the checksum of both and the record
 _HEAD = struct.Struct("=QI")
 _CHECKSUM = struct.Struct("=I")

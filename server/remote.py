@@ -76,7 +76,8 @@ def _exchange(
         return reply.status, reply.read(_MAX_REPLY)
     except OSError as error:
         why = error.strerror or str(error)
-        raise ApiError(f"station not found at {address.text}: {why}") from None
+        hint = "start it with `loa serve`, or name another with --server"
+        raise ApiError(f"station not found at {address.text}: {why} ({hint})") from None
     except (http.client.HTTPException, ValueError):
         raise not_a_station(address) from None
     finally:

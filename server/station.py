@@ -27,6 +27,8 @@ from transport.control.priority import heard
 
 # What a loudspeaker is told, and what the bus carries, must stay of a size.
 MAX_PROGRAMMES = 50
+# What is on air is written down whenever it changes; zones name any number at no cost.
+MAX_NAMES = 20_000
 # A ticket nobody speaks on is taken back.
 _UNUSED_TICKET_NS = 15_000_000_000
 # A session silent for less than this still holds its name.
@@ -177,6 +179,12 @@ class Station:
             raise StationError(
                 f"{MAX_PROGRAMMES} programmes are on air, and there cannot be more: wait for an end"
             )
+        named = sum(len(p.request.to) for p in self.programmes.values()) + len(request.to)
+        if request.to and named > MAX_NAMES:
+            raise StationError(
+                f"programmes on air name {MAX_NAMES} loudspeakers in all, and cannot name more: "
+                "use a zone"
+            )
         number = self.count + 1
         programme = Programme(
             name=f"live-{number}",
@@ -204,7 +212,7 @@ class Station:
         """A programme by name; NoSuchError if it is not on air."""
         programme = self.programmes.get(name)
         if programme is None:
-            raise NoSuchError(f"no programme {name!r} is on air; see /api/programmes")
+            raise NoSuchError(f"no programme {name!r} is on air: `loa programmes` lists what is")
         return programme
 
     def withdraw(self, name: str) -> None:

@@ -23,6 +23,7 @@ from server.notebook import create_notebook
 from server.ring import create_ring
 from server.settings import Settings, SettingsError
 from transport.net.clocks import media_epoch_ns
+from transport.net.mdns import mdns_interfaces
 from transport.net.stamped import route_interface, send_options, udp_socket
 
 _START_S = 20.0
@@ -217,8 +218,13 @@ def _own_address(bind: str) -> str:
         return bind
     try:
         return route_interface(_ANYWHERE)
-    except OSError:
-        return "127.0.0.1"
+    except OSError:  # no default route: a network of its own, as many announcement systems have
+        addresses = [interface.address for interface in mdns_interfaces()]
+        if len(addresses) > 1:
+            raise SettingsError(
+                f"multicast could leave by {', '.join(addresses)}: choose one with --interface"
+            ) from None
+        return addresses[0] if addresses else "127.0.0.1"
 
 
 @contextmanager
@@ -244,7 +250,8 @@ def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
             for child in children:
                 child.start(time.monotonic())
             _wait_ready(ready, children, stopping)
-            host = "127.0.0.1" if settings.bind == "0.0.0.0" else settings.bind  # noqa: S104
+            everywhere = settings.bind == "0.0.0.0"  # noqa: S104 - compared with, not bound to
+            host = births["server"].interface if everywhere else settings.bind
             if not stopping:
                 ready_line(f"{host}:{port}")
             while not stopping:

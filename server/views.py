@@ -14,6 +14,8 @@ from transport.control.priority import Priority
 _OFFLINE_NS = 5 * NS_PER_SECOND
 # Further from its place than this a loudspeaker is heard beside its neighbours.
 _IN_STEP_US = 1000.0
+# A loudspeaker is given so long to hear of a programme, and to say so.
+_BEGINS_S = 3.0
 
 
 def speaker_rows(
@@ -50,7 +52,7 @@ def _speaker_row(
         "address": speaker.address if speaker is not None else None,
         "last_seen_s": seen_ns and round(max(now_ns - seen_ns, 0) / NS_PER_SECOND, 1),
         "in_step": _in_step(station, endpoint, telemetry) if online else None,
-        "fault": _fault(telemetry, online=online),
+        "fault": _fault(station, endpoint.name, telemetry) if online else "it cannot be reached",
     }
     return row | ({} if telemetry is None else _figures(telemetry))
 
@@ -62,10 +64,17 @@ def is_online(speaker: Speaker | None, now_ns: int) -> bool:
     return now_ns - speaker.last_seen_ns < _OFFLINE_NS
 
 
-def _fault(telemetry: Telemetry | None, *, online: bool) -> str:
-    if not online:
-        return "it cannot be reached"
-    return telemetry.fault if telemetry is not None else ""
+def _fault(station: Station, name: str, telemetry: Telemetry | None) -> str:
+    """What is wrong with a loudspeaker that can be reached, in one line; or nothing."""
+    if telemetry is None or telemetry.fault:
+        return "" if telemetry is None else telemetry.fault
+    programme = station.heard_by(name)
+    if programme is None or programme.report is None or telemetry.hearing:
+        return ""
+    since_s = min(programme.report.seconds, telemetry.uptime_s)
+    if since_s < programme.plan.slowest_ms / 1000 + _BEGINS_S:
+        return ""
+    return f"it hears nothing of {programme.name}: does its network carry the sound?"
 
 
 def _in_step(station: Station, endpoint: Endpoint, telemetry: Telemetry | None) -> bool:

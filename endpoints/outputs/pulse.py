@@ -165,6 +165,10 @@ class _Connection:
         while (state := getattr(pulse, f"pa_{what}_get_state")(thing)) != _READY[what]:
             if state in _FAILED[what]:
                 why = pulse.pa_strerror(pulse.pa_context_errno(self._context)).decode()
+                if what == "context":
+                    raise SoundCardError(
+                        f"no PulseAudio answers: {why}; is it running, as this user?"
+                    )
                 raise SoundCardError(
                     f"the sound server refuses: {why}; `pactl list short sinks` names its cards"
                 )

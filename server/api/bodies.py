@@ -30,7 +30,8 @@ class Target(_Body):
         """Both lists in the one spelling; SenselessError if nobody is meant."""
         if not self.to and not self.zones:
             raise SenselessError("to whom? name at least one zone or loudspeaker, or all")
-        return [spelt_alike(n) for n in self.to], [spelt_alike(n) for n in self.zones]
+        to, zones = (dict.fromkeys(map(spelt_alike, names)) for names in (self.to, self.zones))
+        return list(to), list(zones)
 
 
 class LiveBody(Target):

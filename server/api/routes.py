@@ -6,6 +6,7 @@ from fastapi import FastAPI, Path, Query, Response, WebSocket
 
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
+from server.api.docs import add_docs
 from server.api.errors import BodyLimit, add_errors
 from server.api.loudspeakers import add_loudspeakers
 from server.app import Control
@@ -15,7 +16,7 @@ def build_api(control: Control) -> FastAPI:
     """The application, bound to one station."""
     api = FastAPI(
         title="Loa",
-        docs_url="/api/docs",
+        docs_url=None,
         openapi_url="/api/openapi.json",
         redoc_url=None,
     )
@@ -25,6 +26,7 @@ def build_api(control: Control) -> FastAPI:
     _add_programmes(api, control)
     add_loudspeakers(api, control)
     add_directory(api, control)
+    add_docs(api)
 
     @api.websocket("/control")
     async def session(websocket: WebSocket) -> None:

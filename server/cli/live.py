@@ -28,8 +28,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Speak to loudspeakers until the input ends or Ctrl-C.",
     )
     add_source_options(parser)
-    parser.add_argument("--zone", nargs="+", default=[], metavar="ZONE", help="zones, or all")
-    parser.add_argument("--to", nargs="+", default=[], metavar="SPEAKER", help="names, or all")
+    for option, metavar, what in (("--zone", "ZONE", "zones"), ("--to", "SPEAKER", "names")):
+        parser.add_argument(
+            option, nargs="+", action="extend", default=[], metavar=metavar, help=f"{what}, or all"
+        )
     parser.add_argument(
         "--priority",
         default="live",

@@ -116,13 +116,20 @@ def _read(options: argparse.Namespace, samples: int) -> Speech:
     if options.source == "tone":
         return Speech(ToneSource().blocks(samples))
     if options.source == "-":
-        raw = RawFormat.parse(options.raw) if options.raw else None
+        raw = _raw(options.raw) if options.raw else None
         blocks = FileSource("-", stream=_standard_input(), raw=raw).blocks(samples)
         # A recorder speaks at its own pace, `cat` as fast as it is let: the buffer finds out.
         return Speech(blocks, LiveBuffer(_CAPTURE_MS, patient=True))
     if first_sound(FileSource(options.source)) is None:
         raise SourceError(f"{options.source} is silent throughout: nothing was sent")
     return Speech(_repeated(options.source, options.repeat, samples))
+
+
+def _raw(text: str) -> RawFormat:
+    try:
+        return RawFormat.parse(text)
+    except ValueError as error:
+        raise SourceError(f"--raw {text}: {error}; as in s16le:48000:1") from None
 
 
 def _standard_input() -> io.BufferedReader:

@@ -88,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("name", metavar="NAME")
     change.add_argument("--unit", metavar="U", help="the unit it belongs to, as a path")
     tags = change.add_mutually_exclusive_group()
-    tags.add_argument("--tag", nargs="+", metavar="T", help="the tags it bears, instead of others")
+    tags.add_argument(
+        "--tag",
+        nargs="+",
+        action="extend",
+        metavar="T",
+        help="the tags it bears, instead of others",
+    )
     tags.add_argument("--no-tags", action="store_true", help="it bears none")
     change.add_argument("--position", metavar="LAT,LON", help="where it stands, in degrees")
     return made
@@ -171,7 +177,12 @@ def _set(options: argparse.Namespace) -> int:
 def _position(text: str) -> dict[str, float]:
     latitude, _, longitude = text.partition(",")
     try:
-        return {"latitude": float(latitude), "longitude": float(longitude)}
+        place = {"latitude": float(latitude), "longitude": float(longitude)}
+        if abs(place["latitude"]) > 90 >= abs(place["longitude"]):
+            raise UsageError(
+                f"--position {text}: latitude comes first, as in {longitude},{latitude}"
+            )
+        return place
     except ValueError:
         raise UsageError(f"--position {text}: use LAT,LON in degrees, as 21.03,105.85") from None
 

@@ -20,6 +20,7 @@ from server.zones.errors import NoSuchZoneError, ZoneError
 from server.zones.roll import Mask, Roll
 
 MAX_ZONES = 1_000
+MAX_USES = 20_000
 
 
 class ZoneBook:
@@ -54,7 +55,7 @@ class ZoneBook:
         name = _definable(name)
         uses = _zones_in(definition)
         self._check_names(definition, directory, {*self._definitions, name})
-        _check_loops(self._uses | {name: uses}, name)
+        self._check_uses(name, uses)
         if name not in self._definitions and len(self._definitions) >= MAX_ZONES:
             raise ZoneError(f"there are {MAX_ZONES} zones: remove some first")
         if self._definitions.get(name) != definition:
@@ -121,6 +122,22 @@ class ZoneBook:
             kept = _Members(directory, self.version, roll, self._definitions, self._uses)
             self._members = kept
         return kept
+
+    def _check_uses(self, name: str, uses: tuple[str, ...]) -> None:
+        """ZoneError if a zone would contain itself, or the book become too tangled to follow."""
+        others = sum(len(used) for zone, used in self._uses.items() if zone != name)
+        if others + len(uses) > MAX_USES:
+            raise ZoneError(
+                f"zones name other zones {MAX_USES} times in all, and cannot more often"
+            )
+        book = self._uses | {name: uses}
+        reached, ahead = {name: uses}, list(uses)
+        while ahead:
+            zone = ahead.pop()
+            if zone not in reached:
+                reached[zone] = book.get(zone, ())
+                ahead.extend(reached[zone])
+        _check_loops(reached, name)
 
     def _check_known(self, name: str) -> str:
         _check_zones((name,), self._definitions)

@@ -456,7 +456,7 @@ def test_of_several_stations_none_is_chosen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _answered_by(monkeypatch, A, B)
-    assert cli.main(["--name", "a"]) == 2
+    assert cli.main(["--name", "a", "--output", "null"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "loa speaker: several stations answer: choose one with --server",
         "  A at 10.0.0.1:7460",

@@ -6,6 +6,7 @@ import socket
 import stat
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from server.child import Birth
 from server.data import DataFolder
 from server.settings import Settings, SettingsError
 from server.supervise import Child
+from transport.net.mdns import Interface
 
 
 def free_ports(count: int) -> int:
@@ -124,14 +126,48 @@ def test_bound_to_every_address_multicast_leaves_by_one(monkeypatch: pytest.Monk
         assert births["server"].interface == "127.0.0.1"
 
 
-def test_a_machine_without_a_route_still_serves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+EVERYWHERE = Settings(bind="0.0.0.0", insecure=True, port=0)
+
+
+def no_route_but(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """A machine that has these addresses, and no default route."""
+
     def nowhere(_: str) -> str:
         raise OSError("Network is unreachable")
 
+    found = tuple(Interface(IPv4Interface(f"{address}/24")) for address in addresses)
     monkeypatch.setattr(supervise, "route_interface", nowhere)
-    settings = Settings(bind="0.0.0.0", insecure=True, port=0)
-    with supervise._resources(settings) as (births, _, _):
+    monkeypatch.setattr(supervise, "mdns_interfaces", lambda: found)
+
+
+@pytest.mark.parametrize("addresses", [(), ("127.0.0.1",)])
+def test_a_machine_without_a_network_still_serves_itself(
+    monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    no_route_but(monkeypatch, *addresses)
+    with supervise._resources(EVERYWHERE) as (births, _, _):
         assert births["server"].interface == "127.0.0.1"
+
+
+def test_on_a_network_without_a_gateway_multicast_leaves_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_route_but(monkeypatch, "127.0.0.2")
+    with supervise._resources(EVERYWHERE) as (births, _, _):
+        assert births["server"].interface == "127.0.0.2"
+
+
+def test_of_two_networks_without_a_gateway_none_is_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_route_but(monkeypatch, "10.0.0.1", "10.1.0.1")
+    with (
+        pytest.raises(
+            SettingsError, match=r"10\.0\.0\.1, 10\.1\.0\.1: choose one with --interface"
+        ),
+        supervise._resources(EVERYWHERE),
+    ):
+        pass
 
 
 # ------------------------------------------------------------------ what is handed down

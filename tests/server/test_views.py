@@ -186,3 +186,17 @@ def test_the_sender_s_figures_are_shown() -> None:
     row = sender_row(SenderReport("life", 1, 2, 3, 4, 5, 6, 0.5))
     assert row["receivers_reporting"] == 6
     assert list(row.values()) == [1, 2, 3, 4, 5, 6, 0.5]
+
+
+def test_a_loudspeaker_that_hears_nothing_of_what_is_on_air_to_it_has_a_fault(
+    station: Station,
+) -> None:
+    programme = on_air(station, TO_ALL)
+    assert programme.report is not None
+    deaf = replace(PLAYING, state="idle", hearing="", uptime_s=60.0)
+    for seconds, fault in ((1.0, False), (30.0, True)):
+        programme.report = replace(programme.report, state="live", seconds=seconds)
+        said = speaker_row(station, deaf)["fault"]
+        assert said.startswith("it hears nothing of live-1") is fault
+        assert speaker_row(station, PLAYING)["fault"] == ""
+    assert speaker_row(station, replace(deaf, uptime_s=1.0))["fault"] == ""

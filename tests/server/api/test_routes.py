@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.directory import Endpoint
 from tests.support.asking import ask, post
 
 Room = Any  # the fixture's; see conftest
@@ -261,5 +262,45 @@ def test_the_interface_is_described_on_the_station_itself(play_control: Play) ->
     async def scenario(room: Room) -> None:
         reply = await ask(room, "GET", "/api/openapi.json")
         assert set(reply.json()["paths"]) >= {"/api/live", "/api/station", "/api/speakers"}
+
+    play_control(scenario)
+
+
+def test_the_page_that_describes_the_api_loads_nothing_from_elsewhere(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        page = (await ask(room, "GET", "/api/docs")).body.decode()
+        described = (await ask(room, "GET", "/api/openapi.json")).json()
+        assert all(path in page for path in described["paths"])
+        assert "//" not in page.replace("<!doctype html>", "")
+
+    play_control(scenario)
+
+
+def test_names_given_twice_count_once(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("ạ")
+        for _ in range(5):
+            reply = await post(
+                room, "/api/live", {"to": ["ạ", unicodedata.normalize("NFD", "ạ")] * 5000}
+            )
+            assert reply.status == 201
+        assert [p.request.to for p in room.control.station.programmes.values()] == [("ạ",)] * 5
+
+    play_control(scenario)
+
+
+def test_more_names_than_can_be_remembered_are_refused_and_nothing_breaks(
+    play_control: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        names = [f"{n:05}" + "ạ" * 59 for n in range(10_000)]
+        for name in names:
+            room.control.station.directory.put_endpoint(
+                Endpoint(name, room.control.station.directory.root)
+            )
+        replies = [(await post(room, "/api/live", {"to": names})).status for _ in range(3)]
+        assert replies == [201, 201, 409]
+        assert (await post(room, "/api/live", {"zones": ["all"]})).status == 201
+        assert (await post(room, "/api/stop", {})).status == 200
 
     play_control(scenario)

@@ -119,7 +119,7 @@ def test_a_station_that_is_not_there_is_one_line(
     assert verb(["--server", nowhere, *words]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"station not found at {nowhere}: Connection refused\n" in said.err
+    assert f"station not found at {nowhere}: Connection refused (start it with" in said.err
     assert len(said.err.splitlines()) == 1
 
 

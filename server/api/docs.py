@@ -1,0 +1,48 @@
+"""A page that describes the API, made of its own description; it loads nothing from anywhere."""
+
+import html
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+
+_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+code,pre{font:14px/1.4 ui-monospace,monospace;background:#f3f3f3}pre{padding:.6rem;overflow:auto}
+h2{margin:2rem 0 .2rem;font-size:1rem}.method{display:inline-block;width:4.5rem;color:#a50}"""
+
+
+def add_docs(api: FastAPI) -> None:
+    """`/api/docs`, for people; programs read `/api/openapi.json`."""
+
+    @api.get("/api/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(_page(api.openapi()))
+
+
+def _page(openapi: dict[str, Any]) -> str:
+    schemas = openapi.get("components", {}).get("schemas", {})
+    parts = [
+        _operation(path, method, operation, schemas)
+        for path, operations in openapi["paths"].items()
+        for method, operation in operations.items()
+    ]
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Loa's API</title>"
+        f"<style>{_STYLE}</style><h1>Loa's API</h1><p>Every error is "
+        '<code>{"error": "one line"}</code>. For programs: '
+        f"<a href=/api/openapi.json>OpenAPI</a>.{''.join(parts)}</html>"
+    )
+
+
+def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+    what = html.escape(operation.get("description", ""))
+    shown = f"<h2><code><span class=method>{method.upper()}</span> {html.escape(path)}</code></h2>"
+    shown += f"<p>{what}</p>"
+    content = operation.get("requestBody", {}).get("content", {})
+    reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+    schema = schemas.get(reference.rpartition("/")[2])
+    if schema is not None:
+        fields = json.dumps(schema.get("properties", {}), indent=1, ensure_ascii=False)
+        shown += f"<details><summary>body</summary><pre>{html.escape(fields)}</pre></details>"
+    return shown
