@@ -15,6 +15,7 @@ from endpoints.sync import TimeSync
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.messages import (
+    LONGEST,
     VERSION,
     Adjust,
     Command,
@@ -157,12 +158,13 @@ class Loudspeaker:
         counts = self._player.counts()
         self._warn_of_lateness(counts["received"], counts["dropped_late"])
         estimate = self._estimate()
+        uncertainty_us = estimate.uncertainty_ns / 1e3 if estimate else 0.0
         dropped = sum(n for key, n in counts.items() if key.startswith("dropped_"))
         return Telemetry(
             state=self._player.state,
             level_dbfs=round(self._player.level_dbfs, 1),
-            sync_error_us=round(self._player.sync_error_us, 1),
-            clock_uncertainty_us=round(estimate.uncertainty_ns / 1e3, 1) if estimate else 0.0,
+            sync_error_us=round(min(self._player.sync_error_us, LONGEST), 1),
+            clock_uncertainty_us=round(min(uncertainty_us, LONGEST), 1),
             packets_received=counts["received"],
             packets_lost=counts["lost"],
             packets_late=counts["dropped_late"],

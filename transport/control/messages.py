@@ -21,6 +21,9 @@ _NAME = re.compile(r"[\w][\w .:-]{0,63}")
 MAX_PLAYOUT_DELAY_MS = 10_000
 MAX_TONE_S = 60.0
 MAX_TEXT = 200
+# Thirty years in seconds, half an hour in microseconds; and no level has four digits.
+LONGEST = 1e9
+_LOUDEST_DB = 200.0
 
 
 def spelt_alike(name: str) -> str:
@@ -100,8 +103,8 @@ class Telemetry:
         distances = (self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
         if not all(map(math.isfinite, (self.level_dbfs, *distances))):
             raise ValueError("telemetry must be finite")  # JSON knows no other
-        if min(distances) < 0:
-            raise ValueError("a distance or a time is not negative")
+        if min(distances) < 0 or max(distances) > LONGEST or abs(self.level_dbfs) > _LOUDEST_DB:
+            raise ValueError("a distance or a time is not negative, and no figure is absurd")
         counts = (self.packets_received, self.packets_lost, self.packets_late, self.packets_dropped)
         if min(*counts, self.underruns) < 0:
             raise ValueError("a count is not negative")

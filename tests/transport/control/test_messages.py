@@ -194,6 +194,8 @@ def test_a_payload_type_that_looks_like_rtcp_is_refused(payload_type: int) -> No
 
 
 @pytest.mark.parametrize("field", ["sync_error_us", "clock_uncertainty_us", "uptime_s"])
-def test_no_distance_or_time_is_negative(field: str) -> None:
+def test_no_distance_or_time_is_negative_or_absurd(field: str) -> None:
+    with pytest.raises(ValueError, match="absurd"):
+        replace(TELEMETRY, **{field: 1e308})  # type: ignore[arg-type]  # fields of many types
     with pytest.raises(ValueError, match="not negative"):
         replace(TELEMETRY, **{field: -1.0})  # type: ignore[arg-type]  # fields of many types
