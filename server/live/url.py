@@ -8,17 +8,23 @@ be mistaken for sound.
 """
 
 import http.client
+import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import av
 import av.error
+from typing_extensions import override
 
 from codec.dsp.silence import SilenceDetector
 from codec.errors import SourceError
@@ -29,6 +35,11 @@ from codec.sources.convert import Converter
 _QUIET_SOCKET_S: Final = 5.0
 # An HLS stream is quiet between segments of ten seconds and more; beyond this it has stopped.
 _QUIET_STREAM_S: Final = 30.0
+# A server that sends a byte a second is never quiet: so much for all of an opening.
+_BEGIN_S: Final = 15.0
+# A thread whose connection has been cut ends at once; one that looks a name up may not.
+_LEAVING_S: Final = 0.5
+_LONGEST_HOST: Final = 253
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 8.0
 # A connection that has carried so much was a good one: the next pause is a short one again.
@@ -55,6 +66,7 @@ class _Response(Protocol):
 
 
 Fetch = Callable[[str], _Response]
+Taken = Callable[[socket.socket], None]
 
 
 def _ignore(_: str) -> None:
@@ -66,7 +78,8 @@ class UrlSource:
 
     `channels` is 1 or 2: blocks are (n,) or (n, 2). Where the stream ends, breaks or gives nothing
     for 5 s it is opened again and again, after pauses of 0.5 to 8 s. `on_event` gets a line when
-    it is lost, back, silent for as long as `silence` says, and heard again.
+    it is lost, back, silent for as long as `silence` says, and heard again. An opening that has
+    found no sound after `begin_s` has failed.
 
     SourceError if it cannot be opened in the first place; ValueError for what is no such address.
     `pause` and `tls` are for tests.
@@ -79,11 +92,11 @@ class UrlSource:
         *,
         on_event: Callable[[str], None] = _ignore,
         silence: SilenceDetector | None = None,
+        begin_s: float = _BEGIN_S,
         pause: Callable[[float], object] = time.sleep,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_address(url):
             msg = f"{url!r} is no address of a stream, as in https://radio.example/live.mp3"
             raise ValueError(msg)
         if channels not in {1, 2}:
@@ -94,13 +107,14 @@ class UrlSource:
         self._say = on_event
         self._silence = silence or SilenceDetector()
         self._pause = pause
-        self._fetch = _fetcher(tls or ssl.create_default_context())
+        self._begin_s = begin_s
+        self._tls = tls or ssl.create_default_context()
         self._opened: _Stream | None = None
 
     def connect(self) -> None:
         """Open it now, so that whoever is to listen is not called for nothing; SourceError."""
         try:
-            self._opened = _Stream(self.name, self._channels, self._fetch)
+            self._opened = self._open()
         except _FAILURES as error:
             raise SourceError(f"{self.name}: {_explain(error)}") from error
 
@@ -135,10 +149,14 @@ class UrlSource:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _read(self) -> Iterator[Samples]:
-        stream = self._opened or _Stream(self.name, self._channels, self._fetch)
+        stream = self._opened or self._open()
         self._opened = None
         with closing(stream):
             yield from stream.blocks()
+
+    def _open(self) -> "_Stream":
+        network = _Network(self._tls)
+        return _begun(partial(_Stream, self.name, self._channels, network), network, self._begin_s)
 
     def _listen(self, block: Samples) -> None:
         match self._silence.feed(block):
@@ -150,14 +168,69 @@ class UrlSource:
                 pass
 
 
-class _Stream:
-    """One opening of the address."""
+def _is_address(url: str) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        # Of a port that cannot be, and of a name that is too long, one hears only by asking.
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    sendable = f"{parts.path}{parts.query}".isascii() and 0 < len(host) <= _LONGEST_HOST
+    return sendable and parts.scheme in {"http", "https"}
 
-    def __init__(self, url: str, channels: int, fetch: Fetch) -> None:
+
+def _begun(begin: Callable[[], "_Stream"], network: "_Network", limit_s: float) -> "_Stream":
+    """What `begin` gives, on a thread of its own: no signal shall arrive inside of FFmpeg.
+
+    SourceError if it takes longer than `limit_s`. A thread that is not waited for any more finds
+    its network gone, and throws away what it may have got.
+    """
+    future: Future[_Stream] = Future()
+    thread = threading.Thread(target=_fulfil, args=(future, begin), name="opening", daemon=True)
+    thread.start()
+    try:
+        wait([future], limit_s)
+        if not future.cancel():
+            return future.result()
+        raise SourceError(f"it did not begin to send within {limit_s:g} s; check the address")
+    except BaseException:
+        _leave(future, network)
+        thread.join(_LEAVING_S)
+        raise
+
+
+def _fulfil(future: "Future[_Stream]", begin: Callable[[], "_Stream"]) -> None:
+    try:
+        stream = begin()
+    except BaseException as error:  # noqa: BLE001 - whoever waits is told
+        with suppress(InvalidStateError):
+            future.set_exception(error)
+        return
+    try:
+        future.set_result(stream)
+    except InvalidStateError:
+        stream.close()
+
+
+def _leave(future: "Future[_Stream]", network: "_Network") -> None:
+    if future.cancel():
+        network.abandon()
+    elif future.exception() is None:
+        future.result().close()
+
+
+class _Stream:
+    """One opening of the address; it closes the network."""
+
+    def __init__(self, url: str, channels: int, network: "_Network") -> None:
         self._channels = channels
+        self._network = network
         with ExitStack() as failing:
-            self._network = failing.enter_context(closing(_Network(fetch)))
+            failing.enter_context(closing(network))
             self._container = failing.enter_context(_open(url, self._network))
+            network.check_interrupt()
             audio = self._container.streams.best("audio")
             if not isinstance(audio, av.AudioStream):
                 raise SourceError("it has no audio in it; check the address")
@@ -167,7 +240,7 @@ class _Stream:
     def blocks(self) -> Iterator[Samples]:
         """Until it ends or breaks."""
         converter = Converter(self._channels)
-        for packet in self._container.demux(self._audio):
+        for packet in self._packets():
             # One damaged packet, as where we came in, costs its own sound only.
             frames = []
             with suppress(av.error.InvalidDataError):
@@ -176,6 +249,16 @@ class _Stream:
                 yield from converter.push(frame)
         yield from converter.flush()
         self._network.check()
+
+    def _packets(self) -> Iterator[Any]:
+        try:
+            for packet in self._container.demux(self._audio):
+                self._network.check_interrupt()
+                yield packet
+        except av.error.FFmpegError:
+            # It has not seen why.
+            self._network.check()
+            raise
 
     def close(self) -> None:
         """The connections too."""
@@ -205,13 +288,41 @@ class _Network:
     """FFmpeg's way out.
 
     The first failure is kept, and FFmpeg sees the end of the data instead: an exception in its
-    callbacks reaches us well, but PyAV prints it if a second one comes before.
+    callbacks reaches us well, but PyAV prints it if a second one comes before, and passes on none
+    that is no Exception, such as Ctrl-C, but goes on with what it has not got.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
-        self.failure: Exception | None = None
-        self._fetch = fetch
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self.failure: BaseException | None = None
+        self._fetch = _fetcher(tls, self._taken)
         self._responses: set[_Response] = set()
+        # To be cut from another thread: that of the reader hangs in them.
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._abandoned = False
+        self._lock = threading.Lock()
+
+    def abandon(self) -> None:
+        """From another thread: nobody waits any more, so nothing more shall be waited for."""
+        with self._lock:
+            self._abandoned = True
+            taken = list(self._sockets)
+        self.fail(SourceError("it is not waited for any more"))
+        for connection in taken:
+            with suppress(OSError):
+                # TLS's own would forget its state, under the hands of whoever reads.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def _taken(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(connection)
+            if self._abandoned:
+                raise SourceError("it is not waited for any more")
+
+    def fail(self, error: BaseException) -> None:
+        """The first is kept. An address we were led to may be one that cannot be."""
+        if isinstance(error, ValueError | http.client.InvalidURL):
+            error = SourceError(f"an address in it cannot be ({error}); check the address")
+        self.failure = self.failure or error
 
     def close(self) -> None:
         """Whatever FFmpeg has not closed: what it never got to use, it forgets."""
@@ -229,6 +340,11 @@ class _Network:
         if self.failure is not None:
             raise self.failure
 
+    def check_interrupt(self) -> None:
+        """Raise what is no failure of the network, such as Ctrl-C."""
+        if not isinstance(self.failure, Exception | None):
+            raise self.failure
+
     @property
     def speaks_icy(self) -> bool:
         """Whether the server is older than its protocol."""
@@ -242,8 +358,8 @@ class _Network:
                 response = self._fetch(url)
                 self._responses.add(response)
                 return _Pipe(self, response)
-            except (OSError, http.client.HTTPException) as error:
-                self.failure = error
+            except BaseException as error:  # noqa: BLE001 - raised when FFmpeg has returned
+                self.fail(error)
         return _Pipe(self, None)
 
 
@@ -260,8 +376,8 @@ class _Pipe:
             return b""
         try:
             return self._response.read1(size)
-        except (OSError, http.client.HTTPException) as error:
-            self._network.failure = error
+        except BaseException as error:  # noqa: BLE001 - raised when FFmpeg has returned
+            self._network.fail(error)
             return b""
 
     def close(self) -> None:
@@ -270,13 +386,58 @@ class _Pipe:
             self._network.closed(self._response)
 
 
-def _fetcher(tls: ssl.SSLContext) -> Fetch:
-    """A fetch of addresses by HTTP, redirections followed, and by nothing else: no file, no FTP."""
+class _Plain(http.client.HTTPConnection):
+    """A connection that shows its socket."""
+
+    def __init__(self, taken: Taken, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self._taken = taken
+
+    @override
+    def connect(self) -> None:
+        super().connect()
+        self._taken(self.sock)
+
+
+class _Secure(http.client.HTTPSConnection):
+    """The same with TLS."""
+
+    def __init__(self, taken: Taken, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self._taken = taken
+
+    @override
+    def connect(self) -> None:
+        super().connect()
+        self._taken(self.sock)
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """HTTP with and without TLS, over connections that show their sockets."""
+
+    def __init__(self, tls: ssl.SSLContext, taken: Taken) -> None:
+        super().__init__()
+        self._tls = tls
+        self._taken = taken
+
+    @override
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_Plain, self._taken), req)
+
+    @override
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_Secure, self._taken), req, context=self._tls)
+
+
+def _fetcher(tls: ssl.SSLContext, taken: Taken) -> Fetch:
+    """A fetch of addresses by HTTP, redirections followed, and by nothing else: no file, no FTP.
+
+    `taken` sees every socket that is connected.
+    """
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=tls),
+        _Handler(tls, taken),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
@@ -319,4 +480,5 @@ def _explain(error: Exception) -> str:
         case _:
             why = getattr(error, "strerror", None) or error
             said = f"{why}; check the address and the network"
-    return said
+    # What the server and Python's own words say may have lines.
+    return " ".join(said.split())

@@ -35,9 +35,7 @@ def sounds_throughout(duet: Duet, name: str, begin_s: float, end_s: float) -> bo
 
 
 @OUTPUTS
-def test_two_loudspeakers_agree(
-    duet: Duet, output: str, settles_s: float, limit_us: float
-) -> None:
+def test_two_loudspeakers_agree(duet: Duet, output: str, settles_s: float, limit_us: float) -> None:
     duet.start(output, *OPTIONS)
     with duet.recording():
         duet.wait(settles_s)

@@ -1,11 +1,15 @@
 """Internet radio from a server on loopback: endless, broken, silent, segmented, lying."""
 
+import concurrent.futures
+import http.client
 import io
 import itertools
 import ssl
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +24,7 @@ from typing_extensions import override
 from codec.dsp.silence import SilenceDetector
 from codec.errors import SourceError
 from codec.format import Samples
-from server.live.url import UrlSource
+from server.live.url import UrlSource, _Network
 
 PATIENCE_S = 10.0
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -130,6 +134,17 @@ def hang(radio: Radio, data: bytes) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         send(data)(handler)
         radio.over.wait(PATIENCE_S)
+
+    return answer
+
+
+def trickle(radio: Radio) -> Answer:
+    """Never quiet, and never any sound."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        send(b"")(handler)
+        while not radio.over.wait(0.01):
+            handler.wfile.write(b"x")
 
     return answer
 
@@ -331,6 +346,124 @@ def test_what_cannot_be_opened_at_first_is_said_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_a_redirection_that_leads_nowhere_is_said_in_one_line(radio: Radio) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", f"{radio.url}/x")
+        handler.end_headers()
+
+    radio.answers = [answer]
+    with pytest.raises(SourceError, match=r"the server answered 302 \(.*Found\)") as error:
+        UrlSource(f"{radio.url}/x").connect()
+    assert "\n" not in str(error.value)
+
+
+def test_a_playlist_that_names_what_is_no_address_is_said(radio: Radio) -> None:
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
+    playlist = f"{head}http://{'a' * 300}/x.ts\n#EXT-X-ENDLIST\n".encode()
+    radio.answers = [send(playlist, "")]
+    with pytest.raises(SourceError, match="an address in it cannot be"):
+        UrlSource(f"{radio.url}/live.m3u8").connect()
+
+
+def openings() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "opening"]
+
+
+def test_a_server_that_never_begins_is_given_up_and_left(radio: Radio) -> None:
+    radio.answers = [trickle(radio)]
+    with pytest.raises(SourceError) as error:
+        UrlSource(radio.url, begin_s=0.2).connect()
+    assert str(error.value) == (
+        f"{radio.url}: it did not begin to send within 0.2 s; check the address"
+    )
+    assert openings() == []
+
+
+def test_a_server_that_does_not_answer_is_left_at_once(radio: Radio) -> None:
+    """Not when its socket has been quiet for 5 s: the thread would outlive the process."""
+    waited: list[bool] = []
+    radio.answers = [lambda _: waited.append(radio.over.wait(PATIENCE_S))]
+    with pytest.raises(SourceError, match=r"within 0\.1 s"):
+        UrlSource(radio.url, begin_s=0.1).connect()
+    assert openings() == []
+
+
+def test_a_stream_that_does_not_begin_again_is_given_up_and_tried_again(radio: Radio) -> None:
+    radio.answers = [send(MP3), trickle(radio), send(MP3)]
+    said: list[str] = []
+    pauses: list[float] = []
+    source = UrlSource(radio.url, on_event=said.append, pause=pauses.append, begin_s=1)
+    assert len(take(iter(source), 3)) >= 3 * 48_000
+    assert len(pauses) == 2
+    assert said[-1] == f"{radio.url} is back"
+
+
+def test_an_interrupt_while_connecting_reaches_who_connects(
+    radio: Radio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("server.live.url.wait", interrupted)
+    radio.answers = [trickle(radio)]
+    with pytest.raises(KeyboardInterrupt):
+        UrlSource(radio.url).connect()
+    assert openings() == []
+
+
+def test_what_was_opened_as_the_interrupt_came_is_closed(
+    radio: Radio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(futures: list[Future[Any]], limit_s: float) -> None:
+        concurrent.futures.wait(futures, limit_s)
+        raise KeyboardInterrupt
+
+    closed: list[_Network] = []
+    close = _Network.close
+
+    def closing_it(network: _Network) -> None:
+        closed.append(network)
+        close(network)
+
+    monkeypatch.setattr("server.live.url.wait", interrupted)
+    monkeypatch.setattr(_Network, "close", closing_it)
+    radio.answers = [send(MP3)]
+    with pytest.raises(KeyboardInterrupt):
+        UrlSource(radio.url).connect()
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("at", ["open", "read1"])
+def test_what_is_no_exception_passes_through_ffmpeg(
+    radio: Radio, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], at: str
+) -> None:
+    """Ctrl-C inside of FFmpeg's callbacks was a traceback and a segmentation fault."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    owner = urllib.request.OpenerDirector if at == "open" else http.client.HTTPResponse
+    monkeypatch.setattr(owner, at, interrupted)
+    radio.answers = [send(MP3)]
+    with pytest.raises(KeyboardInterrupt):
+        UrlSource(radio.url).connect()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_while_reading_ends_it(radio: Radio, monkeypatch: pytest.MonkeyPatch) -> None:
+    radio.answers = [send(MP3, times=20)]
+    blocks = iter(UrlSource(radio.url))
+    next(blocks)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(itertools.islice(blocks, 100_000))
+
+
 def test_nobody_there_is_said(radio: Radio) -> None:
     radio.end()
     with pytest.raises(SourceError) as error:
@@ -340,7 +473,23 @@ def test_nobody_there_is_said(radio: Radio) -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["ftp://a/b", "file:///etc/passwd", "http://", "live.mp3"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/b",
+        "file:///etc/passwd",
+        "http://",
+        "live.mp3",
+        "http://127.0.0.1:99999/",
+        "http://[",
+        f"http://{'a' * 300}/",
+        f"http://{'a.' * 150}/",
+        "http://a..b/",
+        "http://a/b c",
+        "http://a/\nb",
+        "http://a/ä",
+    ],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is no address of a stream"):
         UrlSource(url)
