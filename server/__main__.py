@@ -15,6 +15,13 @@ from server.api.routes import build_api
 from server.app import Control
 from server.child import Birth, adopt, ignore_interrupts
 from server.data import DataFolder
+from server.limits import (
+    Limits,
+    SessionConnection,
+    give_up_on_the_deaf,
+    http_connection,
+    limits_here,
+)
 from server.notebook import Notebook
 from server.store.engine import StoreError
 from server.store.store import Store
@@ -34,15 +41,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(control: Control) -> uvicorn.Server:
+def _server(control: Control, limits: Limits | None = None) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             build_api(control),
             lifespan="off",
             log_level="error",
             access_log=False,
+            http=http_connection(limits or limits_here()),
+            ws=SessionConnection,
             # Deflate would cost 87 KB a session for messages of a hundred bytes.
-            ws="websockets-sansio",
             ws_per_message_deflate=False,
             ws_max_size=1 << 16,
             ws_ping_interval=5.0,
@@ -74,6 +82,7 @@ async def _serve(birth: Birth) -> None:
     server = _server(control)
     asyncio.get_running_loop().add_reader(birth.lifeline, lambda: os._exit(0))
     listening: socket.socket = adopt(birth.http)
+    give_up_on_the_deaf(listening)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(control.run())
         tasks.create_task(server.serve(sockets=[listening]))

@@ -6,6 +6,7 @@ has no reason to die; control can then be killed without a sample lost.
 
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -244,6 +245,7 @@ def _signals() -> Iterator[list[int]]:
 
 def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
     """Run the station until a signal; SettingsError if it cannot start."""
+    _allow_descriptors()
     with _signals() as stopping, _resources(settings) as (births, ready, port):
         children = [Child(module, birth) for module, birth in births.items()]
         try:
@@ -261,6 +263,12 @@ def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
         finally:
             _end(children)
     return 0
+
+
+def _allow_descriptors() -> None:
+    """As many as there may be, here and in the children: each loudspeaker's session takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _wait_ready(ready: int, children: list[Child], stopping: list[int]) -> None:

@@ -19,6 +19,7 @@ def build_api(control: Control) -> FastAPI:
         docs_url=None,
         openapi_url="/api/openapi.json",
         redoc_url=None,
+        redirect_slashes=False,
     )
     api.add_middleware(BodyLimit)
     add_errors(api)

@@ -20,7 +20,10 @@ from transport.clock.timeline import NS_PER_MS, ns_of_samples, samples_of_ns
 
 _SOURCE_STOPPED_S = 5.0
 _SILENT_DBFS = -60.0
-_RECONNECT_S = 3.0
+# Less than the 15 s for which a ticket lives that nobody speaks on.
+_RECONNECT_S = 12.0
+_PAUSE_S = 0.05
+_UNKNOWN = "unknown ticket"  # so the producer's reason begins
 _QUEUE_BLOCKS = 50
 _TIMEOUT_S = 5.0
 _PULL_SAMPLES = samples_of_ms(10)
@@ -165,39 +168,58 @@ class LiveClient:
             # What could not be sent is late by now; sound goes on with the next block.
 
     def _reconnect(self) -> None:
-        """The producer has died or been restarted: the ticket still holds."""
+        """Part of the station has died or been restarted: the ticket still holds."""
         deadline_s = time.monotonic() + _RECONNECT_S
         if self._connection is not None:
             self._connection.close()
         self._stream = None
         while True:
             try:
-                return self._connect()
+                left_s = deadline_s - time.monotonic()
+                return self._connect(min(_TIMEOUT_S, max(left_s, _PAUSE_S)))
             except LiveOverError:
                 raise
+            except _UnknownError:
+                if time.monotonic() > deadline_s:
+                    why = "the station does not know this programme any more"
+                    raise LiveError(why) from None
             except LiveError:
                 if time.monotonic() > deadline_s:
                     raise
-                time.sleep(0.05)
+            time.sleep(_PAUSE_S)
 
-    def _connect(self) -> None:
+    def _connect(self, timeout_s: float = _TIMEOUT_S) -> None:
         address = (self.grant.host, self.grant.ingest_port)
         with ExitStack() as failing:
             try:
-                connection = failing.enter_context(socket.create_connection(address, _TIMEOUT_S))
+                connection = failing.enter_context(socket.create_connection(address, timeout_s))
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 stream = ObjectStream(connection)
                 stream.send({"version": VERSION, "ticket": self.grant.ticket})
                 answer = next(stream.receive(), None)
+                if not isinstance(answer, dict):
+                    raise IngestError("no answer")
+                connection.settimeout(_TIMEOUT_S)
             except (OSError, IngestError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise LiveError(f"lost the station at {address[0]}:{address[1]}: {why}") from None
-            if not isinstance(answer, dict) or not answer.get("accepted"):
-                said = answer if isinstance(answer, dict) else {"reason": "no answer"}
-                kind = LiveOverError if said.get("final") else LiveError
-                raise kind(f"the station ended the programme: {said.get('reason')}")
+            if not answer.get("accepted"):
+                raise _refusal(str(answer.get("reason")), final=bool(answer.get("final")))
             failing.pop_all()
         self._connection, self._stream = connection, stream
+
+
+class _UnknownError(LiveError):
+    """The station does not know the ticket: not yet again, or not any more."""
+
+
+def _refusal(reason: str, *, final: bool) -> LiveError:
+    kind = LiveError
+    if final:
+        kind = LiveOverError
+    elif reason.startswith(_UNKNOWN):
+        kind = _UnknownError
+    return kind(f"the station ended the programme: {reason}")
 
 
 def _read_ahead(blocks: Iterator[Samples], patience_s: float) -> Iterator[Samples]:
@@ -259,6 +281,8 @@ class _Feed:
                 if self._failure is not None:
                     raise self._failure
                 return None
+            if self.live.full:
+                self._arrived_s = time.monotonic()  # it waits for us, not we for it
             if not self._over and time.monotonic() - self._arrived_s > patience_s:
                 raise SourceError(f"the source stopped: no sound for {patience_s:g} s")
             block = self.live.pull(samples, end)

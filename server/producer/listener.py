@@ -6,7 +6,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
+
+from typing_extensions import override
 
 from server.ingest import VERSION, IngestError, ObjectStream, block_of
 from server.producer.programme import LIVE, Programme
@@ -22,15 +25,104 @@ _EARLY_NS = 20_000_000
 # likes, and crowd everybody else out of the ring.
 _MAX_AHEAD_NS = 5 * NS_PER_SECOND
 _MAX_BEHIND_NS = MAX_PLAYOUT_DELAY_MS * NS_PER_MS
-_MAX_SOURCES = 64
-_HANDSHAKE_S = 5.0
+# Counted apart, so that whoever has a ticket comes in, however many stand at the door.
+_MAX_WAITING = 64
+_MAX_SPEAKING = 64
+# These, and those that are on their way out, which takes no longer than a nap.
+_MAX_THREADS = _MAX_WAITING + 2 * _MAX_SPEAKING
+# For the whole of the first object.
+_HANDSHAKE_S = 2.0
+# Who sleeps until the time of its sound looks up so often whether it still has the word.
+_NAP_S = 0.1
 # A machine that lost its power or its network says no farewell.
 _SILENCE_S = 10.0
 # What `accept` says once the socket has been shut down; anything else it says may pass.
 _SHUT_DOWN = {errno.EBADF, errno.EINVAL}
 _SHORTAGE_S = 0.1
 _OVER = "the programme was stopped"
+_FULL = f"{_MAX_SPEAKING} voices are on air already"
 _log = logging.getLogger(__name__)
+
+
+class _Caller(socket.socket):
+    """A connection that may have to say what it has to say within a time."""
+
+    seconds_left: Callable[[], float] | None = None
+
+    @override
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        if self.seconds_left is not None:
+            # By the socket's own timeout every byte would have so long anew.
+            left_s = self.seconds_left()
+            if left_s <= 0:
+                raise TimeoutError("the first object took too long")
+            self.settimeout(left_s)
+        return super().recv(bufsize, flags)
+
+
+class _FullError(Exception):
+    """There is no place for another voice now."""
+
+
+class _Places:
+    """Who is connected: callers still without a ticket, and one source a ticket."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._waiting: dict[_Caller, None] = {}  # who came first is first
+        self._speaking: dict[str, tuple[Programme, _Caller]] = {}  # by ticket
+
+    def enter(self, caller: _Caller) -> None:
+        """A place without a ticket; who has waited longest makes room for it."""
+        with self._lock:
+            if len(self._waiting) >= _MAX_WAITING:
+                longest = next(iter(self._waiting))
+                del self._waiting[longest]
+                _hang_up(longest)
+            self._waiting[caller] = None
+
+    def admit(self, ticket: str, caller: _Caller) -> Programme | None:
+        """The programme of this ticket, and a place to speak in it; the older source loses its.
+
+        _FullError if there is none, IngestError if the caller had to make room meanwhile.
+        """
+        with self._lock:
+            if caller not in self._waiting:
+                raise IngestError("it took too long")
+            if ticket not in self._speaking and len(self._speaking) >= _MAX_SPEAKING:
+                self._clear()
+            # In one step with the claim: of two sources the one that has the word is kept.
+            programme = self._registry.claim(ticket, caller)
+            if programme is not None:
+                del self._waiting[caller]
+                if ticket in self._speaking:
+                    _hang_up(self._speaking[ticket][1])
+                self._speaking[ticket] = programme, caller
+        return programme
+
+    def leave(self, caller: _Caller) -> None:
+        """Before the caller is closed: its number may be another's then."""
+        with self._lock:
+            self._waiting.pop(caller, None)
+            for ticket, (_, speaker) in tuple(self._speaking.items()):
+                if speaker is caller:
+                    del self._speaking[ticket]
+
+    def _clear(self) -> None:
+        """Of those who have not noticed yet that their programme is over."""
+        for ticket, (programme, speaker) in tuple(self._speaking.items()):
+            if not self._registry.speaks(programme, speaker):
+                del self._speaking[ticket]
+                _hang_up(speaker)
+        if len(self._speaking) >= _MAX_SPEAKING:
+            raise _FullError
+
+
+def _hang_up(caller: _Caller) -> None:
+    """Its own thread notices, and closes it."""
+    with suppress(OSError):  # gone by itself
+        caller.shutdown(socket.SHUT_RDWR)
 
 
 class Listener:
@@ -55,84 +147,104 @@ class Listener:
         self._sleep = sleep
         self._handshake_s = handshake_s
         self._silence_s = silence_s
-        self._places = threading.BoundedSemaphore(_MAX_SOURCES)
+        self._places = _Places(registry)
+        self._threads = threading.BoundedSemaphore(_MAX_THREADS)
 
     def run(self) -> None:
-        """Accept until the socket is shut down; a source beyond the 64th waits in its queue."""
+        """Accept until the socket is shut down."""
         self._listening.setblocking(True)
         while True:
-            self._places.acquire()
+            self._threads.acquire()
             try:
                 connection, _ = self._listening.accept()
             except OSError as error:
-                self._places.release()
+                self._threads.release()
                 if error.errno in _SHUT_DOWN:
                     return
                 self._sleep(_SHORTAGE_S)  # of descriptors, say; what else there is goes on
                 continue
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            caller = _Caller(fileno=connection.detach())
+            self._places.enter(caller)
+            threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, caller: _Caller) -> None:
+        until_ns = self._clock.now_ns() + round(self._handshake_s * NS_PER_SECOND)
+        caller.seconds_left = lambda: (until_ns - self._clock.now_ns()) / NS_PER_SECOND
         try:
-            with connection:
-                connection.settimeout(self._handshake_s)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._converse(connection)
+            with caller:
+                try:
+                    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._converse(caller)
+                finally:
+                    self._places.leave(caller)
         except (OSError, IngestError):
             pass  # a source that breaks off or talks rubbish disturbs nobody else
         except Exception:  # noqa: BLE001 - the outermost of this thread; told with its traceback
             _log.exception("loa: a source was cut off")
         finally:
-            self._places.release()
+            self._threads.release()
             self._changed()
 
-    def _converse(self, connection: socket.socket) -> None:
-        stream = ObjectStream(connection)
+    def _converse(self, caller: _Caller) -> None:
+        stream = ObjectStream(caller)
         items = stream.receive()
-        programme = self._admit(stream, next(items, None), connection)
+        match next(items, None):
+            case {"version": int(version), "ticket": str(ticket)}:
+                programme, reason = self._admit(version, ticket, caller)
+            case _:
+                raise IngestError("the first object must hold version and ticket")
+        caller.seconds_left = None
+        caller.settimeout(self._silence_s)
         if programme is None:
+            stream.send({"accepted": False, "reason": reason, "final": reason == _OVER})
             return
-        connection.settimeout(self._silence_s)
         try:
-            if self._take(programme, items, connection):
+            stream.send({"accepted": True, "reason": ""})
+            if self._take(programme, items, caller):
                 programme.finish()
                 stream.send({"ended": True})
         finally:
-            self._registry.abandon(programme, connection, self._clock.now_ns())
+            self._registry.abandon(programme, caller, self._clock.now_ns())
 
-    def _admit(self, stream: ObjectStream, first: Any, speaker: socket.socket) -> Programme | None:
-        match first:
-            case {"version": int(version), "ticket": str(ticket)}:
-                programme = self._registry.claim(ticket, speaker) if version == VERSION else None
-                over = programme is None and self._registry.is_over(ticket)
-            case _:
-                raise IngestError("the first object must hold version and ticket")
-        if programme is not None:
-            stream.send({"accepted": True, "reason": ""})
-        else:
-            # A producer that was born a moment ago does not know its tickets yet.
-            reason = _OVER if over else "unknown ticket or version; ask the station anew"
-            stream.send({"accepted": False, "reason": reason, "final": over})
-        return programme
+    def _admit(self, version: int, ticket: str, caller: _Caller) -> tuple[Programme | None, str]:
+        """The programme, or the reason why there is none."""
+        try:
+            programme = self._places.admit(ticket, caller) if version == VERSION else None
+        except _FullError:
+            return None, _OVER if self._registry.is_over(ticket) else _FULL
+        if programme is None and self._registry.is_over(ticket):
+            return None, _OVER
+        # A producer that was born a moment ago does not know its tickets yet.
+        return programme, "unknown ticket or version; ask the station anew"
 
-    def _take(self, programme: Programme, items: Iterator[Any], speaker: socket.socket) -> bool:
+    def _take(self, programme: Programme, items: Iterator[Any], speaker: _Caller) -> bool:
         """True when the source said that it has finished."""
         for item in items:
             if item is None:
                 return self._registry.speaks(programme, speaker)
             start, pcm = block_of(item)
-            self._hold_back(ns_of_samples(start + len(pcm)))
-            if not self._registry.speaks(programme, speaker):
-                raise IngestError("the programme is over, or another source has the word")
+            end_ns = ns_of_samples(start + len(pcm))
+            waiting = True
+            while waiting:
+                waiting = self._hold_back(end_ns)
+                if not self._registry.speaks(programme, speaker):
+                    raise IngestError("the programme is over, or another source has the word")
             starting = programme.state != LIVE
-            programme.feed(start, pcm, self._clock.now_ns())
+            try:
+                programme.feed(start, pcm, self._clock.now_ns())
+            except IngestError:
+                programme.finish()  # else it would come back and be as much work again
+                raise
             if starting:
                 self._changed()
         return False
 
-    def _hold_back(self, end_ns: int) -> None:
+    def _hold_back(self, end_ns: int) -> bool:
+        """Sleep if it is too early for sound that ends then; True if it may still be."""
         ahead_ns = end_ns - self._clock.now_ns()
         if not -_MAX_BEHIND_NS <= ahead_ns <= _MAX_AHEAD_NS:
             raise IngestError("sound of no time that could be played")
-        if ahead_ns > _EARLY_NS:
-            self._sleep((ahead_ns - _EARLY_NS) / NS_PER_SECOND)
+        early_s = (ahead_ns - _EARLY_NS) / NS_PER_SECOND
+        if early_s > 0:
+            self._sleep(min(early_s, _NAP_S))
+        return early_s > _NAP_S

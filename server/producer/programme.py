@@ -11,10 +11,15 @@ from codec.format import SAMPLE_RATE
 from codec.opus import Encoder
 from server.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
 from server.encoding import encoder_settings
+from server.ingest import IngestError
 from server.producer.framer import Framer
 from server.ring import RTCP, RTP, Entry
+from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
 from transport.session.sender import StreamSender
 
+# A block costs as much time as if 2,000 a second came, or what it repeats, if that is longer.
+_BLOCK_NS = NS_PER_SECOND // 2_000
+_MAX_OWED_NS = NS_PER_SECOND
 WAITING, LIVE, ENDED = "waiting", "live", "ended"
 
 
@@ -77,6 +82,34 @@ class Encoding:
         return StreamReport(self._number, self._sender.ssrc, self._sender.timestamp_offset)
 
 
+class _Allowance:
+    """How much work a programme's sources may make beside their sound.
+
+    New sound is paced by the media clock. What brings nothing new is not: blocks of one sample,
+    or the same second again and again, would come as fast as the network carries them and take
+    the interpreter away from all other voices. So it is owed, and time pays: the clock's or the
+    sound's, whichever went on further, for a source that catches up brings much at once.
+    """
+
+    def __init__(self) -> None:
+        self._owed_ns = 0
+        self._end: int | None = None
+        self._seen_ns = 0
+
+    def spend(self, start: int, count: int, now_ns: int) -> None:
+        """IngestError if this block is too much."""
+        if self._end is None:
+            self._end, self._seen_ns = start, now_ns
+        overlap = min(max(self._end - start, 0), count)
+        end = max(self._end, start + count)
+        paid_ns = max(ns_of_samples(end - self._end), now_ns - self._seen_ns)
+        self._end, self._seen_ns = end, now_ns
+        cost_ns = max(_BLOCK_NS, ns_of_samples(overlap))
+        self._owed_ns = max(self._owed_ns + cost_ns - paid_ns, 0)
+        if self._owed_ns > _MAX_OWED_NS:
+            raise IngestError("too many blocks, or too much sound that overlaps")
+
+
 class Programme:
     """Takes PCM at media times; writes datagrams. Its methods may be called from any thread."""
 
@@ -94,13 +127,18 @@ class Programme:
         self._lock = threading.Lock()
         self._meter = Meter()
         self._samples = 0
+        self._allowance = _Allowance()
         self._encodings = [Encoding(order, s, numbers(), uniform, write) for s in order.streams]
 
     def feed(self, start: int, pcm: np.ndarray, now_ns: int) -> None:
-        """Sound whose first sample was captured at media sample `start`."""
+        """Sound whose first sample was captured at media sample `start`.
+
+        IngestError if it is more than a source may ask of us.
+        """
         with self._lock:
             if self.state == ENDED:
                 return
+            self._allowance.spend(start, len(pcm), now_ns)
             self.state = LIVE
             self.abandoned_at_ns = None
             self._meter.feed(pcm)

@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from server.__main__ import _open_store, _server
 from server.child import Birth, adopt
+from server.limits import Limits
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
@@ -37,9 +38,9 @@ PATIENCE_S = 5.0
 
 
 @asynccontextmanager
-async def serving(room: Room) -> AsyncIterator[str]:
+async def serving(room: Room, limits: Limits | None = None) -> AsyncIterator[str]:
     """Control serves; `host:port`."""
-    server = _server(room.control)
+    server = _server(room.control, limits)
     with adopt(room.births["server"].http) as listening:
         host, port = listening.getsockname()
         task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -141,6 +142,22 @@ def test_a_name_in_use_is_refused_over_a_real_socket(play_control: Play) -> None
                 refusal = await word(second)
                 assert isinstance(refusal, Refused)
                 assert "in use" in refusal.reason
+
+    play_control(scenario, real_time=True)
+
+
+def test_who_says_nothing_is_sent_away_and_a_session_is_not(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        async with (
+            serving(room, Limits(patience_s=0.1)) as address,
+            session(address) as connection,
+        ):
+            await connection.send(HELLO)
+            await is_told_everything(connection)
+            reader, writer = await asyncio.open_connection(*address.split(":"))
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+            writer.close()
+            await asyncio.wait_for(await connection.ping(), PATIENCE_S)
 
     play_control(scenario, real_time=True)
 

@@ -121,6 +121,26 @@ def test_a_body_of_many_megabytes_is_refused(play_control: Play) -> None:
     play_control(scenario)
 
 
+def test_only_lists_of_names_may_be_long(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        for path, status in (("/api/stop", 413), ("/api/units", 413), ("/api/tone", 422)):
+            reply = await ask(room, "POST", path, b" " * ((64 << 10) + 1))
+            assert reply.status == status
+            assert reply.error()
+
+    play_control(scenario)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_zone_without_a_name_is_refused_in_one_line(play_control: Play, method: str) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await ask(room, method, "/api/zones/")
+        assert reply.status == 404
+        assert reply.error()
+
+    play_control(scenario)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -38,9 +38,12 @@ class TurnedClock:
     def __init__(self) -> None:
         self.reading_ns = NOW_NS
         self.slept_s: list[float] = []
+        self.looks: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def now_ns(self) -> int:
-        return self.reading_ns
+        reading_ns = self.reading_ns
+        self.looks.put(None)
+        return reading_ns
 
     def of_kernel_stamp(self, realtime_ns: int) -> int | None:  # noqa: ARG002
         return None
@@ -310,12 +313,128 @@ def test_who_connects_and_says_nothing_is_cut_off() -> None:
         assert Source(door.call()).is_cut_off()
 
 
-def test_a_source_beyond_the_sixty_fourth_waits_for_a_place(door: Door) -> None:
-    idle = [door.call() for _ in range(64)]
-    waiting = Source(door.call())
-    waiting.send({"version": VERSION, "ticket": ORDER.ticket})
-    idle[0].close()
-    assert waiting.answer() == {"accepted": True, "reason": ""}
+def test_who_drips_his_first_object_is_cut_off_when_its_time_is_over() -> None:
+    with Door(handshake_s=60.0) as door:
+        slow = Source(door.call())
+        for byte in b"\x82\xa7versi":
+            try:
+                door.clock.looks.get(timeout=PATIENCE_S)
+            except queue.Empty:
+                pytest.fail("nobody looks how long it takes")
+            door.clock.reading_ns += 9 * NS_PER_SECOND
+            slow.connection.sendall(bytes([byte]))
+        assert slow.is_cut_off()
+
+
+def test_who_has_spoken_his_first_object_may_take_his_time(door: Door) -> None:
+    source = door.source()
+    door.clock.reading_ns += 60 * NS_PER_SECOND
+    source.send([NOW + 60 * 48_000 - 480, BLOCK])
+    source.send(None)
+    assert source.answer() == {"ended": True}
+
+
+def test_who_waits_longest_without_a_ticket_makes_room_for_the_next() -> None:
+    with Door(handshake_s=60.0) as door:
+        waiting = [Source(door.call()) for _ in range(64)]
+        door.source()
+        assert waiting[0].is_cut_off()
+        waiting[1].send({"version": VERSION, "ticket": "another"})
+        assert waiting[1].answer()["accepted"] is False
+
+
+def many(count: int) -> tuple[ProgrammeOrder, ...]:
+    return tuple(
+        replace(ORDER, programme=f"live-{n}", streams=(StreamOrder(n, 10.0),), ticket=f"ticket-{n}")
+        for n in range(count)
+    )
+
+
+def asked(door: Door, ticket: str) -> Any:
+    source = Source(door.call())
+    source.send({"version": VERSION, "ticket": ticket})
+    return source.answer()
+
+
+def test_sources_have_places_of_their_own_whoever_waits_at_the_door() -> None:
+    with Door(handshake_s=60.0) as door:
+        door.registry.declare(DeclareProgrammes(many(64)))
+        sources = [door.source(f"ticket-{n}") for n in range(64)]
+        for _ in range(65):
+            door.call()
+        for source in sources:
+            source.send([NOW - 480, BLOCK])
+            source.send(None)
+        assert [source.answer() for source in sources] == [{"ended": True}] * 64
+
+
+def test_the_sixty_fifth_source_is_told_to_try_again(door: Door) -> None:
+    door.registry.declare(DeclareProgrammes(many(65)))
+    sources = [door.source(f"ticket-{n}") for n in range(64)]
+    refused = asked(door, "ticket-64")
+    assert (refused["accepted"], refused["final"]) == (False, False)
+    assert "64" in refused["reason"]
+    door.source("ticket-7")  # who comes back has a place already
+    sources[0].send(None)
+    assert sources[0].answer() == {"ended": True}
+    assert sources[0].is_cut_off()
+    door.source("ticket-64")
+
+
+def test_a_place_is_not_held_by_who_has_lost_the_word() -> None:
+    orders = many(65)
+    with Door(silence_s=60.0) as door:
+        door.registry.declare(DeclareProgrammes(orders))
+        sources = [door.source(f"ticket-{n}") for n in range(64)]
+        door.registry.declare(DeclareProgrammes(orders[1:]))
+        door.source("ticket-64")
+        assert sources[0].is_cut_off()
+
+
+def test_a_source_that_was_replaced_is_cut_off_without_being_asked() -> None:
+    with Door(silence_s=60.0) as door:
+        older = door.source()
+        door.source()
+        assert older.is_cut_off()
+
+
+def test_one_who_speaks_of_the_future_and_is_replaced_does_not_wait_for_it(door: Door) -> None:
+    older = door.source()
+    replaced = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        door.clock.slept_s.append(seconds)
+        if not replaced.is_set():
+            replaced.set()
+            door.source()
+
+    door.listener._sleep = sleep
+    older.send([NOW + 4 * 48_000, BLOCK])
+    assert older.is_cut_off()
+    assert sum(door.clock.slept_s) < 0.5
+
+
+def speak_all(source: Source, blocks: Iterator[tuple[int, bytes]]) -> None:
+    with suppress(ConnectionError):
+        for start, pcm in blocks:
+            source.send([start, pcm])
+
+
+def test_endless_blocks_of_no_new_sound_end_their_source(door: Door) -> None:
+    source = door.source()
+    speak_all(source, ((NOW, b"\0\0") for _ in range(2_100)))
+    assert source.is_cut_off()
+    assert door.report().state == ENDED
+    # Coming back would be the same again.
+    assert asked(door, ORDER.ticket)["final"] is True
+
+
+def test_ten_seconds_in_the_smallest_frames_may_come_at_once(door: Door) -> None:
+    source = door.source()
+    for number in range(4_000):
+        source.send([NOW - 10 * 48_000 + 120 * number, BLOCK[:240]])
+    source.send(None)
+    assert source.answer() == {"ended": True}
 
 
 def test_a_mistake_of_ours_costs_one_connection_and_no_place(
@@ -350,7 +469,7 @@ class Short:
 def test_a_shortage_of_descriptors_does_not_end_the_listening() -> None:
     clock = TurnedClock()
     short = [OSError(errno.EMFILE, "none left"), ConnectionAbortedError()] * 40
-    listening: Any = Short([*short, OSError(errno.EINVAL, "shut down")])
+    listening: Any = Short([*(short * 3), OSError(errno.EINVAL, "shut down")])
     registry: Any = None  # nobody ever comes in
     Listener(listening, registry, clock, lambda: None, sleep=clock.sleep).run()
-    assert len(clock.slept_s) == 80  # more than there are places
+    assert len(clock.slept_s) == 240  # more than there are places

@@ -13,9 +13,10 @@ import pytest
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.opus import Decoder
 from server.bus import ProgrammeOrder, StreamOrder, StreamReport
+from server.ingest import IngestError
 from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
 from server.ring import MAX_DATAGRAM, RTCP, RTP, Entry
-from transport.clock.timeline import media_sample, ns_of_samples
+from transport.clock.timeline import NS_PER_SECOND, media_sample, ns_of_samples
 from transport.rtp.packet import RtpPacket
 from transport.rtp.rtcp import Bye, RtcpPacket, SenderReport, SourceDescription, parse_compound
 
@@ -304,3 +305,50 @@ def test_a_voice_is_counted_and_measured_once_however_often_it_is_encoded() -> N
 def test_an_order_of_which_one_encoding_cannot_be_is_refused_whole() -> None:
     with pytest.raises(ValueError, match="frame_ms must be one of"):
         OnAir(replace(ORDER, streams=(*THREE, StreamOrder(11, 7.0))))
+
+
+def told(count: int, step: int, length: int, per_block_ns: int) -> None:
+    """So many blocks of so many samples, each `step` on from the last, as time passes."""
+    programme, sound = OnAir().programme, np.zeros(length, np.float32)
+    for n in range(count):
+        programme.feed(START + n * step, sound, n * per_block_ns)
+
+
+def test_blocks_that_bring_nothing_new_are_no_more_than_two_thousand_at_once() -> None:
+    told(2_000, 0, 1, 0)
+    with pytest.raises(IngestError, match="blocks"):
+        told(2_002, 0, 1, 0)
+
+
+def test_blocks_that_bring_nothing_new_may_come_as_time_passes() -> None:
+    told(5_000, 0, 1, NS_PER_SECOND // 2_000)
+    with pytest.raises(IngestError):
+        told(5_000, 0, 1, NS_PER_SECOND // 5_000)
+
+
+def test_sound_that_overlaps_by_more_than_a_second_in_sum_is_too_much() -> None:
+    told(101, 0, 480, 0)
+    with pytest.raises(IngestError, match="overlap"):
+        told(103, 0, 480, 0)
+
+
+def test_what_overlaps_by_a_little_may_go_on_for_ever() -> None:
+    told(1_000, 432, 480, 0)  # a tenth of each, from a clock that shakes
+
+
+def test_a_second_said_twice_is_no_more_than_a_second() -> None:
+    told(2, 0, SAMPLE_RATE, 0)
+
+
+def test_sound_of_a_clock_that_was_put_back_is_dropped_until_it_is_new() -> None:
+    on_air = OnAir()
+    on_air.say(noise(0.1), start=START + 3 * SAMPLE_RATE)
+    on_air.say(noise(4.0), start=START)
+
+
+def test_a_source_that_comes_back_after_a_long_time_owes_nothing() -> None:
+    on_air = OnAir()
+    programme, sample = on_air.programme, np.zeros(1, np.float32)
+    for _ in range(2_000):
+        programme.feed(START, sample, 0)
+    on_air.say(noise(0.2), start=START + 5 * SAMPLE_RATE, block=48)

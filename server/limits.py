@@ -1,0 +1,274 @@
+"""What one peer may cost the HTTP side: how long it may keep us waiting, and how often at once.
+
+uvicorn waits for ever for a request that does not come and for a peer that does not read.
+"""
+
+import asyncio
+import math
+import resource
+import socket
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any, ClassVar, Protocol
+
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+# Less progress than this within the patience is none: 3 MB for 10,000 loudspeakers may take long.
+_LEAST_PROGRESS = 1 << 16
+_MAX_UNREAD = 256 << 10
+# All of ours are sent whole; of empty pieces, a message never becomes too long.
+_MAX_PIECES = 64
+# As long as a session's pings wait for an answer.
+_UNACKNOWLEDGED_MS = 15_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of connections that are not, or not yet, control sessions.
+
+    A connection younger than `fresh_s` makes room for others only when there are `together` of
+    them: after a restart, 10,000 loudspeakers behind one address come at once.
+    """
+
+    patience_s: float = 10.0
+    each: int = 256
+    together: int = 4096
+    fresh_s: float = 1.0
+
+
+def limits_here() -> Limits:
+    """As many as this process's descriptors allow: three quarters are the control sessions'."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    usual = Limits()
+    if soft == resource.RLIM_INFINITY:
+        return usual
+    return replace(usual, together=max(1, min(soft // 4, usual.together)))
+
+
+def give_up_on_the_deaf(listening: socket.socket) -> None:
+    """Have the kernel end connections whose peers take no byte: closing one would wait for it."""
+    # What is accepted from it inherits this.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+
+
+class Turn(Enum):
+    """What a connection waits for."""
+
+    IDLE = auto()  # for a whole request head, or for the peer to read
+    BODY = auto()
+    ANSWER = auto()  # for us
+
+
+class Guest(Protocol):
+    """A connection that can be sent away."""
+
+    def drop(self) -> None:
+        """End it at once."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Guests, and those of them that keep us waiting since when, oldest first."""
+
+    size: int = 0
+    waiting: dict[Turn, dict[Guest, float]] = field(
+        default_factory=lambda: {Turn.IDLE: {}, Turn.BODY: {}}
+    )
+
+    def turn(self, guest: Guest, turn: Turn | None, now_s: float) -> None:
+        for queue in self.waiting.values():
+            queue.pop(guest, None)
+        if turn in self.waiting:
+            self.waiting[turn][guest] = now_s
+
+    def oldest(self, before_s: float) -> Guest | None:
+        """Whoever has kept us waiting longest; a body that comes is worth more than nothing."""
+        for queue in self.waiting.values():
+            guest = next(iter(queue), None)
+            if guest is not None and queue[guest] <= before_s:
+                return guest
+        return None
+
+
+class Crowd:
+    """All connections that are no control sessions; who waits longest makes room."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._everybody = _Group()
+        self._by_address: defaultdict[str, _Group] = defaultdict(_Group)
+        self._address: dict[Guest, str] = {}
+
+    def __len__(self) -> int:
+        return self._everybody.size
+
+    def arrive(self, guest: Guest, address: str, now_s: float) -> None:
+        """One has come; it may be sent away before this returns, if all others are busy."""
+        self._address[guest] = address
+        for group in self._groups(address):
+            group.size += 1
+        self.turn(guest, Turn.IDLE, now_s)
+        self._make_room(self._by_address[address], now_s - self._limits.fresh_s)
+
+    def turn(self, guest: Guest, turn: Turn, now_s: float) -> None:
+        """What it waits for has changed."""
+        for group in self._groups(self._address[guest]):
+            group.turn(guest, turn, now_s)
+
+    def leave(self, guest: Guest) -> None:
+        """It is gone, or a control session."""
+        address = self._address.pop(guest, None)
+        if address is None:
+            return
+        for group in self._groups(address):
+            group.size -= 1
+            group.turn(guest, None, 0.0)
+        if not self._by_address[address].size:
+            del self._by_address[address]
+
+    def _groups(self, address: str) -> tuple[_Group, _Group]:
+        return self._everybody, self._by_address[address]
+
+    def _make_room(self, neighbours: _Group, before_s: float) -> None:
+        while neighbours.size > self._limits.each:
+            if not self._send_away(neighbours.oldest(before_s)):
+                break
+        while self._everybody.size > self._limits.together:
+            oldest = self._everybody.oldest(before_s)
+            if oldest is None:
+                oldest = self._everybody.oldest(math.inf)
+            if not self._send_away(oldest):
+                break
+
+    def _send_away(self, guest: Guest | None) -> bool:
+        if guest is None:
+            return False
+        self.leave(guest)
+        guest.drop()
+        return True
+
+
+class HttpConnection(H11Protocol):
+    """uvicorn's, that waits for its peer only so long."""
+
+    limits: ClassVar[Limits]
+    crowd: ClassVar[Crowd]
+
+    _turn: Turn | None = None  # nothing, once it is over or a control session
+    _timer: asyncio.TimerHandle | None = None
+    _unread = 0
+
+    # typing.override is of Python 3.12.
+    def connection_made(  # type: ignore[override, explicit-override]
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._take(Turn.IDLE)
+        self.crowd.arrive(self, self.client[0] if self.client else "", self.loop.time())
+
+    def connection_lost(  # type: ignore[explicit-override]
+        self, exc: Exception | None
+    ) -> None:
+        """Wait no more."""
+        self._leave()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:  # type: ignore[explicit-override]
+        """Whatever has been received may have been all we waited for."""
+        super().handle_events()
+        self._review()
+
+    def on_response_complete(self) -> None:  # type: ignore[explicit-override]
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._review()
+
+    def pause_writing(self) -> None:  # type: ignore[explicit-override]
+        """Wait for the peer to read."""
+        super().pause_writing()
+        self._review()
+
+    def resume_writing(self) -> None:  # type: ignore[explicit-override]
+        """It has read."""
+        super().resume_writing()
+        self._review()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:  # type: ignore[explicit-override]
+        """From now on its pings say whether it lives."""
+        self._leave()
+        super().handle_websocket_upgrade(event)
+
+    def drop(self) -> None:
+        """End it, even with a peer that does not read: that would keep a mere close waiting."""
+        self._leave()
+        self.transport.abort()
+
+    def _review(self) -> None:
+        turn = self._whose_turn()
+        if self._turn not in {None, turn}:
+            self._take(turn)
+            self.crowd.turn(self, turn, self.loop.time())
+
+    def _whose_turn(self) -> Turn:
+        # It is None before the first request, whatever its type says, and stays after the last.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or self.flow.write_paused:
+            return Turn.IDLE
+        return Turn.BODY if cycle.more_body else Turn.ANSWER
+
+    def _take(self, turn: Turn) -> None:
+        self._stop_waiting()
+        self._turn = turn
+        if turn is Turn.IDLE:  # a body has its own deadline, which is answered
+            self._wait()
+
+    def _wait(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._timer = self.loop.call_later(self.limits.patience_s, self._overdue)
+
+    def _overdue(self) -> None:
+        if 0 < self.transport.get_write_buffer_size() <= self._unread - _LEAST_PROGRESS:
+            self._wait()
+        else:
+            self.drop()
+
+    def _leave(self) -> None:
+        self._stop_waiting()
+        self._turn = None
+        self.crowd.leave(self)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def http_connection(limits: Limits) -> type[HttpConnection]:
+    """The class for one server, whose connections make room for each other."""
+
+    class Connection(HttpConnection):
+        pass
+
+    Connection.limits = limits
+    Connection.crowd = Crowd(limits)
+    return Connection
+
+
+class SessionConnection(WebSocketsSansIOProtocol):
+    """uvicorn's, that ends when the peer asks for more than it takes."""
+
+    def handle_ping(self) -> None:  # type: ignore[explicit-override]
+        """Answer; all else that we send waits until the peer has read."""
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > _MAX_UNREAD:
+            self.transport.abort()
+
+    def handle_cont(self, event: Frame) -> None:  # type: ignore[explicit-override]
+        """Take one more piece of a message."""
+        super().handle_cont(event)
+        if len(self.frames) > _MAX_PIECES:
+            self.transport.abort()

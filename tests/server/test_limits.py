@@ -1,0 +1,403 @@
+"""What one peer may cost the HTTP side, over real loopback sockets; patience is short here."""
+
+import asyncio
+import json
+import resource
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from fastapi import FastAPI, Request, WebSocket
+
+from server.api.errors import BodyLimit, add_errors
+from server.limits import (
+    Crowd,
+    HttpConnection,
+    Limits,
+    SessionConnection,
+    Turn,
+    give_up_on_the_deaf,
+    http_connection,
+    limits_here,
+)
+from server.supervise import _allow_descriptors
+
+# Never waited for unless something is broken.
+PATIENCE_S = 5.0
+UPGRADE = (
+    b"GET /control HTTP/1.1\r\nHost: loa\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+GET = b"GET /short HTTP/1.1\r\nHost: loa\r\n\r\n"
+
+
+def play(scenario: Coroutine[Any, Any, None]) -> None:
+    uvloop.run(asyncio.wait_for(scenario, 4 * PATIENCE_S))
+
+
+def little_api(**budget: float) -> FastAPI:
+    api = FastAPI()
+    api.add_middleware(BodyLimit, **budget)  # type: ignore[arg-type]
+    add_errors(api)
+
+    @api.post("/short")
+    @api.post("/api/live")
+    async def body(request: Request) -> int:
+        return len(await request.body())
+
+    @api.get("/short")
+    async def short() -> str:
+        return "here"
+
+    @api.get("/long")
+    async def long() -> str:
+        return "x" * (16 << 20)
+
+    @api.websocket("/control")
+    async def session(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass
+
+    return api
+
+
+class Station:
+    def __init__(self, port: int, connection: type[HttpConnection]) -> None:
+        self.port = port
+        self.crowd = connection.crowd
+        self.peers: list[Peer] = []
+
+    async def connect(self, said: bytes = b"") -> "Peer":
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(said)
+        self.peers.append(Peer(reader, writer))
+        return self.peers[-1]
+
+    async def ask(self, said: bytes = GET) -> bytes:
+        peer = await self.connect(said)
+        return await peer.status()
+
+    async def hosts(self, number: int) -> None:
+        """Until there are so many connections that are no sessions."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.crowd) != number:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0)
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def status(self) -> bytes:
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+        return head.split()[1]
+
+    async def error(self) -> tuple[bytes, str]:
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+        length = int(head.lower().split(b"content-length: ")[1].split()[0])
+        plain = json.loads(await self.reader.readexactly(length))
+        (text,) = plain.values()
+        return head.split()[1], text
+
+    async def is_sent_away(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            with suppress(ConnectionError):
+                while await self.reader.read(1 << 16):
+                    pass
+
+
+@asynccontextmanager
+async def serving(limits: Limits, **budget: float) -> AsyncIterator[Station]:
+    connection = http_connection(limits)
+    config = uvicorn.Config(
+        little_api(**budget),
+        lifespan="off",
+        log_level="critical",
+        http=connection,
+        ws=SessionConnection,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+        give_up_on_the_deaf(listening)
+        task = asyncio.create_task(server._serve([listening]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0)
+        station = Station(listening.getsockname()[1], connection)
+        yield station
+        for peer in station.peers:
+            peer.writer.close()
+            with suppress(ConnectionError):
+                await peer.writer.wait_closed()
+        server.should_exit = server.force_exit = True
+        await task
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /short HT", GET], ids=["nothing", "half a head", "one request"]
+)
+def test_who_says_no_more_is_sent_away(said: bytes) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1)) as station:
+            peer = await station.connect(said)
+            await peer.is_sent_away()
+            await station.hosts(0)
+
+    play(scenario())
+
+
+def test_a_head_that_drips_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1)) as station:
+            peer = await station.connect(b"GET /short HTTP/1.1\r\nX: ")
+
+            async def drip() -> None:
+                while True:
+                    peer.writer.write(b"x")
+                    await asyncio.sleep(0.01)
+
+            dripping = asyncio.create_task(drip())
+            await peer.is_sent_away()
+            dripping.cancel()
+
+    play(scenario())
+
+
+def test_a_session_is_no_connection_that_says_nothing() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1)) as station:
+            session = await station.connect(UPGRADE)
+            assert await session.status() == b"101"
+            await station.hosts(0)
+            # Came later, is sent away, and the session is not.
+            await (await station.connect()).is_sent_away()
+            session.writer.write(b"\x89\x80\x00\x00\x00\x00")
+            pong = await asyncio.wait_for(session.reader.readexactly(2), PATIENCE_S)
+            assert pong == b"\x8a\x00"
+
+    play(scenario())
+
+
+def test_who_does_not_read_the_reply_is_sent_away() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1)) as station:
+            asked = b"GET /long HTTP/1.1\r\nHost: loa\r\n\r\n" * 2
+            with socket.create_connection(("127.0.0.1", station.port)) as deaf:
+                deaf.sendall(asked)
+                await station.hosts(1)
+                await station.hosts(0)
+
+    play(scenario())
+
+
+def test_the_oldest_idle_connection_of_an_address_makes_room() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(each=3, fresh_s=0.0)) as station:
+            session = await station.connect(UPGRADE)
+            assert await session.status() == b"101"
+            idle = [await station.connect() for _ in range(3)]
+            assert await station.ask() == b"200"
+            await idle[0].is_sent_away()
+            idle[1].writer.write(GET)
+            assert await idle[1].status() == b"200"
+
+    play(scenario())
+
+
+def test_many_idle_connections_shut_nobody_out() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(each=20, together=30)) as station:
+            held = [await station.connect() for _ in range(200)]
+            assert await station.ask() == b"200"
+            session = await station.connect(UPGRADE)
+            assert await session.status() == b"101"
+            assert len(station.crowd) <= 30
+            assert len(held) == 200
+
+    play(scenario())
+
+
+def test_one_body_too_slow_is_given_up_with_one_line() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(), body_s=0.1) as station:
+            peer = await station.connect(post("/short", 10) + b"half")
+            status, text = await peer.error()
+            assert (status, text) == (b"408", "the request did not come whole in time")
+
+    play(scenario())
+
+
+def test_who_stays_after_such_an_answer_is_sent_away() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1), body_s=0.1) as station:
+            peer = await station.connect(post("/short", 10) + b"half")
+            await peer.error()
+            await peer.is_sent_away()
+
+    play(scenario())
+
+
+def post(path: str, length: int) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: loa\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/short", 1 << 16), ("/api/live", 4 << 20)], ids=["short", "long"]
+)
+def test_only_lists_may_be_long(path: str, most: int) -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            assert await station.ask(post(path, most) + bytes(most)) == b"200"
+            # It is refused before it is sent.
+            assert await station.ask(post(path, most + 1)) == b"413"
+
+    play(scenario())
+
+
+def test_a_body_that_does_not_say_its_length_ends_at_the_same_size() -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            head = b"POST /short HTTP/1.1\r\nHost: loa\r\nTransfer-Encoding: chunked\r\n\r\n"
+            peer = await station.connect(head + b"10001\r\n" + bytes(0x10001) + b"\r\n")
+            status, text = await peer.error()
+            assert (status, text) == (b"413", "a request of this kind has at most 65536 bytes")
+
+    play(scenario())
+
+
+def test_all_bodies_together_have_a_budget_and_short_ones_their_own() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(), long=1 << 20) as station:
+            hog = await station.connect(post("/api/live", 2 << 20) + bytes(2 << 20)[:-1])
+            status, text = await hog.error()
+            assert (status, text) == (b"503", "too many long requests at once; try again")
+            most = (1 << 20) + (1 << 16)
+            patient = await station.connect(post("/api/live", most) + bytes(most - 1))
+            await patient.writer.drain()
+            assert await station.ask(post("/short", 4) + b"here") == b"200"
+            patient.writer.write(b"x")
+            # What is over has given back all that it took.
+            assert await patient.status() == b"200"
+            assert await station.ask(post("/api/live", most) + bytes(most)) == b"200"
+
+    play(scenario())
+
+
+def test_short_bodies_have_a_budget_too() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(), short=10) as station:
+            assert await station.ask(post("/short", 11) + bytes(11)) == b"503"
+            assert await station.ask(post("/short", 10) + bytes(10)) == b"200"
+
+    play(scenario())
+
+
+async def flood(station: Station, frames: bytes, opening: bytes = b"") -> None:
+    """Send for ever and read nothing, until the connection is ended."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        await loop.sock_connect(deaf, ("127.0.0.1", station.port))
+        await loop.sock_sendall(deaf, UPGRADE + opening)
+        with suppress(ConnectionError):
+            while True:
+                await loop.sock_sendall(deaf, frames)
+
+
+def test_who_pings_and_never_reads_is_ended() -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            ping = b"\x89\xfd\x00\x00\x00\x00" + bytes(125)
+            await flood(station, ping * 500)
+
+    play(scenario())
+
+
+def test_a_message_of_endless_empty_pieces_is_ended() -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            await flood(station, b"\x00\x80\x00\x00\x00\x00" * 100, b"\x02\x80\x00\x00\x00\x00")
+
+    play(scenario())
+
+
+class Guest:
+    def __init__(self) -> None:
+        self.dropped = False
+
+    def drop(self) -> None:
+        self.dropped = True
+
+
+def arrivals(crowd: Crowd, number: int, address: str = "a", now_s: float = 0.0) -> list[Guest]:
+    guests = [Guest() for _ in range(number)]
+    for guest in guests:
+        crowd.arrive(guest, address, now_s)
+    return guests
+
+
+def dropped(guests: list[Guest]) -> list[bool]:
+    return [guest.dropped for guest in guests]
+
+
+def test_a_rush_of_newcomers_behind_one_address_is_let_in() -> None:
+    crowd = Crowd(Limits(each=2, together=100, fresh_s=1.0))
+    rush = arrivals(crowd, 10)
+    assert not any(dropped(rush))
+    # Those that still say nothing after a second make room.
+    arrivals(crowd, 1, now_s=1.0)
+    assert dropped(rush) == [True] * 9 + [False]
+    assert len(crowd) == 2
+
+
+def test_another_address_has_room_of_its_own() -> None:
+    crowd = Crowd(Limits(each=2, fresh_s=0.0))
+    first = arrivals(crowd, 2)
+    other = arrivals(crowd, 2, "b", 1.0)
+    assert not any(dropped(first + other))
+
+
+def test_who_is_being_answered_never_makes_room_and_a_body_only_after_the_idle() -> None:
+    crowd = Crowd(Limits(each=3, fresh_s=1.0))
+    guests = arrivals(crowd, 3)
+    crowd.turn(guests[0], Turn.ANSWER, 0.0)
+    crowd.turn(guests[1], Turn.BODY, 0.0)
+    arrivals(crowd, 1, now_s=1.0)
+    assert dropped(guests) == [False, False, True]
+    arrivals(crowd, 1, now_s=1.0)
+    assert dropped(guests) == [False, True, True]
+
+
+def test_a_newcomer_goes_when_all_others_are_busy() -> None:
+    crowd = Crowd(Limits(together=2))
+    busy = arrivals(crowd, 2)
+    for guest in busy:
+        crowd.turn(guest, Turn.ANSWER, 0.0)
+    (newcomer,) = arrivals(crowd, 1)
+    assert newcomer.dropped
+    assert not any(dropped(busy))
+    crowd.leave(newcomer)
+    assert len(crowd) == 2
+
+
+def test_a_quarter_of_the_descriptors_is_for_what_is_no_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for soft, together in ((1024, 256), (1 << 20, 4096), (resource.RLIM_INFINITY, 4096)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert limits_here().together == together
+
+
+def test_the_supervisor_takes_all_descriptors_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 5000))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
+    _allow_descriptors()
+    assert taken == [(5000, 5000)]
