@@ -30,6 +30,10 @@ _LOBE = 0.9
 _AUDIBLE_DBFS = -50.0
 # The share of a recording's energy that two sounds may leave unexplained.
 _UNEXPLAINED = 0.1
+# A moment is as good as the best if it costs no more than so long of the sounds' difference there;
+# along a ramp of 5 ms that is 0.1 ms to either side.
+_DOUBT_S = 3e-6
+_INAUDIBLE = 1e-7
 # Peaks at the very ends of a search need a shoulder on the far side.
 _SHOULDER = 4
 # From an eighth of a sample away, each step doubles the number of right digits.
@@ -253,12 +257,14 @@ def _power(spectrum: NDArray[np.complex128], weight: Signal) -> float:
 
 def change_over_ns(
     recording: Recording, before: Recording, after: Recording, near_ns: int, reach_s: float = 0.05
-) -> int:
+) -> tuple[int, int]:
     """When, within `reach_s` of `near_ns`, a recording turns from one sound to another, ns.
 
     `before` and `after` are recordings of the two sounds alone. The moment is the one that leaves
     the least unexplained: each sound up to it, or from it on, with a raised cosine of 5 ms between.
-    MeasureError if one of them is silent there, or they cannot explain what was recorded.
+    Given are the earliest and the latest that leave hardly more, for speech has pauses in which
+    nobody can tell. MeasureError if one of the sounds is silent throughout, or they cannot explain
+    what was recorded.
     """
     reach = round(reach_s * recording.rate)
     start_ns = near_ns - round(2 * reach_s * NS_PER_SECOND)
@@ -272,8 +278,24 @@ def change_over_ns(
     best = int(np.argmin(unexplained))
     if unexplained[best] > _UNEXPLAINED * float(np.sum(np.square(heard))):
         raise MeasureError("what was recorded is not the one sound and then the other")
-    index = recording.index_at(start_ns)[0] + reach + best
-    return recording.first_sample_time_ns + index * NS_PER_SECOND // recording.rate
+    near = recording.rate // 50
+    around = slice(max(0, reach + best - near), reach + best + near)
+    power = max(float(np.mean(np.square(first - second)[around])), _INAUDIBLE)
+    slack = _DOUBT_S * recording.rate * power
+    doubtful = np.flatnonzero(unexplained > unexplained[best] + slack)
+    earliest = int(doubtful[doubtful < best].max(initial=-1)) + 1
+    latest = int(doubtful[doubtful > best].min(initial=len(unexplained))) - 1
+    begin = recording.index_at(start_ns)[0] + reach
+    times = (
+        recording.first_sample_time_ns + (begin + at) * NS_PER_SECOND // recording.rate
+        for at in (earliest, latest)
+    )
+    return next(times), next(times)
+
+
+def apart_ns(spans: Sequence[tuple[int, int]]) -> int:
+    """How far apart these moments are at least, each being somewhere between two times."""
+    return max(0, max(earliest for earliest, _ in spans) - min(latest for _, latest in spans))
 
 
 def _unexplained(heard: Signal, first: Signal, second: Signal, ramp: Signal) -> Signal:
