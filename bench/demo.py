@@ -237,7 +237,7 @@ def _figures(
             ),
             4,
         ),
-        "change_over_ms": round(_change_over_ms(phases, recordings), 4),
+        "change_over_ms": _change_over_ms(phases, recordings),
         "frames_lost": sum(row["packets_lost"] + row["packets_late"] for row in rows.values()),
     }
 
@@ -253,11 +253,18 @@ def _each_group_hears_its_own(phases: list[Phase], recordings: dict[str, Recordi
     )
 
 
-def _change_over_ms(phases: list[Phase], recordings: dict[str, Recording]) -> float:
-    """How far apart those in both zones turn from the voice to the warning, at least."""
+def _change_over_ms(phases: list[Phase], recordings: dict[str, Recording]) -> float | None:
+    """How far apart those in both zones turn from the voice to the warning, at least.
+
+    None if one of the two paused just then.
+    """
     near_ns = _begins_ns(recordings["pier"], phases[1].began_ns)
     pair = recordings["market"], recordings["pier"]
-    return apart_ns([change_over_ns(recordings[n], *pair, near_ns, 0.1) for n in _BOTH]) / 1e6
+    try:
+        moments = [change_over_ns(recordings[name], *pair, near_ns, 0.1) for name in _BOTH]
+    except MeasureError:
+        return None
+    return round(apart_ns(moments) / 1e6, 4)
 
 
 def _begins_ns(recording: Recording, after_ns: int) -> int:

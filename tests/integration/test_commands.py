@@ -20,14 +20,15 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_finds_everybody_in_step_and_nobody_speaking_out_of_turn(tmp_path: Path) -> None:
-    done = _run("demo", "--seconds", "9", "--json", str(tmp_path / "demo.json"))
+    done = _run("demo", "--seconds", "15", "--json", str(tmp_path / "demo.json"))
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "demo.json").read_text())
     assert figures["speakers"] == figures["sounded"] == 6
     assert figures["silent_when_not_addressed"] is True
     assert figures["interrupted_and_resumed"] is True
     assert figures["spread_ms"] < 0.2
-    assert figures["change_over_ms"] < 1
+    # Unknown, where a speaker paused just then; test_arbitration measures it.
+    assert figures["change_over_ms"] is None or figures["change_over_ms"] < 1
     # None on a quiet machine; on a busy one a process may sleep through a frame.
     assert figures["frames_lost"] <= 20
 
