@@ -12,7 +12,7 @@ from codec.errors import SourceError
 from codec.format import Samples
 from codec.soundcard import hush_libraries
 from codec.sources.blocks import first_sound, reblock
-from codec.sources.chime import chime
+from codec.sources.chime import ChimeSource
 from codec.sources.file import FileSource
 from codec.sources.raw import RawFormat
 from codec.sources.tone import ToneSource
@@ -78,7 +78,7 @@ def speech(options: argparse.Namespace, samples: int, say: Callable[[str], None]
 
 def chimed(samples: int) -> Iterator[Samples]:
     """The chime, in blocks."""
-    return reblock([chime()], samples)
+    return ChimeSource().blocks(samples)
 
 
 def _check(options: argparse.Namespace) -> None:

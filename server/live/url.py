@@ -399,17 +399,8 @@ class _Plain(http.client.HTTPConnection):
         self._taken(self.sock)
 
 
-class _Secure(http.client.HTTPSConnection):
+class _Secure(_Plain, http.client.HTTPSConnection):
     """The same with TLS."""
-
-    def __init__(self, taken: Taken, *words: Any, **options: Any) -> None:
-        super().__init__(*words, **options)
-        self._taken = taken
-
-    @override
-    def connect(self) -> None:
-        super().connect()
-        self._taken(self.sock)
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
