@@ -39,7 +39,8 @@ class EncoderSettings:
     one of FRAME_MS: 9600, 4800, 2400, 1200, 2400, 2400. "lowdelay" is Opus's restricted
     low-delay mode: lookahead 120 samples instead of 312, CELT only (so no in-band FEC); frames
     under 10 ms are CELT only in every mode. Complexity 9 costs what 10 costs here (80 µs per
-    10 ms of voice) and 5 costs 58 µs.
+    10 ms of voice) and 5 costs 58 µs. Frames of 20 ms may be larger than the bit rate says, up to
+    1276 bytes, unless `max_packet_bytes` is less.
     """
 
     bitrate: int = 24_000
@@ -51,6 +52,7 @@ class EncoderSettings:
     inband_fec: bool = False
     expected_loss_percent: int = 0
     vbr: bool = True
+    max_packet_bytes: int = _MAX_PACKET_BYTES
 
     def __post_init__(self) -> None:
         """Refuse what libopus would refuse, and what it would silently turn into nothing."""
@@ -60,6 +62,7 @@ class EncoderSettings:
         _require_between("bitrate", self.bitrate, _least_bitrate(self.frame_ms), 512_000)
         _require_between("complexity", self.complexity, 0, 10)
         _require_between("expected_loss_percent", self.expected_loss_percent, 0, 100)
+        _require_between("max_packet_bytes", self.max_packet_bytes, 3, _MAX_PACKET_BYTES)
 
 
 class Encoder:
@@ -108,7 +111,7 @@ class Encoder:
             raise ValueError(msg)
         try:
             packet: bytes = encoder_api.encode_float(
-                self._state, pcm.tobytes(), self.frame_samples, _MAX_PACKET_BYTES
+                self._state, pcm.tobytes(), self.frame_samples, self.settings.max_packet_bytes
             )
         except OpusError as error:
             msg = f"libopus cannot encode: {error}"

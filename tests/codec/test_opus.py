@@ -319,3 +319,17 @@ def test_complexity_reaches_the_encoder() -> None:
     sound = voice()[:96_000]
     quick = encode_all(EncoderSettings(complexity=0), sound)
     assert quick != encode_all(EncoderSettings(complexity=10), sound)
+
+
+@pytest.mark.parametrize("frame_ms", [20.0, 40.0, 60.0])
+def test_no_packet_is_larger_than_it_may_be(frame_ms: float) -> None:
+    loud = np.random.default_rng(1).uniform(-1, 1, 48_000).astype(np.float32)
+    settings = EncoderSettings(bitrate=160_000, frame_ms=frame_ms, max_packet_bytes=300)
+    packets = encode_all(settings, loud)
+    assert 200 < max(map(len, packets)) <= 300
+
+
+@pytest.mark.parametrize("most", [2, 4001])
+def test_a_largest_packet_that_cannot_be_is_refused(most: int) -> None:
+    with pytest.raises(ValueError, match="max_packet_bytes must be"):
+        EncoderSettings(max_packet_bytes=most)

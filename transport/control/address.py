@@ -22,7 +22,7 @@ class StationAddress:
         if not colon:
             host, port = text, str(DEFAULT_PORT)
         fits = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
-        if not fits or not _HOST.fullmatch(host):
+        if not fits or not _is_host(host):
             raise ValueError(f"{text!r} is no station's address: use host or host:port")
         return cls(host, int(port))
 
@@ -30,3 +30,11 @@ class StationAddress:
     def text(self) -> str:
         """`host:port`."""
         return f"{self.host}:{self.port}"
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # as whoever looks the name up will: RFC 1035 section 2.3.4
+    except UnicodeError:
+        return False
+    return bool(_HOST.fullmatch(text))

@@ -1,5 +1,8 @@
 """What station and loudspeaker say to each other, over a WebSocket.
 
+The station shows itself first (`Identity`); the loudspeaker says `Hello`, or `Enrol` where it has
+never been. Both prove that they hold their keys, and everything the station says from then on is
+signed, numbered and bound to that loudspeaker and that session (`transport.security.handshake`).
 The station declares the whole desired state each time (`Listen`), so a message that was lost with
 its connection needs no replay. PROTOCOL: one message a WebSocket frame, encoded by `wire`.
 """
@@ -8,15 +11,15 @@ import ipaddress
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from codec.format import FRAME_MS
 from transport.control.delivery import check_delivery
 from transport.control.priority import Priority
 from transport.control.wire import vocabulary
 
-VERSION = 1
-SUBPROTOCOL = "loa.control.v1"
+VERSION = 2
+SUBPROTOCOL = "loa.control.v2"
 _NAME = re.compile(r"[\w][\w .:-]{0,63}")
 MAX_PLAYOUT_DELAY_MS = 10_000
 MAX_TONE_S = 60.0
@@ -24,6 +27,12 @@ MAX_TEXT = 200
 # Thirty years in seconds, half an hour in microseconds; and no level has four digits.
 LONGEST = 1e9
 _LOUDEST_DB = 200.0
+PUBLIC_KEY_BYTES = 32
+NONCE_BYTES = 32
+# AEAD_AES_128_GCM: the master key and its salt (RFC 7714 section 12).
+SEAL_KEY_BYTES = 28
+# The epoch that sounds, the next, and one that is just over.
+MAX_EPOCHS = 4
 
 
 def spelt_alike(name: str) -> str:
@@ -52,19 +61,69 @@ def _check_port(port: int) -> None:
         raise ValueError(f"{port} is no UDP port")
 
 
+def _check_bytes(value: bytes, count: int, what: str) -> None:
+    if len(value) != count:
+        raise ValueError(f"{what} has {count} bytes, not {len(value)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The station's first word, before it knows who has come.
+
+    `certificate` is a `StationCertificate`; `binding` its key's signature of the certificate that
+    this TLS session shows; `nonce` is drawn for this session.
+    """
+
+    version: int
+    certificate: bytes
+    binding: bytes
+    nonce: bytes
+
+    def __post_init__(self) -> None:
+        _check_bytes(self.nonce, NONCE_BYTES, "a nonce")
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The loudspeaker's first word. `media_port` is where it wants unicast sent."""
+    """The first word of a loudspeaker that is enrolled: `key` is its public key."""
 
     version: int
     name: str
     multicast: bool
-    media_port: int
+    key: bytes
+    nonce: bytes
     delivery: str = "lan"
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        _check_port(self.media_port)
+        _check_bytes(self.key, PUBLIC_KEY_BYTES, "a public key")
+        _check_bytes(self.nonce, NONCE_BYTES, "a nonce")
+        check_delivery(self.delivery, multicast=self.multicast)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """The first word of a loudspeaker that has a code.
+
+    `code` tells which code, `mac` shows that its secret is known; `name` is what the loudspeaker
+    would like to be called where the code says no name.
+    """
+
+    version: int
+    name: str
+    key: bytes
+    nonce: bytes
+    code: bytes
+    mac: bytes
+    multicast: bool = False
+    delivery: str = "lan"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        _check_bytes(self.key, PUBLIC_KEY_BYTES, "a public key")
+        _check_bytes(self.nonce, NONCE_BYTES, "a nonce")
+        _check_bytes(self.code, 4, "a code's number")
+        _check_bytes(self.mac, 32, "a code's proof")
         check_delivery(self.delivery, multicast=self.multicast)
 
 
@@ -76,7 +135,8 @@ class Telemetry:
     between where it is and where the media clock says it should be; counts since it started;
     `underruns` are holes that the output made because this machine was too busy to fill it in
     time. `hearing` names the programme that is heard, `fault` what is wrong in one line; either
-    may be empty.
+    may be empty. `way` is how sound comes: "udp", "gateway", "multicast", or "none" that is known
+    of; `authenticated` is false while a stream in clear is heard.
     """
 
     state: str
@@ -93,11 +153,15 @@ class Telemetry:
     volume: int = 100
     muted: bool = False
     fault: str = ""
+    way: str = "none"
+    authenticated: bool = True
 
     def __post_init__(self) -> None:
         _check_volume(self.volume)
         _check_text(self.hearing)
         _check_text(self.fault)
+        if self.way not in {"none", "udp", "gateway", "multicast"}:
+            raise ValueError(f"unknown way {self.way!r}")
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
         distances = (self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
@@ -129,16 +193,46 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Welcome:
-    """The station's answer: where its clock and its RTCP ear are, on the address called."""
+class Pending:
+    """The code was right; a person has yet to approve this loudspeaker. Wait."""
 
-    version: int
-    time_port: int
-    rtcp_port: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """This loudspeaker is known as `name` from now on: keep that, and say `Hello`."""
+
+    name: str
 
     def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The station's answer: where its other ports are, on the address called.
+
+    `number` rises with every session that the station has ever had: a loudspeaker keeps the
+    highest and refuses any that is not above it. `session` and `key` are for what goes by UDP and
+    through the gateway (`transport.security.session_keys`).
+    """
+
+    version: int
+    number: int
+    session: int
+    key: bytes = field(repr=False)
+    time_port: int
+    media_port: int
+    gateway_port: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.number < 1 << 63 or not 0 <= self.session < 1 << 64:
+            raise ValueError("a session's number is out of range")
+        _check_bytes(self.key, 32, "a session's key")
         _check_port(self.time_port)
-        _check_port(self.rtcp_port)
+        _check_port(self.media_port)
+        _check_port(self.gateway_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +244,45 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochSpec:
+    """One epoch of a sealed stream: the SSRC it has on the wire, and its SRTP master key and salt.
+
+    Its sequence numbers begin at 0 and end before 65,536, so its rollover counter is always 0.
+    """
+
+    number: int
+    ssrc: int
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < 1 << 32 or not 0 <= self.ssrc < 1 << 32:
+            raise ValueError("an epoch's number and its SSRC have 32 bits")
+        _check_bytes(self.key, SEAL_KEY_BYTES, "an epoch's key")
+
+
+@dataclass(frozen=True, slots=True)
+class SealSpec:
+    """How a stream is sealed and signed: its `StreamCertificate`, and the epochs that may come."""
+
+    certificate: bytes
+    epochs: tuple[EpochSpec, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.epochs) <= MAX_EPOCHS:
+            raise ValueError(f"a sealed stream tells 1 to {MAX_EPOCHS} epochs")
+        if len({epoch.number for epoch in self.epochs}) < len(self.epochs):
+            raise ValueError("two epochs have one number")
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSpec:
     """One RTP stream to play: everything a receiver need know beforehand.
 
     `group` is None for unicast to the loudspeaker's own media port. A frame's media sample is its
     RTP timestamp minus `timestamp_offset`; it sounds `playout_delay_ms` after its media time.
-    Which of several streams is heard, `priority.heard` says.
+    Which of several streams is heard, `priority.heard` says. `seal` is None for a stream in clear,
+    which nobody can authenticate; of a sealed one `ssrc` is only what it is known by, and each
+    epoch has its own on the wire. `test` is true for what is no real announcement.
     """
 
     programme: str
@@ -169,6 +296,8 @@ class StreamSpec:
     group: str | None = None
     port: int | None = None
     priority: int = Priority.LIVE
+    test: bool = False
+    seal: SealSpec | None = None
 
     def __post_init__(self) -> None:
         if self.frame_ms not in FRAME_MS:
@@ -182,6 +311,11 @@ class StreamSpec:
         if not 0 < self.playout_delay_ms <= MAX_PLAYOUT_DELAY_MS:
             raise ValueError(f"a playout delay of {self.playout_delay_ms} ms is out of range")
         _check_group(self.group, self.port)
+
+    @property
+    def ssrcs(self) -> tuple[int, ...]:
+        """What its packets may bear on the wire."""
+        return (self.ssrc,) if self.seal is None else tuple(e.ssrc for e in self.seal.epochs)
 
 
 def _check_group(group: str | None, port: int | None) -> None:
@@ -203,6 +337,9 @@ class Listen:
 
     def __post_init__(self) -> None:
         if len({stream.ssrc for stream in self.streams}) < len(self.streams):
+            raise ValueError("two streams are known by one SSRC")
+        on_the_wire = [ssrc for stream in self.streams for ssrc in stream.ssrcs]
+        if len(set(on_the_wire)) < len(on_the_wire):
             raise ValueError("two streams have one SSRC")
 
 
@@ -252,5 +389,5 @@ def _check_volume(volume: int) -> None:
         raise ValueError(f"{volume} is no volume: use 0 to 100")
 
 
-TO_STATION = vocabulary(Hello, Telemetry, Ready, Done)
-TO_SPEAKER = vocabulary(Welcome, Refused, Listen, Adjust, Command)
+TO_STATION = vocabulary(Hello, Enrol, Telemetry, Ready, Done)
+TO_SPEAKER = vocabulary(Identity, Pending, Enrolled, Welcome, Refused, Listen, Adjust, Command)

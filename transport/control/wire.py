@@ -14,7 +14,7 @@ import msgpack
 from transport.errors import MalformedPacket
 
 MAX_MESSAGE_BYTES = 1 << 16
-_MAX_DEPTH = 6
+_MAX_DEPTH = 8
 
 Message = TypeVar("Message")
 

@@ -49,14 +49,14 @@ class StationFinder:
         self.dropped: Counter[str] = Counter()
         self._instances: dict[str, str] = {}  # as compared: as spelt
         self._services: dict[tuple[str, str, int], None] = {}  # instance, host, port
-        self._names: dict[str, str] = {}  # of instances
+        self._texts: dict[str, tuple[str, str]] = {}  # of instances: name, root
         self._addresses: dict[str, dict[str, None]] = {}  # of hosts
         self._heard_from: dict[str, str] = {}  # by host: an address of its own it spoke from
 
     def query(self, *, unicast: bool) -> bytes:
         """The question for all stations; `unicast` asks for answers to us alone (section 5.4)."""
         kind = IN | UNIQUE if unicast else IN
-        known = {instance for instance, _, _ in self._services if instance in self._names}
+        known = {instance for instance, _, _ in self._services if instance in self._texts}
         missing = [name for key, name in self._instances.items() if key not in known]
         again = missing[:_MAX_ASKED_AGAIN]
         return ask(
@@ -94,8 +94,9 @@ class StationFinder:
                 key = (record.key, record.server_key, record.port)
                 self._keep(self._services, key, None, record.ttl)
             case Text() if _is_ours(record.name) and record.ttl:
-                name = station_name(from_txt(record.text).get("name", ""))
-                self._keep(self._names, record.key, name, record.ttl)
+                pairs = from_txt(record.text)
+                text = station_name(pairs.get("name", "")), pairs.get("root", "")
+                self._keep(self._texts, record.key, text, record.ttl)
             case Address() if len(record.address) == 4 and record.ttl:
                 self._take_address(record, source)
             case _:
@@ -126,9 +127,9 @@ class StationFinder:
     def found(self) -> tuple[FoundStation, ...]:
         """Every station of which everything is known, sorted; 64 at most."""
         stations = {
-            FoundStation(self._names[instance], self._address(host), port)
+            FoundStation(text[0], self._address(host), port, text[1])
             for instance, host, port in self._services
-            if instance in self._names and self._addresses.get(host)
+            if (text := self._texts.get(instance)) and self._addresses.get(host)
         }
         return tuple(sorted(stations, key=lambda s: (s.name, s.address, s.port)))
 

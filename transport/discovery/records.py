@@ -2,10 +2,12 @@
 
 | service | SRV port | TXT |
 |---|---|---|
-| `_loa._tcp.local.`, a station | control | `v=1`, `name=` |
-| `_loa-speaker._udp.local.`, a loudspeaker | media | `v=1`, `name=`, `station=` |
+| `_loa._tcp.local.`, a station | control | `v=1`, `name=`, `root=` |
+| `_loa-speaker._udp.local.`, a loudspeaker | 0: it takes no calls | `v=1`, `name=`, `station=` |
 
-`station=` is the host:port a loudspeaker has joined, or empty.
+`root=` is the fingerprint of a station's root key as people are shown it: whose station it says to
+be, and proves only when it is joined. `station=` is the host:port a loudspeaker has joined, or
+empty.
 """
 
 import hashlib
@@ -30,11 +32,15 @@ _MAX_STRING_BYTES = 255
 
 @dataclass(frozen=True, slots=True)
 class FoundStation:
-    """A station that answers: its name (NFC), IPv4 address and control port."""
+    """A station that answers: its name (NFC), IPv4 address, control port, and the root it claims.
+
+    Nothing of it is proved; `root` is empty where it claims none.
+    """
 
     name: str
     address: str
     port: int
+    root: str = ""
 
     @property
     def server(self) -> StationAddress:
@@ -110,9 +116,9 @@ def speaker_txt(name: str, station: str) -> bytes:
     return to_txt({"name": name, "station": station})
 
 
-def station_txt(name: str) -> bytes:
-    """A station's TXT data."""
-    return to_txt({"name": name})
+def station_txt(name: str, root: str = "") -> bytes:
+    """A station's TXT data; `root` is its root key's fingerprint as shown."""
+    return to_txt({"name": name, "root": root} if root else {"name": name})
 
 
 def found_speaker(txt: bytes, address: str) -> FoundSpeaker:

@@ -18,21 +18,22 @@ TTL_S = 120  # that of records with a host's name or address in them (RFC 6762 s
 _LEGACY_TTL_S = 10  # section 6.7
 _ALL_TYPES = "_services._dns-sd._udp.local."  # RFC 6763 section 9
 _ANY_CLASS = 255
+# It takes no calls: its ways to the station it opens itself (RFC 6763 section 8 uses 0 likewise).
+_NO_PORT = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakerAdvert:
     """What a loudspeaker says of itself on one network.
 
-    `address` is its IPv4 address there, `port` where it wants media, `station` the host:port it
-    has joined or empty. `identity` tells it from others of the same name and stays the same when
-    it starts again; with it in the name no two are alike, so nothing is probed for (section 8.1).
+    `address` is its IPv4 address there, `station` the host:port it has joined or empty.
+    `identity` tells it from others of the same name and stays the same when it starts again; with
+    it in the name no two are alike, so nothing is probed for (section 8.1).
     """
 
     name: str
     station: str
     address: str
-    port: int
     identity: str
 
     @property
@@ -62,7 +63,7 @@ class SpeakerAdvert:
         packed = ipaddress.IPv4Address(self.address).packed
         return (
             packets.pointer(SPEAKER_TYPE, ttl_s, self.instance),
-            packets.service(self.instance, ttl_s, self.port, self.host),
+            packets.service(self.instance, ttl_s, _NO_PORT, self.host),
             packets.text(self.instance, ttl_s, speaker_txt(self.name, self.station)),
             packets.address(self.host, ttl_s, packed),
         )

@@ -98,11 +98,6 @@ class ReceiverReport:
         require_unsigned("number of reports", len(self.reports), 5)
 
 
-def cname_of(name: str) -> str:
-    """`loa-` and a loudspeaker's name, cut to the 255 bytes of an item (RFC 3550 section 6.5)."""
-    return f"loa-{name}".encode()[:255].decode(errors="ignore")
-
-
 @dataclass(frozen=True, slots=True)
 class SourceDescription:
     """The name of a source that survives a change of SSRC (RFC 3550 section 6.5.1)."""

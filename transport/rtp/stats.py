@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from transport.rtp.rtcp import ReportBlock
 from transport.seq import diff, unwrap, wrap
 
 __all__ = ["MAX_DROPOUT", "MAX_MISORDER", "WINDOW", "ReceptionStats", "Verdict"]
@@ -29,8 +28,8 @@ class ReceptionStats:
     """Reception of one SSRC, whose value the receiver was told: its first packet counts at once.
 
     RFC 3550 keeps a source on probation because anybody's SSRC might turn up; here that would
-    only cost the first frames of an alert. Plain counters cover the whole life of the object;
-    what goes into a report starts again when the source restarts, as in appendix A.1.
+    only cost the first frames of an alert. Counters cover the whole life of the object; jitter
+    starts again when the source restarts, as in appendix A.1.
     """
 
     def __init__(self, clock_rate: int) -> None:
@@ -51,8 +50,6 @@ class ReceptionStats:
         self._base = self._highest = sequence
         self._seen = 1  # bit i: the packet i before the highest has arrived
         self._unique_since_base = 1
-        self._arrived = 1  # appendix A.3 counts duplicates and the late as arrived
-        self._expected_prior = self._arrived_prior = 0
         self._after_jump = None
         self._jitter = 0.0
         self._last_timestamp: int | None = None
@@ -95,30 +92,6 @@ class ReceptionStats:
             self._update_jitter(timestamp, arrival_samples)
         return verdict
 
-    def report_block(
-        self, ssrc: int, last_sr: int = 0, delay_since_last_sr: int = 0
-    ) -> ReportBlock:
-        """Return the block to send now, and start the next interval of `fraction_lost`.
-
-        Raises `ValueError` before the first packet: there is nothing to report then (6.4).
-        """
-        if not self._started:
-            raise ValueError("no packet has arrived, so there is nothing to report")
-        expected = self._highest - self._base + 1
-        expected_now = expected - self._expected_prior
-        lost_now = expected_now - (self._arrived - self._arrived_prior)
-        self._expected_prior, self._arrived_prior = expected, self._arrived
-        cumulative = expected - self._arrived
-        return ReportBlock(
-            ssrc,
-            fraction_lost=(lost_now << 8) // expected_now if lost_now > 0 else 0,
-            cumulative_lost=min(max(cumulative, -0x800000), 0x7FFFFF),
-            highest_sequence=wrap(self._highest, 32),
-            jitter=min(int(self._jitter), 0xFFFFFFFF),
-            last_sr=last_sr,
-            delay_since_last_sr=delay_since_last_sr,
-        )
-
     def _missing(self) -> int:
         return self._highest - self._base + 1 - self._unique_since_base if self._started else 0
 
@@ -132,7 +105,6 @@ class ReceptionStats:
             return self._judge_jump(sequence)
         # Stricter than appendix A.1, which lets old stragglers a minute apart make "two in a row".
         self._after_jump = None
-        self._arrived += 1
         return self._advance(step) if step > 0 else self._judge_late(-step)
 
     def _advance(self, step: int) -> Verdict:

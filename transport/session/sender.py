@@ -5,6 +5,7 @@ from collections.abc import Callable
 from codec.format import samples_of_ms
 from transport.clock.exchange import ntp_of_ns
 from transport.clock.timeline import samples_of_ns
+from transport.rtp.packet import RtpPacket
 from transport.rtp.packetizer import Packetizer
 from transport.rtp.rtcp import (
     Bye,
@@ -23,7 +24,7 @@ _SESSION_BPS = 24_000
 _REPORT_BYTES = 100
 
 
-def report_pause_ns(uniform: float, *, we_sent: bool) -> int:
+def report_pause_ns(uniform: float) -> int:
     """How long until the next report; `uniform` is a draw from [0, 1)."""
     return report_interval_ns(
         uniform,
@@ -31,7 +32,7 @@ def report_pause_ns(uniform: float, *, we_sent: bool) -> int:
         senders=1,
         session_bandwidth_bps=_SESSION_BPS,
         average_size_bytes=_REPORT_BYTES,
-        we_sent=we_sent,
+        we_sent=True,
     )
 
 
@@ -56,15 +57,29 @@ class StreamSender:
         self._uniform = uniform
         self._report_due_ns = 0
 
+    @property
+    def sent(self) -> int:
+        """How many packets it has made."""
+        return self._packetizer.packet_count
+
+    @property
+    def reach(self) -> int | None:
+        """The end of its last frame, in media samples; None before the first."""
+        return self._packetizer.next_media_sample
+
+    def frame(self, payload: bytes, media_sample: int) -> RtpPacket:
+        """One frame as a packet; its first sample is captured at `media_sample`."""
+        return self._packetizer.packetize(payload, media_sample, self._frame_samples)
+
     def packet(self, payload: bytes, media_sample: int) -> bytes:
-        """One frame as a datagram; its first sample is captured at `media_sample`."""
-        return self._packetizer.packetize(payload, media_sample, self._frame_samples).serialise()
+        """The same as a datagram in clear."""
+        return self.frame(payload, media_sample).serialise()
 
     def report(self, now_ns: int) -> bytes | None:
         """A sender report if one is due; the first as soon as anything was sent."""
         if now_ns < self._report_due_ns or not self._packetizer.packet_count:
             return None
-        self._report_due_ns = now_ns + report_pause_ns(self._uniform(), we_sent=True)
+        self._report_due_ns = now_ns + report_pause_ns(self._uniform())
         report = self._packetizer.sender_report(ntp_of_ns(now_ns), samples_of_ns(now_ns))
         return serialise_compound((report, SourceDescription(self.ssrc, self._cname)))
 

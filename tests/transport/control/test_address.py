@@ -8,6 +8,8 @@ from transport.control.address import StationAddress
     [
         ("loa.example", StationAddress("loa.example", 7460)),
         ("loa.example:80", StationAddress("loa.example", 80)),
+        ("loa.trườnghọc.example", StationAddress("loa.trườnghọc.example", 7460)),
+        ("loa.example.", StationAddress("loa.example.", 7460)),
         ("10.0.0.1:65535", StationAddress("10.0.0.1", 65_535)),
     ],
 )
@@ -29,6 +31,10 @@ def test_an_address_is_a_host_and_maybe_a_port(text: str, expected: StationAddre
             "ho st",
             "user@host:80",
             "a\nb",
+            "a..b",
+            ".a",
+            "x" * 64,
+            "ồ" * 60,
         ),
     ],
 )

@@ -10,8 +10,13 @@ from transport.control.messages import (
     Adjust,
     Command,
     Done,
+    Enrol,
+    Enrolled,
+    EpochSpec,
     Hello,
+    Identity,
     Listen,
+    SealSpec,
     StreamSpec,
     Telemetry,
     Welcome,
@@ -22,6 +27,12 @@ from transport.control.messages import (
 
 UNICAST = StreamSpec("p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=500.0)
 MULTICAST = replace(UNICAST, group="239.1.2.3", port=5004)
+KEY = NONCE = bytes(32)
+HELLO = Hello(1, "a", multicast=False, key=KEY, nonce=NONCE)
+ENROL = Enrol(1, "a", KEY, NONCE, code=bytes(4), mac=bytes(32))
+WELCOME = Welcome(1, 1, 0, KEY, 5, 6, 7)
+EPOCHS = tuple(EpochSpec(n, 10 + n, bytes(28)) for n in range(4))
+SEALED = replace(UNICAST, seal=SealSpec(b"certificate", EPOCHS[:2]))
 TELEMETRY = Telemetry("idle", -96.0, 0.0, 1.0, 0, 0, 0, 0, 1.0)
 
 
@@ -39,26 +50,26 @@ def test_a_name_may_be_what_people_write(name: str) -> None:
 def test_what_could_be_mistaken_is_no_name(name: str) -> None:
     with pytest.raises(ValueError, match="no loudspeaker's name"):
         check_name(name)
+    for word in (HELLO, ENROL):
+        with pytest.raises(ValueError, match="no loudspeaker's name"):
+            replace(word, name=name)
     with pytest.raises(ValueError, match="no loudspeaker's name"):
-        Hello(1, name, multicast=False, media_port=5000)
+        Enrolled(name)
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65_536, 1 << 40])
 def test_what_is_no_port_is_refused_wherever_one_stands(port: int) -> None:
-    with pytest.raises(ValueError, match="port"):
-        Hello(1, "a", multicast=False, media_port=port)
-    with pytest.raises(ValueError, match="port"):
-        Welcome(1, time_port=port, rtcp_port=5000)
-    with pytest.raises(ValueError, match="port"):
-        Welcome(1, time_port=5000, rtcp_port=port)
+    for field in ("time_port", "media_port", "gateway_port"):
+        wrong: dict[str, Any] = {field: port}
+        with pytest.raises(ValueError, match="port"):
+            replace(WELCOME, **wrong)
     with pytest.raises(ValueError, match="port"):
         replace(MULTICAST, port=port)
 
 
 @pytest.mark.parametrize("port", [1, 65_535])
 def test_the_first_and_the_last_port_are_ports(port: int) -> None:
-    assert Hello(1, "a", multicast=False, media_port=port).media_port == port
-    assert Welcome(1, port, port).time_port == port
+    assert replace(WELCOME, media_port=port).media_port == port
 
 
 def test_a_groups_port_leaves_room_for_rtcp_on_the_next() -> None:
@@ -167,12 +178,12 @@ def test_a_command_is_one_that_there_is(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["wan", "saver"])
 def test_what_comes_from_afar_is_not_multicast(name: str) -> None:
     with pytest.raises(ValueError, match="goes by unicast alone"):
-        Hello(1, "a", multicast=True, media_port=5000, delivery=name)
+        replace(HELLO, multicast=True, delivery=name)
 
 
 def test_a_delivery_that_is_none_is_refused_with_all_that_are() -> None:
     with pytest.raises(ValueError, match=r"'lora' is no delivery: use lan, wifi, wan, saver"):
-        Hello(1, "a", multicast=False, media_port=5000, delivery="lora")
+        replace(ENROL, delivery="lora")
 
 
 @pytest.mark.parametrize("name", [unicodedata.normalize("NFD", "Thôn 3"), "\u212bx", "a "])
@@ -199,3 +210,71 @@ def test_no_distance_or_time_is_negative_or_absurd(field: str) -> None:
         replace(TELEMETRY, **{field: 1e308})  # type: ignore[arg-type]  # fields of many types
     with pytest.raises(ValueError, match="not negative"):
         replace(TELEMETRY, **{field: -1.0})  # type: ignore[arg-type]  # fields of many types
+
+
+@pytest.mark.parametrize("count", [0, 31, 33])
+@pytest.mark.parametrize(
+    ("word", "field"),
+    [
+        (HELLO, "key"),
+        (HELLO, "nonce"),
+        (ENROL, "key"),
+        (ENROL, "nonce"),
+        (ENROL, "mac"),
+        (ENROL, "code"),
+        (WELCOME, "key"),
+        (Identity(2, b"", b"", NONCE), "nonce"),
+        (EPOCHS[0], "key"),
+    ],
+)
+def test_keys_nonces_and_proofs_have_their_length(word: Any, field: str, count: int) -> None:
+    with pytest.raises(ValueError, match="bytes, not"):
+        replace(word, **{field: bytes(count)})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"number": 0}, {"number": -1}, {"number": 1 << 63}, {"session": -1}]
+)
+def test_the_number_of_a_session_can_be_kept_and_is_above_none(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="session's number"):
+        replace(WELCOME, **wrong)  # type: ignore[arg-type]  # fields of many types
+
+
+@pytest.mark.parametrize("field", ["number", "ssrc"])
+def test_an_epoch_has_numbers_that_fit_the_wire(field: str) -> None:
+    for value in (-1, 1 << 32):
+        wrong: dict[str, Any] = {field: value}
+        with pytest.raises(ValueError, match="32 bits"):
+            replace(EPOCHS[0], **wrong)
+
+
+@pytest.mark.parametrize("epochs", [(), (*EPOCHS, EpochSpec(4, 14, bytes(28)))])
+def test_a_sealed_stream_has_some_epochs_and_not_too_many(epochs: tuple[EpochSpec, ...]) -> None:
+    with pytest.raises(ValueError, match="1 to 4 epochs"):
+        SealSpec(b"", epochs)
+
+
+def test_each_epoch_has_a_number_of_its_own() -> None:
+    with pytest.raises(ValueError, match="one number"):
+        SealSpec(b"", (EPOCHS[0], replace(EPOCHS[0], ssrc=99)))
+
+
+def test_on_the_wire_a_sealed_stream_bears_its_epochs_ssrcs() -> None:
+    assert UNICAST.ssrcs == (2,)
+    assert SEALED.ssrcs == (10, 11)
+
+
+def test_no_two_epochs_of_any_streams_share_an_ssrc() -> None:
+    other = replace(SEALED, ssrc=3, seal=SealSpec(b"", EPOCHS[1:3]))
+    with pytest.raises(ValueError, match="one SSRC"):
+        Listen(1, (SEALED, other))
+    with pytest.raises(ValueError, match="one SSRC"):
+        Listen(1, (SEALED, replace(UNICAST, ssrc=11)))
+    streams = SEALED, replace(other, seal=SealSpec(b"", EPOCHS[2:]))
+    assert Listen(1, streams).streams == streams
+
+
+@pytest.mark.parametrize("way", ["", "UDP", "tcp"])
+def test_a_way_nobody_knows_is_refused(way: str) -> None:
+    with pytest.raises(ValueError, match="way"):
+        replace(TELEMETRY, way=way)

@@ -8,16 +8,23 @@ from hypothesis import strategies as st
 
 from codec.format import FRAME_MS
 from transport.control.messages import (
+    MAX_EPOCHS,
     MAX_PLAYOUT_DELAY_MS,
     TO_SPEAKER,
     TO_STATION,
     Adjust,
     Command,
     Done,
+    Enrol,
+    Enrolled,
+    EpochSpec,
     Hello,
+    Identity,
     Listen,
+    Pending,
     Ready,
     Refused,
+    SealSpec,
     StreamSpec,
     Telemetry,
     Welcome,
@@ -45,6 +52,14 @@ NAMES = st.from_regex(r"[\w][\w .:-]{0,63}", fullmatch=True).filter(
 GROUPS = st.builds(
     lambda a, b: {"group": f"239.{a >> 8}.{a & 255}.1", "port": b}, st.integers(0, 65_535), PORTS
 )
+EPOCHS = st.builds(EpochSpec, U32, U32, st.binary(min_size=28, max_size=28))
+SEALS = st.builds(
+    SealSpec,
+    st.binary(max_size=200),
+    st.lists(EPOCHS, min_size=1, max_size=MAX_EPOCHS, unique_by=lambda epoch: epoch.number).map(
+        tuple
+    ),
+)
 SPECS = st.builds(
     lambda where, **rest: StreamSpec(**rest, **where),
     where=st.just({}) | GROUPS,
@@ -57,14 +72,29 @@ SPECS = st.builds(
     inband_fec=st.booleans(),
     playout_delay_ms=st.floats(0, MAX_PLAYOUT_DELAY_MS, exclude_min=True),
     priority=st.integers(1, 5),
+    test=st.booleans(),
+    seal=st.none() | SEALS,
 )
+KEYS = st.binary(min_size=32, max_size=32)
 SHOWN = st.text(max_size=200).filter(str.isprintable)
+NETWORKS = st.sampled_from([(False, "wan"), (False, "saver"), (True, "lan"), (False, "lan")])
 HELLOS = st.builds(
     lambda kind, **rest: Hello(multicast=kind[0], delivery=kind[1], **rest),
-    st.sampled_from([(False, "wan"), (False, "saver"), (True, "lan"), (False, "lan")]),
+    NETWORKS,
     version=st.integers(-1, 9),
     name=NAMES,
-    media_port=PORTS,
+    key=KEYS,
+    nonce=KEYS,
+)
+ENROLS = st.builds(
+    lambda kind, **rest: Enrol(multicast=kind[0], delivery=kind[1], **rest),
+    NETWORKS,
+    version=st.integers(-1, 9),
+    name=NAMES,
+    key=KEYS,
+    nonce=KEYS,
+    code=st.binary(min_size=4, max_size=4),
+    mac=KEYS,
 )
 TELEMETRIES = st.builds(
     Telemetry,
@@ -78,14 +108,32 @@ TELEMETRIES = st.builds(
     volume=st.integers(0, 100),
     muted=st.booleans(),
     fault=SHOWN,
+    way=st.sampled_from(["none", "udp", "gateway", "multicast"]),
+    authenticated=st.booleans(),
 )
 READIES = st.builds(Ready, st.integers(-(2**63), 2**64 - 1))
-WELCOMES = st.builds(Welcome, st.integers(0, 9), PORTS, PORTS)
+WELCOMES = st.builds(
+    Welcome,
+    st.integers(0, 9),
+    st.integers(1, 2**63 - 1),
+    st.integers(0, 2**64 - 1),
+    KEYS,
+    *[PORTS] * 3,
+)
+IDENTITIES = st.builds(
+    Identity, st.integers(0, 9), st.binary(max_size=200), st.binary(max_size=80), KEYS
+)
+PENDINGS = st.builds(Pending, st.text(max_size=80))
+ENROLLEDS = st.builds(Enrolled, NAMES)
 REFUSALS = st.builds(Refused, st.text(max_size=80), st.booleans())
 LISTENS = st.builds(
     Listen,
     st.integers(0, 2**32),
-    st.lists(SPECS, max_size=5, unique_by=lambda spec: spec.ssrc).map(tuple),
+    st.lists(SPECS, max_size=5, unique_by=(lambda spec: spec.ssrc, lambda spec: spec.ssrcs))
+    .filter(
+        lambda specs: len({n for s in specs for n in s.ssrcs}) == sum(len(s.ssrcs) for s in specs)
+    )
+    .map(tuple),
 )
 
 DONES = st.builds(Done, st.integers(0, 2**32), SHOWN)
@@ -94,28 +142,31 @@ ACTIONS = st.sampled_from(["tone", "identify", "restart"])
 COMMANDS = st.builds(Command, st.integers(0, 2**32), ACTIONS, st.floats(0, 60))
 
 SPEC = StreamSpec("p", 1, 2, 96, 3, 20.0, inband_fec=True, playout_delay_ms=100.0)
+HELLO = Hello(1, "a", multicast=False, key=b"k" * 32, nonce=b"n" * 32)
 
 
-@given(HELLOS | TELEMETRIES | READIES | DONES)
-def test_what_a_speaker_says_arrives_as_it_was(message: Hello | Telemetry | Ready | Done) -> None:
+@given(HELLOS | ENROLS | TELEMETRIES | READIES | DONES)
+def test_what_a_speaker_says_arrives_as_it_was(
+    message: Hello | Enrol | Telemetry | Ready | Done,
+) -> None:
     assert TO_STATION.decode(TO_STATION.encode(message)) == message
 
 
-@given(WELCOMES | REFUSALS | LISTENS | ADJUSTS | COMMANDS)
+@given(IDENTITIES | PENDINGS | ENROLLEDS | WELCOMES | REFUSALS | LISTENS | ADJUSTS | COMMANDS)
 def test_what_a_station_says_arrives_as_it_was(
-    message: Welcome | Refused | Listen | Adjust | Command,
+    message: Identity | Pending | Enrolled | Welcome | Refused | Listen | Adjust | Command,
 ) -> None:
     assert TO_SPEAKER.decode(TO_SPEAKER.encode(message)) == message
 
 
 def test_the_bytes_are_a_msgpack_map_with_the_type() -> None:
-    plain = msgpack.unpackb(TO_STATION.encode(Hello(1, "a", multicast=False, media_port=7)))
-    assert plain == {
+    assert msgpack.unpackb(TO_STATION.encode(HELLO)) == {
         "type": "Hello",
         "version": 1,
         "name": "a",
         "multicast": False,
-        "media_port": 7,
+        "key": b"k" * 32,
+        "nonce": b"n" * 32,
         "delivery": "lan",
     }
 
@@ -155,7 +206,7 @@ SCALARS = (
 )
 KINDS = (*TO_STATION.types.values(), *TO_SPEAKER.types.values())
 FIELD_NAMES = sorted(
-    {field.name for kind in (*KINDS, StreamSpec) for field in fields(kind)} | {"type"}
+    {f.name for kind in (*KINDS, StreamSpec, SealSpec, EpochSpec) for f in fields(kind)} | {"type"}
 )
 VALUES = st.recursive(
     SCALARS,
@@ -166,8 +217,8 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 PLAIN = (
-    (HELLOS | TELEMETRIES | READIES | DONES).map(TO_STATION.encode)
-    | (WELCOMES | REFUSALS | LISTENS | ADJUSTS | COMMANDS).map(TO_SPEAKER.encode)
+    (HELLOS | ENROLS | TELEMETRIES | READIES | DONES).map(TO_STATION.encode)
+    | (IDENTITIES | WELCOMES | REFUSALS | LISTENS | ADJUSTS | COMMANDS).map(TO_SPEAKER.encode)
 ).map(msgpack.unpackb)
 
 
@@ -240,13 +291,13 @@ def test_a_message_of_just_the_limit_is_read() -> None:
 @pytest.mark.parametrize("nest", [b"\x91", b"\x81\xa1a"])
 def test_deep_nesting_is_malformed_and_not_a_crash(nest: bytes) -> None:
     deepest = MAX_MESSAGE_BYTES // len(nest) - 40
-    for depth in (7, 100, 511, 512, 513, 1_023, 1_024, 1_025, 5_000, deepest):
+    for depth in (8, 100, 511, 512, 513, 1_023, 1_024, 1_025, 5_000, deepest):
         data = b"\x83\xa4type\xa5Ready\xa8revision\x01\xa1x" + nest * depth + b"\xc0"
         assert reason_of(TO_STATION, data) in {"message_depth", "message_encoding"}
 
 
 def test_a_deep_unknown_field_is_refused_and_a_shallow_one_skipped() -> None:
-    for depth, expected in ((4, None), (5, "message_depth")):
+    for depth, expected in ((6, None), (7, "message_depth")):
         value: object = 1
         for _ in range(depth):
             value = [value]
@@ -269,7 +320,7 @@ def test_a_newer_peer_may_say_more() -> None:
 
 def test_a_newer_peers_stream_may_say_more() -> None:
     plain = msgpack.unpackb(TO_SPEAKER.encode(Listen(1, (SPEC,))))
-    plain["streams"][0]["key"] = b"secret"
+    plain["streams"][0]["mood"] = b"good"
     assert TO_SPEAKER.decode(msgpack.packb(plain)) == Listen(1, (SPEC,))
 
 
@@ -339,6 +390,5 @@ def test_a_whole_number_may_stand_for_a_real_one() -> None:
 
 
 def test_a_value_that_the_message_itself_refuses_is_malformed() -> None:
-    plain = msgpack.unpackb(TO_STATION.encode(Hello(1, "a", multicast=False, media_port=7)))
-    data = msgpack.packb(plain | {"media_port": 70_000})
+    data = msgpack.packb(msgpack.unpackb(TO_STATION.encode(HELLO)) | {"key": b"short"})
     assert reason_of(TO_STATION, data) == "message_value"

@@ -23,13 +23,14 @@ def records(
     port: int = 7460,
     addresses: Iterable[str] = ("10.0.0.1",),
     ttl: int = 120,
+    root: str = "",
 ) -> list[Record]:
     """PTR, SRV, TXT, A…"""
     full = f"{instance or name}.{STATION_TYPE}"
     return [
         packets.pointer(STATION_TYPE, ttl, full),
         packets.service(full, ttl, port, host),
-        packets.text(full, ttl, station_txt(name)),
+        packets.text(full, ttl, station_txt(name, root)),
         *(packets.address(host, ttl, ipaddress.ip_address(a).packed) for a in addresses),
     ]
 
@@ -43,6 +44,11 @@ def found(*datagrams: bytes, source: tuple[str, int] = SOURCE) -> tuple[FoundSta
 
 def test_a_station_is_found_by_its_answer() -> None:
     assert found(respond(records("Trường học"))) == (FoundStation("Trường học", "10.0.0.1", 7460),)
+
+
+def test_whose_station_it_says_to_be_is_found_with_it() -> None:
+    (station,) = found(respond(records(root="ABCDE-FGHIJ")))
+    assert station == FoundStation("A", "10.0.0.1", 7460, "ABCDE-FGHIJ")
 
 
 def test_records_may_come_one_by_one_and_in_any_order() -> None:

@@ -15,9 +15,11 @@ from transport.discovery.records import (
     instance_label,
     speaker_txt,
     station_name,
+    station_txt,
     tag_of,
     to_txt,
 )
+from transport.security.keys import shown_fingerprint
 
 
 @given(st.text())
@@ -87,6 +89,12 @@ def test_names_are_compared_composed() -> None:
     assert decomposed != "Trường học"
     assert station_name(decomposed) == "Trường học"
     assert found_speaker(speaker_txt(decomposed, ""), "10.0.0.1").name == "Trường học"
+
+
+def test_a_station_tells_its_root_if_it_has_one() -> None:
+    shown = shown_fingerprint(bytes(range(32)))
+    assert from_txt(station_txt("A", shown)) == {"v": "1", "name": "A", "root": shown}
+    assert from_txt(station_txt("A")) == {"v": "1", "name": "A"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from transport.discovery.packets import IN, UNIQUE, Incoming, Question, Record, 
 from transport.discovery.records import SPEAKER_TYPE, FoundSpeaker, found_speaker
 from transport.discovery.respond import Reply, Responder, SpeakerAdvert
 
-ADVERT = SpeakerAdvert("Phòng khách.1", "", "10.0.0.5", 5004, "00:11:22:33:44:55")
+ADVERT = SpeakerAdvert("Phòng khách.1", "", "10.0.0.5", "00:11:22:33:44:55")
 FOR_TYPE = Question(SPEAKER_TYPE, Type.PTR, IN)
 FOR_TYPE_ALONE = Question(SPEAKER_TYPE, Type.PTR, IN | UNIQUE)
 
@@ -43,7 +43,7 @@ def test_the_announcement_says_everything() -> None:
     assert isinstance(address, packets.Address)
     assert pointer.name == SPEAKER_TYPE
     assert pointer.alias == service.name == text.name
-    assert (service.port, service.server) == (5004, address.name)
+    assert (service.port, service.server) == (0, address.name)
     assert address.address == bytes([10, 0, 0, 5])
     assert found_speaker(text.text, "10.0.0.5") == FoundSpeaker("Phòng khách.1", "10.0.0.5", None)
 

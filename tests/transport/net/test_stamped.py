@@ -9,8 +9,8 @@ import pytest
 from transport.net.stamped import (
     ANCILLARY_BYTES,
     SO_TIMESTAMPNS,
+    connected_socket,
     enable_stamps,
-    is_loopback,
     multicast_socket,
     realtime_stamp_ns,
     route_interface,
@@ -111,6 +111,56 @@ def test_an_interface_that_is_not_there_is_an_oserror(interface: str) -> None:
         multicast_socket(GROUPS[0], 0, interface)
 
 
+def test_with_a_source_nobody_else_is_heard_in_the_group() -> None:
+    with closing(multicast_socket(GROUPS[0], 0, "127.0.0.1", "127.0.0.2")) as udp:
+        port = udp.getsockname()[1]
+        for source in ("127.0.0.1", "127.0.0.3", "127.0.0.2"):
+            with closing(udp_socket(source, 0)) as sender:
+                send_options(sender, "127.0.0.1", 1)
+                sender.sendto(source.encode(), (GROUPS[0], port))
+        udp.setblocking(True)
+        assert udp.recv(64) == b"127.0.0.2"
+        udp.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            udp.recv(64)
+
+
+def test_where_the_system_filters_no_sources_the_group_is_joined_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # To a kernel without source filters the option is any unknown number.
+    monkeypatch.setattr("transport.net.stamped._IP_ADD_SOURCE_MEMBERSHIP", 250)
+    with (
+        closing(multicast_socket(GROUPS[0], 0, "127.0.0.1", "127.0.0.2")) as udp,
+        closing(udp_socket("127.0.0.1", 0)) as sender,
+    ):
+        send_options(sender, "127.0.0.1", 1)
+        sender.sendto(b"sound", (GROUPS[0], udp.getsockname()[1]))
+        udp.settimeout(5)
+        assert udp.recv(64) == b"sound"
+
+
+def test_a_connected_socket_hears_its_peer_and_nobody_else() -> None:
+    with (
+        closing(udp_socket("127.0.0.1", 0)) as peer,
+        closing(udp_socket("127.0.0.1", 0)) as stranger,
+        closing(connected_socket(*peer.getsockname())) as udp,
+    ):
+        stranger.sendto(b"false", udp.getsockname())
+        peer.sendto(b"true", udp.getsockname())
+        udp.send(b"hello")
+        peer.setblocking(True)
+        assert peer.recv(64) == b"hello"
+        assert udp.recv(64) == b"true"
+        with pytest.raises(BlockingIOError):
+            udp.recv(64)
+
+
+def test_a_peer_without_a_route_is_an_oserror() -> None:
+    with pytest.raises(OSError, match=r".+"):
+        connected_socket("255.255.255.255", 9)
+
+
 def test_sound_is_sent_as_expedited_forwarding() -> None:
     with closing(udp_socket("127.0.0.1", 0)) as udp:
         send_options(udp, "127.0.0.1", 5)
@@ -120,11 +170,3 @@ def test_sound_is_sent_as_expedited_forwarding() -> None:
 
 def test_the_way_to_loopback_leads_over_loopback() -> None:
     assert route_interface("127.0.0.1") == "127.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False)],
-)
-def test_loopback_is_told_from_the_network(address: str, expected: bool) -> None:
-    assert is_loopback(address) is expected

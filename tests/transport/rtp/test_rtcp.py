@@ -14,7 +14,6 @@ from transport.rtp.rtcp import (
     RtcpPacket,
     SenderReport,
     SourceDescription,
-    cname_of,
     parse_compound,
     report_interval_ns,
     serialise_compound,
@@ -279,10 +278,3 @@ def test_many_senders_share_with_everybody() -> None:
 def test_an_impossible_session_is_our_mistake(uniform: float, members: int, senders: int) -> None:
     with pytest.raises(ValueError, match="want"):
         interval_s(uniform, members, senders)
-
-
-@pytest.mark.parametrize("name", ["market", "Thôn 3", "𠀀" * 64, "a" + "𠀀" * 63])
-def test_any_name_makes_a_cname_that_fits(name: str) -> None:
-    cname = cname_of(name)
-    assert SourceDescription(1, cname).cname == cname
-    assert f"loa-{name}".startswith(cname)

@@ -157,21 +157,15 @@ def test_each_packet_is_accepted_once_within_the_window(first: int, steps: list[
 
 @given(
     packets=st.lists(
-        st.tuples(
-            st.integers(0, 65535), st.integers(0, 2**32 - 1), st.integers(0, 2**50), st.booleans()
-        ),
+        st.tuples(st.integers(0, 65535), st.integers(0, 2**32 - 1), st.integers(0, 2**50)),
         min_size=1,
         max_size=60,
     )
 )
-def test_no_stream_of_packets_makes_an_impossible_report(
-    packets: list[tuple[int, int, int, bool]],
-) -> None:
+def test_no_stream_of_packets_unbalances_the_counts(packets: list[tuple[int, int, int]]) -> None:
     stats = ReceptionStats(48_000)
-    for sequence, timestamp, arrival, report in packets:
+    for sequence, timestamp, arrival in packets:
         stats.update(sequence, timestamp, arrival)
-        if report:
-            stats.report_block(1)  # a ReportBlock that cannot be on the wire raises
     assert stats.lost >= 0
     assert stats.received + stats.duplicates + stats.dropped == len(packets)
 
@@ -196,61 +190,6 @@ def test_a_sequence_number_stands_for_itself_before_the_first_packet() -> None:
 def test_extended_numbers_start_again_on_a_restart() -> None:
     stats = after(65535, [0, 1, 20_000, 20_001])
     assert stats.extended_sequence(20_000) == 20_000
-
-
-# ------------------------------------------------------------------ reports (A.3)
-def test_nothing_can_be_reported_before_the_first_packet() -> None:
-    with pytest.raises(ValueError, match="nothing"):
-        ReceptionStats(48_000).report_block(1)
-
-
-@FIRSTS
-def test_a_report_carries_the_extended_highest_sequence(first: int) -> None:
-    assert after(first, range(5)).report_block(1).highest_sequence == first + 4
-
-
-def test_a_report_carries_what_it_is_given() -> None:
-    block = after(0, [0]).report_block(7, last_sr=8, delay_since_last_sr=9)
-    assert (block.ssrc, block.last_sr, block.delay_since_last_sr) == (7, 8, 9)
-
-
-@FIRSTS
-def test_the_fraction_lost_is_in_256ths(first: int) -> None:
-    block = after(first, [0, 1, 2, 7]).report_block(1)  # 4 of 8
-    assert (block.fraction_lost, block.cumulative_lost) == (128, 4)
-
-
-@FIRSTS
-def test_the_fraction_lost_is_of_the_time_since_the_last_report(first: int) -> None:
-    stats = after(first, [0, 3])
-    stats.report_block(1)
-    feed(stats, first, [4, 5, 6, 8])  # 1 of 5
-    block = stats.report_block(1)
-    assert (block.fraction_lost, block.cumulative_lost) == (256 // 5, 3)
-
-
-def test_no_loss_is_reported_when_nothing_was_expected() -> None:
-    stats = after(0, [0, 3])
-    stats.report_block(1)
-    block = stats.report_block(1)
-    assert (block.fraction_lost, block.cumulative_lost) == (0, 2)
-
-
-def test_duplicates_may_turn_the_reported_loss_negative() -> None:
-    block = after(0, [0, 1, 1, 1]).report_block(1)
-    assert (block.fraction_lost, block.cumulative_lost) == (0, -2)
-
-
-def test_the_almost_total_loss_fits_the_fraction() -> None:
-    stats = after(0, [0])
-    stats.report_block(1)
-    feed(stats, 0, [MAX_DROPOUT - 1])
-    assert stats.report_block(1).fraction_lost == 255
-
-
-def test_a_report_starts_again_on_a_restart() -> None:
-    block = after(0, [0, 5, 20_000, 20_001]).report_block(1)
-    assert (block.cumulative_lost, block.highest_sequence) == (0, 20_001)
 
 
 # ------------------------------------------------------------------ jitter (A.8)
@@ -281,13 +220,6 @@ def test_jitter_is_also_told_as_time() -> None:
     stats.update(0, 0, 0)
     stats.update(1, FRAME, FRAME + 16 * 48)
     assert stats.jitter_ns == 1_000_000
-
-
-def test_jitter_is_reported_in_whole_timestamp_units() -> None:
-    stats = ReceptionStats(48_000)
-    stats.update(0, 0, 0)
-    stats.update(1, FRAME, FRAME + 40)
-    assert stats.report_block(1).jitter == 2
 
 
 def test_a_pause_is_no_jitter() -> None:

@@ -78,14 +78,14 @@ def test_the_next_report_waits_its_random_time(uniform: float) -> None:
     sender = make(uniform=uniform)
     sent(sender, 1)
     assert sender.report(NOW_NS) is not None
-    due_ns = NOW_NS + report_pause_ns(uniform, we_sent=True)
+    due_ns = NOW_NS + report_pause_ns(uniform)
     assert sender.report(due_ns - 1) is None
     assert sender.report(due_ns) is not None
 
 
 def test_reports_come_every_five_seconds_between_half_and_one_and_a_half() -> None:
     # RFC 3550 section 6.3.1: 0.5 to 1.5 times 5 s, divided by e - 3/2.
-    shortest, longest = (report_pause_ns(u, we_sent=False) / 1e9 for u in (0.0, 1 - 2**-53))
+    shortest, longest = (report_pause_ns(u) / 1e9 for u in (0.0, 1 - 2**-53))
     assert shortest == pytest.approx(2.5 / 1.21828)
     assert longest == pytest.approx(7.5 / 1.21828)
 
@@ -96,3 +96,10 @@ def test_a_goodbye_names_the_stream() -> None:
         SourceDescription(0x0A0B0C0D, "them"),
         Bye((0x0A0B0C0D,)),
     )
+
+
+def test_it_says_how_much_it_has_sent_and_how_far_that_reaches() -> None:
+    sender = make()
+    assert (sender.sent, sender.reach) == (0, None)
+    sent(sender, 3)
+    assert (sender.sent, sender.reach) == (3, NOW + 3 * FRAME)
