@@ -1,6 +1,7 @@
 """The loudspeaker's composition root: sound flows through it from top to bottom."""
 
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ from endpoints.local import beeps, line_up_tone
 from endpoints.media import Media
 from endpoints.outputs.base import Output
 from endpoints.player import Player
-from endpoints.session import ControlSession
+from endpoints.session import ControlSession, Look
+from endpoints.store import SpeakerStore
 from endpoints.sync import TimeSync
+from endpoints.tls import TlsPeer
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.messages import (
@@ -26,21 +29,20 @@ from transport.control.messages import (
     shown,
 )
 from transport.net.clocks import Clock
-from transport.rtp.rtcp import cname_of
+from transport.security.keys import VerifyKey
 
 _ENOUGH_PACKETS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakerSettings:
-    """How one loudspeaker is set up."""
+    """How one loudspeaker is set up; `server` is where its station is, if that was said."""
 
-    server: StationAddress
-    name: str
     multicast: bool
     delivery: str = "lan"
     interface: str | None = None
     servo: bool = True
+    server: StationAddress | None = None
 
 
 class Loudspeaker:
@@ -49,12 +51,19 @@ class Loudspeaker:
     def __init__(
         self,
         settings: SpeakerSettings,
+        store: SpeakerStore,
         clock: Clock,
         output: Output,
         say: Callable[[str], None],
+        *,
         fixed_estimate: ClockEstimate | None = None,
+        look: Look | None = None,
     ) -> None:
-        """`fixed_estimate` replaces what the time exchange finds, to show what that is for."""
+        """The state in `store` is that of a loudspeaker that is enrolled.
+
+        `fixed_estimate` replaces what the time exchange finds, to show what that is for; `look`
+        looks for the station where it has moved to.
+        """
         uniform = random.SystemRandom().random
         self._settings = settings
         self._clock = clock
@@ -62,13 +71,18 @@ class Loudspeaker:
         self._local_address = "127.0.0.1"
         self._looked_at = (0, 0)
         self._warned = False
+        self._warned_of = ""
         self._join_fault = ""
+        self._by_groups_alone = False
         self._adjust = Adjust(100, muted=False)
         self._fixed = fixed_estimate
-        self._session = ControlSession(settings.server, self, uniform, say)
+        self._session = ControlSession(
+            store, self, uniform, secrets.token_bytes, say, server=settings.server, look=look
+        )
         self._sync = TimeSync(clock, self._clock_changed)
-        self._player = Player(self._estimate, cname_of(settings.name), servo=settings.servo)
-        self._media = Media(self._player, clock, uniform)
+        self._player = Player(self._estimate, servo=settings.servo)
+        self._media = Media(self._player, clock, uniform, secrets.token_bytes, say)
+        self._sync.send_through(self._media)
         self._output = output
         self._say = say
 
@@ -80,14 +94,9 @@ class Loudspeaker:
         self._player.clock_changed()
 
     @property
-    def server(self) -> str:
-        """The address of its station."""
-        return self._settings.server.text
-
-    @property
     def joined(self) -> str:
-        """The same once it has welcomed us; empty while it has not."""
-        return self.server if self._session.joined else ""
+        """Where the station is that has welcomed us; empty while none has."""
+        return self._session.joined.text if self._session.joined else ""
 
     async def run(self) -> None:
         """Play until cancelled; OutputError or RefusedForGood when that is impossible.
@@ -101,20 +110,30 @@ class Loudspeaker:
             nursery.start_soon(self._output.run, self._player.pull)
 
     # ------------------------------------------------------------- what the session asks
-    def hello(self) -> Hello:
+    def hello(self, name: str, key: bytes, nonce: bytes) -> Hello:
         """Who we are."""
         mine = self._settings
-        return Hello(VERSION, mine.name, mine.multicast, self._media.port, mine.delivery)
+        return Hello(VERSION, name, mine.multicast, key, nonce, mine.delivery)
 
-    def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
+    def trust(self, station: VerifyKey, generation: int) -> None:
+        """Only this station's streams are played."""
+        self._player.trust(station, generation)
+
+    def welcomed(self, address: str, local_address: str, welcome: Welcome, tls: TlsPeer) -> None:
         """The station is at `address`."""
         self._local_address = local_address
-        self._sync.ask(address, welcome.time_port)
-        self._media.report_to(address, welcome.rtcp_port)
+        self._sync.ask(address, welcome.time_port, welcome.session, welcome.key)
+        self._media.welcomed(address, local_address, welcome, tls)
+
+    async def reachable(self) -> None:
+        """Until unicast would arrive; two seconds at most."""
+        await self._media.reachable()
 
     def declared(self, listen: Listen) -> None:
         """The station says what to play."""
         self._player.declare(listen)
+        groups = [spec.group for spec in listen.streams]
+        self._by_groups_alone = bool(groups) and None not in groups
         interface = self._settings.interface or self._local_address
         try:
             self._media.join(listen, interface)
@@ -153,13 +172,22 @@ class Loudspeaker:
                 "use a shorter --buffer-ms here, or a longer playout delay"
             )
 
+    def _warn_of_clear_sound(self) -> None:
+        """Say it once a programme: nobody can tell who is speaking."""
+        heard = "" if self._player.authenticated else self._player.hearing
+        if heard and heard != self._warned_of:
+            self._say(f"{heard} is heard in clear, unauthenticated: anybody here may be speaking")
+        self._warned_of = heard
+
     def telemetry(self) -> Telemetry:
         """How we are."""
+        self._warn_of_clear_sound()
         counts = self._player.counts()
         self._warn_of_lateness(counts["received"], counts["dropped_late"])
         estimate = self._estimate()
         uncertainty_us = estimate.uncertainty_ns / 1e3 if estimate else 0.0
         dropped = sum(n for key, n in counts.items() if key.startswith("dropped_"))
+        dropped += self._media.dropped.total()
         return Telemetry(
             state=self._player.state,
             level_dbfs=round(self._player.level_dbfs, 1),
@@ -174,5 +202,7 @@ class Loudspeaker:
             volume=self._adjust.volume,
             muted=self._adjust.muted,
             fault=shown(self._output.fault or self._join_fault),
+            way="multicast" if self._by_groups_alone else self._media.way,
+            authenticated=self._player.authenticated,
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
         )

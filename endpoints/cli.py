@@ -4,29 +4,46 @@ import argparse
 import ipaddress
 import os
 import platform
+import random
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from codec.soundcard import hush_libraries
 from endpoints.app import Loudspeaker, SpeakerSettings
+from endpoints.enrol import Enrolment, Wish, is_known
 from endpoints.outputs.base import Output, OutputError, Sink
 from endpoints.outputs.device import list_devices, open_device, open_pulse
 from endpoints.outputs.pipe import PipeSink
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
-from endpoints.session import RefusedForGood, RestartAsked
+from endpoints.session import Look, RefusedForGood, RestartAsked
 from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
+from endpoints.store import (
+    SEED_BYTES,
+    NoStateError,
+    SpeakerState,
+    SpeakerStore,
+    StoreError,
+    default_path,
+)
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.delivery import DELIVERIES, check_delivery
 from transport.control.messages import check_name, spelt_alike
-from transport.discovery.records import FoundStation
 from transport.net.clocks import HostClock, wall_offset_ns
+from transport.security.enrolment import EnrolmentCode
 
+_NO_NAME = "speaker"
+_NOT_ENROLLED = (
+    "this loudspeaker belongs to no station yet: get a code with `loa enrol NAME` at the station, "
+    "and give it here with --enrol CODE"
+)
 _CARDS = {"device": open_device, "pulse": open_pulse}
 
 
@@ -35,15 +52,31 @@ class UsageError(Exception):
 
 
 class _Ended(Exception):  # noqa: N818 - it is what happened
-    """A signal came before there was anything to play."""
+    """A signal came before it was enrolled."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loa speaker", description="Be a loudspeaker.")
     parser.add_argument(
-        "--server", metavar="HOST[:PORT]", help="the station (the one that answers on this network)"
+        "--enrol", metavar="CODE", help="become a loudspeaker of the station that gave this code"
     )
-    parser.add_argument("--name", default=platform.node() or "speaker", help="(%(default)s)")
+    parser.add_argument(
+        "--state",
+        metavar="FILE",
+        type=Path,
+        help="where it keeps its key, its name and its station "
+        f"({default_path(os.environ, is_root=os.geteuid() == 0)})",
+    )
+    parser.add_argument(
+        "--server",
+        metavar="HOST[:PORT]",
+        help="where the station is (where it was last, or where it answers on this network)",
+    )
+    parser.add_argument(
+        "--name",
+        help="what it would like to be called, where the code says no name "
+        f"({platform.node() or _NO_NAME})",
+    )
     parser.add_argument(
         "--output",
         metavar="pulse[:SINK]|device[:NAME]|wav:FILE|pipe|null",
@@ -97,11 +130,34 @@ def _check_output(text: str) -> None:
         raise UsageError(f"--output {text}: use pulse[:SINK], device[:NAME], wav:FILE, pipe, null")
 
 
-def _build(options: argparse.Namespace) -> Loudspeaker:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What was asked for, and makes sense."""
+
+    options: argparse.Namespace
+    simulation: Simulation
+    server: StationAddress | None
+    code: EnrolmentCode | None
+    wish: Wish
+
+    @property
+    def settings(self) -> SpeakerSettings:
+        return SpeakerSettings(
+            self.options.multicast,
+            self.options.delivery,
+            self.options.interface,
+            self.simulation.servo,
+            self.server,
+        )
+
+
+def _plan(options: argparse.Namespace) -> _Plan:
+    """UsageError; nothing is opened, or overwritten, before all of it makes sense."""
     try:
         simulation = Simulation.parse(options.simulate)
-        given = StationAddress.parse(options.server) if options.server else None
-        name = check_name(spelt_alike(options.name))
+        server = StationAddress.parse(options.server) if options.server else None
+        code = EnrolmentCode.parse(options.enrol) if options.enrol else None
+        name = check_name(spelt_alike(options.name or platform.node() or _NO_NAME))
         delivery = check_delivery(options.delivery, multicast=options.multicast)
     except (SimulationError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -115,21 +171,37 @@ def _build(options: argparse.Namespace) -> Loudspeaker:
     if not 2 <= options.buffer_ms <= 1000:
         raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
     _check_output(options.output)
-    # First, so that nothing is opened, or overwritten, before there is a station.
-    server = given or _found(options)
+    return _Plan(options, simulation, server, code, Wish(name, options.multicast, delivery))
+
+
+def _open(plan: _Plan) -> SpeakerStore:
+    """The state file, of a loudspeaker that is enrolled unless it has a code."""
+    path = plan.options.state or default_path(os.environ, is_root=os.geteuid() == 0)
+    try:
+        store = SpeakerStore.open(path, create=plan.code is not None)
+    except NoStateError:
+        raise UsageError(_NOT_ENROLLED) from None
+    if plan.code is None and not store.state.enrolled:
+        store.close()
+        raise UsageError(_NOT_ENROLLED)
+    return store
+
+
+def _build(plan: _Plan, store: SpeakerStore) -> Loudspeaker:
+    options, simulation = plan.options, plan.simulation
     true = HostClock()
     clock = SimulatedClock(true, simulation)
     output = _output(options, simulation, true, clock)
-    settings = SpeakerSettings(
-        server,
-        name,
-        options.multicast,
-        delivery,
-        options.interface,
-        simulation.servo,
-    )
     own_clock = None if simulation.time_exchange else _own_wall_clock(clock)
-    return Loudspeaker(settings, clock, output, _say, own_clock)
+    return Loudspeaker(
+        plan.settings,
+        store,
+        clock,
+        output,
+        _say,
+        fixed_estimate=own_clock,
+        look=_look(plan, store.state),
+    )
 
 
 def _output(
@@ -156,32 +228,38 @@ def _output(
     )
 
 
-def _found(options: argparse.Namespace) -> StationAddress:
-    """The one station of this network; it is looked for until there is one."""
-    stations = trio.run(_search, options.interface)
-    if not stations:
+def _look(plan: _Plan, state: SpeakerState) -> Look | None:
+    """What looks for the station where it has moved to, unless somebody has said where it is."""
+    if plan.server is not None or state.station is None:
+        return None
+    from endpoints.discovery import looking_for  # noqa: PLC0415 - see `_presence`
+
+    return looking_for(state.station.root, plan.options.interface, _say)
+
+
+def _enrol(plan: _Plan, code: EnrolmentCode, store: SpeakerStore, seed: bytes | None) -> None:
+    """RefusedForGood or StoreError if it cannot be; _Ended if a signal came first."""
+    uniform = random.SystemRandom().random
+    enrolment = Enrolment(
+        store,
+        code,
+        plan.wish,
+        uniform,
+        secrets.token_bytes,
+        _say,
+        server=plan.server,
+        seed=seed,
+    )
+    try:
+        trio.run(_until_terminated, enrolment.run, None)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    if not is_known(store.state, code):
         raise _Ended
-    if len(stations) > 1:
-        rows = "".join(f"\n  {station.name} at {station.server.text}" for station in stations)
-        raise UsageError(f"several stations answer: choose one with --server{rows}")
-    _say(f"found the station {stations[0].name} at {stations[0].server.text}")
-    return stations[0].server
-
-
-async def _search(interface: str | None) -> tuple[FoundStation, ...]:
-    """Nothing if a signal came first."""
-    from endpoints.discovery import wait_for_stations  # noqa: PLC0415 - see `_presence`
-
-    found: tuple[FoundStation, ...] = ()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
-        found = await wait_for_stations(interface, _say)
-        nursery.cancel_scope.cancel()
-    return found
 
 
 def _presence(
-    options: argparse.Namespace, speaker: Loudspeaker
+    options: argparse.Namespace, store: SpeakerStore, speaker: Loudspeaker
 ) -> Callable[[], Awaitable[None]] | None:
     """What makes others find this loudspeaker."""
     if options.no_discovery:
@@ -190,8 +268,7 @@ def _presence(
     from endpoints.discovery import Presence  # noqa: PLC0415
 
     presence = Presence(
-        spelt_alike(options.name),
-        speaker.hello().media_port,
+        lambda: store.state.name,
         lambda: speaker.joined,
         _say,
         interface=options.interface,
@@ -222,31 +299,60 @@ def main(argv: list[str]) -> int:
     if options.output == "device:?":
         return _list_devices()
     try:
-        speaker = _build(options)
+        plan = _plan(options)
+        store = _open(plan)
+        try:
+            _live(plan, store)
+        finally:
+            store.close()
     except _Ended:
         return 0
     except UsageError as error:
         _say(str(error))
         return 2
-    return _play(speaker, options, argv)
+    except (StoreError, RefusedForGood) as error:
+        _say(str(error))
+        return 1
+    except OutputError as error:
+        _say(f"{options.output}: {error}")
+        return 1
+    except RestartAsked:
+        # The same process number, for whoever watches it; everything else is new.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *argv])  # noqa: S606
+    return 0
 
 
-def _play(speaker: Loudspeaker, options: argparse.Namespace, argv: list[str]) -> int:
+def _live(plan: _Plan, store: SpeakerStore) -> None:
+    """Be enrolled, if there is a code and it is needed, and play until a signal comes."""
+    code = plan.code
+    if code is None or not is_known(store.state, code):
+        if code is not None:
+            _enrol(plan, code, store, None)
+        _play(plan, store)
+        return
+    _say(f"already enrolled at this station as {store.state.name}: the code is not used")
     try:
-        trio.run(_until_terminated, speaker, _presence(options, speaker))
+        _play(plan, store)
+    except RefusedForGood as error:
+        # A key that was revoked stays so: another one takes its place.
+        _say(f"{error}; enrolling anew with the code")
+        _enrol(plan, code, store, secrets.token_bytes(SEED_BYTES))
+        _play(plan, store)
+
+
+def _play(plan: _Plan, store: SpeakerStore) -> None:
+    """RefusedForGood, RestartAsked or OutputError, unless a signal ends it."""
+    name = store.state.name
+    if plan.options.name is not None and spelt_alike(plan.options.name) != name:
+        _say(f"it is called {name}: --name is a wish for when it is enrolled")
+    speaker = _build(plan, store)
+    try:
+        trio.run(_until_terminated, speaker.run, _presence(plan.options, store, speaker))
     except BaseExceptionGroup as group:
         first = _first(group)
-        if isinstance(first, RestartAsked):
-            # The same process number, for whoever watches it; everything else is new. It goes
-            # back to its station, though another may be found by now.
-            words = [*argv, "--server", speaker.server]
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *words])  # noqa: S606
-        if not isinstance(first, OutputError | RefusedForGood):
+        if not isinstance(first, OutputError | RefusedForGood | RestartAsked):
             raise
-        where = f"{options.output}: " if isinstance(first, OutputError) else ""
-        _say(f"{where}{first}")
-        return 1
-    return 0
+        raise first from None
 
 
 def _list_devices() -> int:
@@ -260,14 +366,15 @@ def _list_devices() -> int:
 
 
 async def _until_terminated(
-    speaker: Loudspeaker, presence: Callable[[], Awaitable[None]] | None
+    run: Callable[[], Awaitable[None]], presence: Callable[[], Awaitable[None]] | None
 ) -> None:
     """A service manager's SIGTERM ends as cleanly as Ctrl-C."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
         if presence is not None:
             nursery.start_soon(presence)
-        await speaker.run()
+        await run()
+        nursery.cancel_scope.cancel()
 
 
 async def _cancel_on_signal(scope: trio.CancelScope) -> None:

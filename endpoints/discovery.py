@@ -5,12 +5,13 @@ Nothing here is ever fatal: what does not work is said in one line, and addresse
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
 import trio
 
+from transport.control.address import StationAddress
 from transport.discovery.browse import StationFinder
 from transport.discovery.records import (
     MAX_MDNS_DATAGRAM,
@@ -26,9 +27,9 @@ from transport.net.mdns import (
     mdns_socket,
     one_shot_socket,
 )
+from transport.security.keys import shown_fingerprint
 
 SEARCH_S = 3.5  # the third query goes out after 3 s
-_LONGEST_SEARCH_S = 60.0
 # Section 5.2: the first gap a second, each next one twice as long.
 _QUERY_GAPS_S = (1.0, 2.0)
 _QUIET_S = 1.0
@@ -138,23 +139,24 @@ async def find_stations(
     return search.finder.found
 
 
-async def wait_for_stations(
-    interface: str | None, say: Callable[[str], None], *, network: Network | None = None
-) -> tuple[FoundStation, ...]:
-    """Every station that answers, at least one, however long that takes.
+def looking_for(
+    root: bytes,
+    interface: str | None,
+    say: Callable[[str], None],
+    *,
+    network: Network | None = None,
+) -> Callable[[], Awaitable[tuple[StationAddress, ...]]]:
+    """What looks, each time, for stations that say to have this root key: any may be lying.
 
-    `say` is told, in one line each and once, what a person should know. Who waits for long asks
-    less and less, but hears a station that announces itself at once.
+    `say` is told, in one line each and once, what a person should know.
     """
-    say = _once(say)
-    say("looking for a station on this network")
-    seconds = SEARCH_S
-    while True:
-        found = await find_stations(interface, seconds, say=say, network=network)
-        if found:
-            return found
-        say("no station found on this network yet; looking on (or give --server HOST)")
-        seconds = min(2 * seconds, _LONGEST_SEARCH_S)
+    ours, say = shown_fingerprint(root), _once(say)
+
+    async def look() -> tuple[StationAddress, ...]:
+        found = await find_stations(interface, SEARCH_S, say=say, network=network)
+        return tuple(station.server for station in found if station.root == ours)
+
+    return look
 
 
 def _once(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -258,17 +260,15 @@ class Presence:
 
     def __init__(
         self,
-        name: str,
-        port: int,
+        name: Callable[[], str],
         joined: Callable[[], str],
         say: Callable[[str], None],
         *,
         interface: str | None = None,
         network: Network | None = None,
     ) -> None:
-        """`port` is where media goes; `joined` tells the station's host:port, or an empty text."""
+        """`name` tells what we are called; `joined` the station's host:port, or an empty text."""
         self._name = name
-        self._port = port
         self._joined = joined
         self._identity = machine_identity()
         self._network = network or HostNetwork(interface)
@@ -307,7 +307,7 @@ class Presence:
                 await _Voice(link, lambda: self._advert(link.interface.address)).run()
 
     def _advert(self, address: str) -> SpeakerAdvert:
-        return SpeakerAdvert(self._name, self._joined(), address, self._port, self._identity)
+        return SpeakerAdvert(self._name(), self._joined(), address, self._identity)
 
 
 class _Voice:
@@ -341,6 +341,7 @@ class _Voice:
             if self._owed:
                 await trio.sleep(_hesitation_s())
                 self._owed -= 1
+                await self._take_leave_of(self._said, self._advert())
                 self._said = self._advert()
                 self._said_s = trio.current_time()
                 with suppress(OSError):  # it is said again when somebody asks
@@ -349,6 +350,12 @@ class _Voice:
             else:
                 await self._wanted.wait()
                 self._wanted = trio.Event()
+
+    async def _take_leave_of(self, said: SpeakerAdvert | None, now: SpeakerAdvert) -> None:
+        """By another name it is another one: what was said under the old is not true any more."""
+        if said is not None and said.instance != now.instance:
+            with suppress(OSError):
+                await self._link.send(said.goodbye())
 
     def _owe(self, announcements: int) -> None:
         self._owed = max(self._owed, announcements)

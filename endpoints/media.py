@@ -1,88 +1,225 @@
-"""The loudspeaker's media sockets: one for unicast, two for each multicast group."""
+"""How media reach a loudspeaker: by UDP from its station, by multicast, through the gateway."""
 
+import socket
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import trio
 
-from endpoints.player import Player
-from transport.control.messages import Listen
+from endpoints import relay
+from endpoints.datagrams import Reader
+from endpoints.groups import Groups
+from endpoints.path import Challenged, KeepAlive, Lost, Opened
+from endpoints.relay import Gate, Relay
+from endpoints.tasks import Tasks
+from endpoints.tls import TlsPeer
+from transport.clock.timeline import NS_PER_SECOND
+from transport.control.messages import Listen, Welcome
+from transport.errors import MalformedPacket
 from transport.net.clocks import Clock
-from transport.net.stamped import MAX_DATAGRAM, multicast_socket, udp_socket
-from transport.session.sender import report_pause_ns
+from transport.net.stamped import MAX_DATAGRAM, connected_socket
 
-_DISTURBED_S = 0.05
+# A loudspeaker that nothing reaches is told so by silence, not by a station that waits for it.
+_PATIENCE_S = 2.0
+
+
+class Hearer(Protocol):
+    """Who the media are for."""
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        """An RTP or RTCP datagram that came at `now_ns` of this machine's clock."""
 
 
 class Media:
-    """Feeds datagrams to the player, and sends its reports."""
+    """Opens the way to the station, keeps it open, and hands on what comes.
 
-    def __init__(self, player: Player, clock: Clock, uniform: Callable[[], float]) -> None:
+    Unicast comes to a socket that is connected to the station, so the kernel drops what anybody
+    else sends. Where UDP does not go through, it comes by the gateway; nobody configures that.
+    Rubbish is counted in `dropped`, by its reason.
+    """
+
+    def __init__(
+        self,
+        player: Hearer,
+        clock: Clock,
+        uniform: Callable[[], float],
+        draw: Callable[[int], bytes],
+        say: Callable[[str], None],
+    ) -> None:
+        """`uniform` draws from [0, 1), `draw` random bytes; `say` is given a line for people."""
+        self.dropped: Counter[str] = Counter()
         self._player = player
         self._clock = clock
         self._uniform = uniform
-        self._unicast = trio.socket.from_stdlib_socket(udp_socket("0.0.0.0", 0))  # noqa: S104
-        self._groups: dict[tuple[str, int], trio.CancelScope] = {}
-        self._nursery: trio.Nursery | None = None
-        self._report_to: tuple[str, int] | None = None
+        self._say = say
+        self._path = KeepAlive(draw)
+        self._tasks = Tasks()
+        self._groups = Groups(lambda udp: self._read(udp, self._take_media).close)
+        self._station: tuple[str, int, str] | None = None
+        self._unicast: Reader | None = None
+        self._gate: Gate | None = None
+        self._relay: Relay | None = None
+        # That of the session before, until the new one's way is open.
+        self._former: Relay | None = None
+        self._take_time: Callable[[bytes, int], None] | None = None
+        self._hurry = trio.Event()
+        self._reachable = trio.Event()
+
+    # ------------------------------------------------------------- what the session says
+    @property
+    def way(self) -> str:
+        """How unicast comes now: "udp", "gateway" or "none"."""
+        if self._path.open:
+            return "udp"
+        return "gateway" if self._relay is not None and self._relay.open else "none"
 
     @property
     def port(self) -> int:
-        """Where unicast is wanted."""
-        return int(self._unicast.getsockname()[1])
+        """Where unicast by UDP comes in; 0 while it cannot."""
+        return 0 if self._unicast is None else self._unicast.port
 
-    def report_to(self, address: str, port: int) -> None:
-        """Where the station hears RTCP."""
-        self._report_to = (address, port)
-
-    async def run(self) -> None:
-        """Receive and report until cancelled; the sockets are closed then."""
-        with self._unicast:
-            await self._run()
-
-    async def _run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._receive, self._unicast)
-            nursery.start_soon(self._report_for_ever)
+    def welcomed(self, address: str, local_address: str, welcome: Welcome, tls: TlsPeer) -> None:
+        """The station is at `address`, and we are at `local_address`; `tls` is who it is."""
+        station = (address, welcome.media_port, local_address)
+        if station != self._station:
+            self._station = station
+            if self._unicast is not None:
+                self._unicast.close()
+                self._unicast = None
+        self._gate = Gate(tls, welcome.gateway_port, welcome.session, welcome.key)
+        self._path.begin(welcome.session, welcome.key, self._clock.now_ns())
+        if self._relay is not None:
+            # UDP was blocked a moment ago: the new session need not find that out in silence.
+            self._leave_former()
+            self._former, self._relay = self._relay, None
+            self._former.come_no_more()
+            self._come_to_gateway()
+        self._settle()
+        self._hurry.set()
 
     def join(self, listen: Listen, interface: str) -> None:
-        """Join the groups of these streams and leave all others; OSError if one cannot be."""
-        wanted = {
-            (spec.group, spec.port + step)
-            for spec in listen.streams
-            if spec.group is not None and spec.port is not None
-            for step in (0, 1)
-        }
-        for key in [key for key in self._groups if key not in wanted]:
-            self._groups.pop(key).cancel()
-        for group, port in wanted - set(self._groups):
-            udp = trio.socket.from_stdlib_socket(multicast_socket(group, port, interface))
-            scope = trio.CancelScope()
-            self._groups[group, port] = scope
-            if self._nursery is not None:
-                self._nursery.start_soon(self._receive_group, udp, scope)
+        """Join the groups of these streams and leave all others; OSError if one cannot be.
 
-    async def _receive_group(self, udp: trio.socket.SocketType, scope: trio.CancelScope) -> None:
-        with udp, scope:
-            await self._receive(udp)
+        `interface` is an IPv4 address of this machine.
+        """
+        self._groups.join(listen, interface, None if self._station is None else self._station[0])
 
-    async def _receive(self, udp: trio.socket.SocketType) -> None:
+    async def reachable(self) -> None:
+        """Until unicast would arrive; for 2 s at most."""
+        with trio.move_on_after(_PATIENCE_S):
+            await self._reachable.wait()
+
+    # ------------------------------------------------------------- time, through the gateway
+    def send_time(self, packet: bytes) -> bool:
+        """Send a time packet through the gateway: false where that is not the way."""
+        return self._relay is not None and self._relay.send_time(packet)
+
+    def hear_time(self, take: Callable[[bytes, int], None]) -> None:
+        """Whom to give the answers, with the time when they came."""
+        self._take_time = take
+
+    # ------------------------------------------------------------- work
+    async def run(self) -> None:
+        """Until cancelled; all sockets are closed then."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tasks.run)
+            await self._keep_open()
+
+    async def _keep_open(self) -> None:
         while True:
-            try:
-                data = await udp.recv(MAX_DATAGRAM)
-            except OSError:  # a report of ours met a closed port
-                await trio.sleep(_DISTURBED_S)
-                continue
+            self._hurry = trio.Event()
+            request = self._path.request(self._clock.now_ns())
+            if request is not None:
+                self._send(request)
+            self._heed()
+            with trio.move_on_after(self._pause_s()):
+                await self._hurry.wait()
+
+    def _pause_s(self) -> float:
+        deadline_ns = self._path.deadline_ns
+        if deadline_ns is None:
+            return float("inf")
+        return max(0, deadline_ns - self._clock.now_ns()) / NS_PER_SECOND
+
+    def _send(self, request: bytes) -> None:
+        with suppress(OSError):  # no route just now: it is said again
+            if self._unicast is None and self._station is not None:
+                udp = connected_socket(*self._station[:2])
+                self._unicast = self._read(udp, self._take_unicast)
+            if self._unicast is not None:
+                self._unicast.send(request)
+
+    def _heed(self) -> None:
+        for event in self._path.events():
+            match event:
+                case Opened():
+                    self._leave_gateway()
+                case Lost():
+                    self._come_to_gateway()
+                case Challenged():
+                    pass  # the next request is due
+        self._settle()
+
+    # ------------------------------------------------------------- the gateway
+    def _come_to_gateway(self) -> None:
+        if self._gate is None or self._relay is not None:
+            return
+        self._relay = Relay(
+            self._gate, self._take_frame, self._settle, self.dropped, self._uniform, self._say
+        )
+        self._tasks.start(self._relay.run)
+
+    def _leave_gateway(self) -> None:
+        self._leave_former()
+        if self._relay is not None:
+            if self._relay.open:
+                self._say("UDP from the station goes through again")
+            self._relay.leave()
+            self._relay = None
+
+    def _leave_former(self) -> None:
+        if self._former is not None:
+            self._former.leave()
+            self._former = None
+
+    def _settle(self) -> None:
+        """Some way may have opened or shut."""
+        self._path.relayed = self._relay is not None and self._relay.open
+        if self._path.relayed:
+            self._leave_former()
+        if self.way != "none":
+            self._reachable.set()
+        elif self._reachable.is_set():
+            self._reachable = trio.Event()
+
+    # ------------------------------------------------------------- what comes
+    def _read(self, udp: socket.socket, take: Callable[[bytes], None]) -> Reader:
+        reader = Reader(udp, lambda: take(udp.recv(MAX_DATAGRAM)))
+        self._tasks.start(reader.run)
+        return reader
+
+    def _take_unicast(self, data: bytes) -> None:
+        if data[:1] > b"\x03":
+            self._take_media(data)
+            return
+        try:
+            self._path.receive(data, self._clock.now_ns())
+        except MalformedPacket as error:
+            self.dropped[error.reason] += 1
+        else:
+            self._hurry.set()
+
+    def _take_media(self, data: bytes) -> None:
+        # RFC 7983 section 7: what shares a socket with RTP is told by its first byte.
+        if b"\x80" <= data[:1] <= b"\xbf":
             self._player.receive(data, self._clock.now_ns())
+        else:
+            self.dropped["first_byte"] += 1
 
-    async def _report_for_ever(self) -> None:
-        while True:
-            await trio.sleep(report_pause_ns(self._uniform(), we_sent=False) / 1e9)
-            for report in self._player.reports(self._clock.now_ns()):
-                await self._send_report(report)
-
-    async def _send_report(self, report: bytes) -> None:
-        if self._report_to is not None:
-            with suppress(OSError):  # reports are repeated
-                await self._unicast.sendto(report, self._report_to)
+    def _take_frame(self, kind: bytes, content: bytes) -> None:
+        if kind == relay.MEDIA:
+            self._take_media(content)
+        elif self._take_time is not None:
+            self._take_time(content, self._clock.now_ns())

@@ -1,8 +1,8 @@
 """What the output pulls: the voice that is heard now, at the place where the media clock is."""
 
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,9 +12,13 @@ from endpoints.local import LocalSound, Tone
 from endpoints.voice import Voice
 from transport.clock.estimator import ClockEstimate
 from transport.clock.timeline import samples_of_ns
-from transport.control.messages import Listen
+from transport.control.messages import Listen, StreamSpec
 from transport.control.priority import heard
+from transport.errors import MalformedPacket
 from transport.jitter.playout import DriftServo, Playhead
+from transport.security.keys import VerifyKey
+from transport.security.sealing import StreamOpener
+from transport.session.receiver import ClearOpener, Opener
 
 _SSRC_AT = {False: 8, True: 4}
 _SILENT = 1e-4
@@ -23,15 +27,14 @@ _SILENT = 1e-4
 class Player:
     """Holds the voices; sans-I/O: datagrams, pulls and times come in as arguments."""
 
-    def __init__(
-        self, estimate: Callable[[], ClockEstimate | None], cname: str, *, servo: bool = True
-    ) -> None:
+    def __init__(self, estimate: Callable[[], ClockEstimate | None], *, servo: bool = True) -> None:
         """`estimate` gives the newest knowledge of the media clock."""
         self._estimate = estimate
-        self._cname = cname
-        self._own_ssrc = secrets.randbits(32)
         self._playhead = Playhead(DriftServo() if servo else None)
+        self._station: tuple[VerifyKey, int] | None = None
+        # By what a stream is known by, and by what its packets bear.
         self._voices: dict[int, Voice] = {}
+        self._by_wire: dict[int, Voice] = {}
         self._leaving: list[Voice] = []
         self._heard: Voice | None = None
         self._local = LocalSound()
@@ -43,18 +46,51 @@ class Player:
         self._quiet = True
 
     # ------------------------------------------------------------- streams
+    def trust(self, station: VerifyKey, generation: int) -> None:
+        """Whose certificates hold from now on; say it before the first `declare` of a session."""
+        self._station = (station, generation)
+
     def declare(self, listen: Listen) -> None:
-        """Listen to exactly these streams from now on; what plays on, plays on untouched."""
+        """Listen to exactly these streams from now on; what plays on, plays on untouched.
+
+        A sealed stream whose certificate does not hold is not played, and counted.
+        """
         wanted = {spec.ssrc: spec for spec in listen.streams}
-        for ssrc in list(self._voices):
-            if wanted.get(ssrc) != self._voices[ssrc].spec:
-                voice = self._voices.pop(ssrc)
+        for ssrc, voice in list(self._voices.items()):
+            spec = wanted.get(ssrc)
+            if spec is None or not self._goes_on(voice, spec):
+                del self._voices[ssrc]
                 self._past += _counts(voice)
                 if voice is self._heard:
                     self._leaving.append(voice)
         for ssrc, spec in wanted.items():
-            if ssrc not in self._voices:
-                self._voices[ssrc] = Voice(spec, self._own_ssrc, self._cname)
+            try:
+                if ssrc not in self._voices:
+                    self._voices[ssrc] = Voice(spec, self._opener(spec))
+            except MalformedPacket as error:
+                self._strangers[error.reason] += 1
+        self._by_wire = {s: voice for voice in self._voices.values() for s in voice.spec.ssrcs}
+
+    def _goes_on(self, voice: Voice, spec: StreamSpec) -> bool:
+        """Whether it is the same stream, but for its epochs; the voice knows them then."""
+        if replace(spec, seal=None) != replace(voice.spec, seal=None):
+            return False
+        opener = voice.receiver.opener
+        if spec.seal is None or self._station is None or not isinstance(opener, StreamOpener):
+            return spec == voice.spec
+        try:
+            opener.declare(spec, *self._station)
+        except MalformedPacket:
+            return False
+        voice.declare(spec)
+        return True
+
+    def _opener(self, spec: StreamSpec) -> Opener:
+        if spec.seal is None:
+            return ClearOpener(spec)
+        if self._station is None:
+            raise MalformedPacket("certificate")
+        return StreamOpener(spec, *self._station)
 
     def adjust(self, volume: int, *, muted: bool) -> None:
         """Be as loud as this from the next block on; 0 to 100."""
@@ -72,17 +108,11 @@ class Player:
         """A datagram from a media port, at `now_ns` of this machine's clock."""
         estimate = self._estimate()
         ssrc = _ssrc_of(data)
-        voice = None if ssrc is None else self._voices.get(ssrc)
+        voice = None if ssrc is None else self._by_wire.get(ssrc)
         if estimate is None or voice is None:
             self._strangers["no_clock" if estimate is None else "ssrc"] += 1
             return
-        voice.receiver.receive(data, samples_of_ns(estimate.theirs(now_ns)), now_ns)
-
-    def reports(self, now_ns: int) -> list[bytes]:
-        """A receiver report for each voice that has been heard."""
-        return [
-            v.receiver.report(now_ns) for v in self._voices.values() if v.receiver.stats.received
-        ]
+        voice.receiver.receive(data, samples_of_ns(estimate.theirs(now_ns)))
 
     # ------------------------------------------------------------- sound
     def pull(self, samples: int, sounds_at_ns: int) -> Samples:
@@ -123,9 +153,7 @@ class Player:
         """Who is heard from which playhead sample of the block on."""
         due = [(v, span) for v in self._voices.values() if (span := v.due(begin, end)) is not None]
         for at in sorted({begin, *(edge for _, span in due for edge in span if edge < end)}):
-            here = {v.spec: v for v, (since, until) in due if since <= at < until}
-            chosen = heard(here)
-            yield at, None if chosen is None else here[chosen]
+            yield at, heard(voice for voice, (since, until) in due if since <= at < until)
 
     def _change_over(self, voice: Voice | None, at: int) -> None:
         if voice is self._heard:
@@ -156,6 +184,11 @@ class Player:
     def hearing(self) -> str:
         """The programme that is heard now, or nothing."""
         return "" if self._heard is None else self._heard.spec.programme
+
+    @property
+    def authenticated(self) -> bool:
+        """False while a stream in clear is heard, which anybody may have made."""
+        return self._heard is None or self._heard.authenticated
 
     @property
     def level_dbfs(self) -> float:
@@ -193,7 +226,7 @@ def _ssrc_of(data: bytes) -> int | None:
 def _counts(voice: Voice) -> Counter[str]:
     receiver = voice.receiver
     counts = Counter(
-        received=receiver.stats.received, lost=receiver.stats.lost, concealed=voice.concealed_frames
+        received=receiver.received, lost=receiver.lost, concealed=voice.concealed_frames
     )
     counts.update({f"dropped_{reason}": n for reason, n in receiver.dropped.items()})
     return counts

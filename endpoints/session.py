@@ -1,62 +1,73 @@
 """The control session: found, lost and found again, for ever."""
 
-import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import chain, repeat
 from typing import Protocol
 
 import trio
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.trio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
+from endpoints.meeting import BROKEN, Meeting, Said, counted_as, meet, why, worlds_part
+from endpoints.store import KnownStation, SpeakerStore, StoreError
+from endpoints.tls import TlsPeer
+from endpoints.whereabouts import Whereabouts
 from transport.control.address import StationAddress
 from transport.control.messages import (
-    SUBPROTOCOL,
-    TO_SPEAKER,
-    TO_STATION,
+    VERSION,
     Adjust,
     Command,
     Done,
+    Enrolled,
     Hello,
     Listen,
+    Pending,
     Ready,
     Refused,
     Telemetry,
     Welcome,
 )
-from transport.control.session import (
-    HELLO_TIMEOUT_S,
-    SILENCE_TIMEOUT_S,
-    TELEMETRY_INTERVAL_S,
-    Backoff,
-)
-from transport.control.wire import MAX_MESSAGE_BYTES
+from transport.control.session import HELLO_TIMEOUT_S, TELEMETRY_INTERVAL_S, Backoff
 from transport.errors import MalformedPacket
+from transport.security.keys import VerifyKey
 
-_Said = Welcome | Refused | Listen | Adjust | Command
-# How a session may end; anything else is a mistake of ours.
-_BROKEN = (WebSocketException, MalformedPacket, trio.TooSlowError, OSError)
+# How long to rest after looking around in vain.
+_LOOK_PAUSES_S = (2.0, 5.0, 15.0, 30.0)
+Look = Callable[[], Awaitable[tuple[StationAddress, ...]]]
 
 
 class RefusedForGood(Exception):  # noqa: N818 - it is what happened
-    """The station will not have this loudspeaker, whenever it asks."""
+    """The station will not have this loudspeaker, whenever it asks; and it has signed that."""
 
 
 class RestartAsked(Exception):  # noqa: N818 - it is what happened
     """The station wants this loudspeaker to begin anew."""
 
 
+class _SentAwayError(Exception):
+    """The station ends the session, and says why."""
+
+
+_ENDED = (*BROKEN, StoreError, _SentAwayError)
+
+
 class Speaker(Protocol):
     """What the session needs of the loudspeaker."""
 
-    def hello(self) -> Hello:
-        """What to say first."""
+    def hello(self, name: str, key: bytes, nonce: bytes) -> Hello:
+        """What to say first, with our name, our public key and this session's nonce."""
 
-    def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
+    def trust(self, station: VerifyKey, generation: int) -> None:
+        """Whose certificates to believe from now on."""
+
+    def welcomed(self, address: str, local_address: str, welcome: Welcome, tls: TlsPeer) -> None:
         """The station answered from `address`, to our `local_address`."""
 
     def declared(self, listen: Listen) -> None:
         """What to listen to from now on."""
+
+    async def reachable(self) -> None:
+        """Until unicast would arrive, or there is no point in waiting."""
 
     def adjusted(self, adjust: Adjust) -> None:
         """How loud to be from now on."""
@@ -69,141 +80,165 @@ class Speaker(Protocol):
 
 
 class ControlSession:
-    """Says hello, does as told, tells how it is."""
+    """Says hello to its own station, does as told, tells how it is.
+
+    What was not the station's word ends the session and is counted in `refused` by its reason.
+    """
 
     def __init__(
         self,
-        server: StationAddress,
+        store: SpeakerStore,
         speaker: Speaker,
         uniform: Callable[[], float],
+        draw: Callable[[int], bytes],
         say: Callable[[str], None],
+        *,
+        server: StationAddress | None = None,
+        look: Look | None = None,
     ) -> None:
-        """`say` is told, in one line, what a person should know."""
-        self._server = server
+        """The state in `store` is of a loudspeaker that is enrolled; ValueError if not.
+
+        `server` is where it is, in place of what the state says; `look` looks for it elsewhere on
+        this network when it is not there. `uniform` draws from [0, 1), `draw` random bytes; `say`
+        is told, in one line, what a person should know.
+        """
+        if store.state.station is None or not store.state.enrolled:
+            raise ValueError("a loudspeaker that belongs to no station has no session")
+        self.refused: Counter[str] = Counter()
+        self._station = store.state.station
+        self._store = store
+        self._key = store.state.key
+        self._where = Whereabouts(server or self._station.address)
+        self._look = look
         self._speaker = speaker
         self._backoff = Backoff(uniform)
+        self._draw = draw
         self._say = say
         self._said = ""
-        self._joined = False
+        self._joined: StationAddress | None = None
+        self._missed = trio.Event()
+        self._told = 0
 
     @property
-    def joined(self) -> bool:
-        """Whether the station has welcomed us and is still there."""
+    def joined(self) -> StationAddress | None:
+        """Where the station is that has welcomed us; None while it is not there."""
         return self._joined
 
     async def run(self) -> None:
         """For ever; RefusedForGood if there is no point."""
+        async with trio.open_nursery() as nursery:
+            if self._look is not None:
+                nursery.start_soon(self._look_around, self._look)
+            while True:
+                reason = await self._once(self._where.next())
+                self._joined = None
+                self._missed.set()
+                self._say_once(f"{reason}; trying again")
+                await trio.sleep(self._backoff.next_s())
+
+    async def _look_around(self, look: Look) -> None:
+        """Whenever the station is not found where it was."""
         while True:
-            reason = await self._once()
-            self._joined = False
-            self._say_once(f"{reason}; trying again")
-            await trio.sleep(self._backoff.next_s())
+            await self._missed.wait()
+            for pause_s in chain(_LOOK_PAUSES_S, repeat(_LOOK_PAUSES_S[-1])):
+                if self._joined is not None:
+                    break
+                self._where.heard_of(await look())
+                await trio.sleep(pause_s)
+            self._missed = trio.Event()
 
     def _say_once(self, text: str) -> None:
         if text != self._said:
             self._said = text
             self._say(text)
 
-    async def _once(self) -> str:
+    async def _once(self, address: StationAddress) -> str:
         """One session; returns why it ended."""
-        self._joined = False
+        known = self._station
         try:
-            async with self._connect() as connection:
-                return await self._converse(connection)
-        except _BROKEN as error:
-            return self._broken(error)
+            async with meet(address, known.root, known.generation, self._key, self._draw) as met:
+                return await self._converse(met, address)
+        except _ENDED as error:
+            return self._broken(error, address)
         except BaseExceptionGroup as group:
-            broken, rest = group.split(_BROKEN)
-            if rest is not None:
-                # Being switched off, or a mistake; that the connection broke as well is no news.
-                raise rest from None
-            return self._broken(broken or group)
+            return self._broken(worlds_part(group, _ENDED), address)
 
-    def _broken(self, error: BaseException) -> str:
-        what = "lost the station at" if self._joined else "station not found at"
-        return f"{what} {self._server.text}: {_why(error)}"
+    def _broken(self, error: BaseException, address: StationAddress) -> str:
+        if (word := counted_as(error)) is not None:
+            self.refused[word] += 1
+        what = "station not found" if self._joined is None else "lost the station"
+        return f"{what} at {address.text}: {why(error)}"
 
-    def _connect(self) -> connect:
-        return connect(
-            f"ws://{self._server.text}/control",
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,
-            proxy=None,
-            max_size=MAX_MESSAGE_BYTES,
-            open_timeout=HELLO_TIMEOUT_S,
-            ping_interval=5,
-            ping_timeout=SILENCE_TIMEOUT_S,
-            close_timeout=1,
-        )
+    async def _remember(self, station: KnownStation) -> None:
+        """On the disk, before anything depends on it."""
+        if station != self._station:
+            await self._store.keep(replace(self._store.state, station=station))
+            self._station = station
 
-    async def _converse(self, connection: ClientConnection) -> str:
-        await connection.send(TO_STATION.encode(self._speaker.hello()))
+    async def _converse(self, meeting: Meeting, address: StationAddress) -> str:
+        await self._remember(replace(self._station, generation=meeting.certificate.generation))
+        name = self._store.state.name
+        await meeting.introduce(self._speaker.hello(name, self._key.public, meeting.nonce))
         with trio.fail_after(HELLO_TIMEOUT_S):
-            answer = await self._receive(connection)
+            answer = await meeting.hear()
         match answer:
             case Refused(reason, final=True):
                 raise RefusedForGood(reason)
             case Refused(reason):
                 return reason
+            case Enrolled(name):
+                await self._store.keep(replace(self._store.state, name=name))
+                return f"the station calls this loudspeaker {name} now"
             case Welcome():
-                address, local = connection.remote_address[0], connection.local_address[0]
-                self._speaker.welcomed(address, local, answer)
+                await self._accept(meeting, answer, address)
             case _:
                 raise MalformedPacket("message_order")
-        self._joined = True
         self._backoff.reset()
-        self._say_once(f"joined the station at {self._server.text}")
+        self._say_once(f"joined the station at {address.text}")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_for_ever, connection)
+            nursery.start_soon(self._tell_for_ever, meeting)
             while True:
-                await self._obey(connection, await self._receive(connection))
+                await self._obey(meeting, await meeting.hear(), nursery)
 
-    async def _obey(self, connection: ClientConnection, message: _Said) -> None:
-        match message:
+    async def _accept(self, meeting: Meeting, welcome: Welcome, address: StationAddress) -> None:
+        """Believe the station from here on, unless this welcome is not its newest."""
+        if welcome.version != VERSION:
+            raise MalformedPacket("version")
+        if welcome.number <= self._station.session_number:
+            raise MalformedPacket("session_number")
+        await self._remember(replace(self._station, session_number=welcome.number, address=address))
+        self._where.proved(address)
+        self._joined = address
+        certificate = meeting.certificate
+        self._speaker.trust(VerifyKey(certificate.public), certificate.generation)
+        self._speaker.welcomed(meeting.address, meeting.local_address, welcome, meeting.tls)
+
+    async def _obey(self, meeting: Meeting, word: Said, nursery: trio.Nursery) -> None:
+        match word:
             case Listen():
-                self._speaker.declared(message)
-                await connection.send(TO_STATION.encode(Ready(message.revision)))
+                self._told = word.revision
+                self._speaker.declared(word)
+                nursery.start_soon(self._confirm, meeting, word)
             case Adjust():
-                self._speaker.adjusted(message)
+                self._speaker.adjusted(word)
             case Command():
-                error = self._speaker.commanded(message)
-                await connection.send(TO_STATION.encode(Done(message.id, error)))
-                if message.action == "restart" and not error:
+                error = self._speaker.commanded(word)
+                await meeting.say(Done(word.id, error))
+                if word.action == "restart" and not error:
                     raise RestartAsked
-            case Welcome() | Refused():
-                pass  # said already
+            case Refused(reason):  # it was let in, and is no more
+                raise RefusedForGood(reason) if word.final else _SentAwayError(reason)
+            case Welcome() | Pending() | Enrolled():
+                raise MalformedPacket("message_order")
 
-    @staticmethod
-    async def _receive(connection: ClientConnection) -> _Said:
-        data = await connection.recv()
-        if not isinstance(data, bytes):
-            raise MalformedPacket("message_text")
-        message: _Said = TO_SPEAKER.decode(data)
-        return message
+    async def _confirm(self, meeting: Meeting, listen: Listen) -> None:
+        """Say so once what is sent now would sound; of what is outdated, nothing."""
+        if any(spec.group is None for spec in listen.streams):
+            await self._speaker.reachable()
+        if listen.revision == self._told:
+            await meeting.say(Ready(listen.revision))
 
-    async def _tell_for_ever(self, connection: ClientConnection) -> None:
+    async def _tell_for_ever(self, meeting: Meeting) -> None:
         while True:
-            await connection.send(TO_STATION.encode(self._speaker.telemetry()))
+            await meeting.say(self._speaker.telemetry())
             await trio.sleep(TELEMETRY_INTERVAL_S)
-
-
-def _why(error: BaseException) -> str:
-    """The innermost reason, in the system's own words where it has any."""
-    while (inner := _inner(error)) is not None:
-        error = inner
-    if isinstance(error, trio.TooSlowError):
-        return "no answer"
-    if isinstance(error, ConnectionClosed) and error.rcvd is None:
-        return "the connection broke"
-    if isinstance(error, OSError) and error.strerror:
-        # trio adds to the text where it was going; a resolver's numbers are not the system's.
-        errno = error.errno or 0
-        return os.strerror(errno) if errno > 0 else error.strerror
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _inner(error: BaseException) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.exceptions[0]
-    # "All attempts to connect failed" is trio's, and says nothing that was not known.
-    return error.__cause__ if isinstance(error, OSError) and error.strerror is None else None

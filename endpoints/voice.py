@@ -10,7 +10,7 @@ from codec.opus import Decoder
 from transport.control.messages import StreamSpec
 from transport.jitter.buffer import EncodedFrame
 from transport.jitter.playout import Segment
-from transport.session.receiver import StreamReceiver
+from transport.session.receiver import Opener, StreamReceiver
 
 _STEP = 120  # concealment comes in steps of 2.5 ms
 # After so long without a frame the speaker has paused: silence, not invention.
@@ -22,9 +22,9 @@ _PREROLL_SAMPLES = samples_of_ms(80)
 class Voice:
     """Decodes just ahead of the playhead; conceals what is missing."""
 
-    def __init__(self, spec: StreamSpec, own_ssrc: int, cname: str) -> None:
+    def __init__(self, spec: StreamSpec, opener: Opener) -> None:
         self.spec = spec
-        self.receiver = StreamReceiver(spec, own_ssrc, cname)
+        self.receiver = StreamReceiver(spec, opener)
         self.fader = Fader()
         self.concealed_frames = 0
         self._delay = samples_of_ms_rounded(spec.playout_delay_ms)
@@ -35,6 +35,26 @@ class Voice:
         self._talking = False
         self._concealed_in_a_row = 0
         self._due_from: int | None = None
+
+    @property
+    def priority(self) -> int:
+        """See `transport.control.priority`."""
+        return self.spec.priority
+
+    @property
+    def order(self) -> int:
+        """A later programme has a greater one."""
+        return self.spec.order
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether nobody but the station can have said it."""
+        return self.spec.seal is not None
+
+    def declare(self, spec: StreamSpec) -> None:
+        """The same stream with other epochs: what plays, plays on."""
+        self.spec = spec
+        self.receiver.declare(spec)
 
     def due(self, begin: int, end: int) -> tuple[int, int] | None:
         """When within [begin, end) of the playhead it is this voice's time; None if it is not.

@@ -1,9 +1,11 @@
 """A whole loudspeaker and a station of the test's making, on loopback and virtual time."""
 
-import socket
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +19,10 @@ from endpoints.outputs.virtual import VirtualDevice
 from endpoints.player import gain_of_volume
 from endpoints.session import RefusedForGood, RestartAsked
 from endpoints.simulate import Crystal, Simulation
-from tests.support.chain import Programme, human_voice, snr_db
-from tests.support.station import SECOND, Station, TrioClock, refuse, running_station, true_ns
+from tests.support.chain import GENERATION, Programme, human_voice, snr_db
+from tests.support.station import ROOT, SECOND, Station, TrioClock, refuse, running_station, true_ns
+from tests.support.visitor import SEED, store_of
 from transport.clock.estimator import ClockEstimate
-from transport.control.address import StationAddress
 from transport.control.messages import (
     VERSION,
     Adjust,
@@ -31,6 +33,8 @@ from transport.control.messages import (
     Ready,
     StreamSpec,
 )
+from transport.security.certificates import StationCertificate
+from transport.security.keys import SigningKey
 
 MULTICAST = StreamSpec(
     "p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=100.0, group="239.1.2.3", port=5004
@@ -75,6 +79,7 @@ class Room:
 
 def build(
     port: int,
+    folder: Path,
     *,
     sink: ListSink | None = None,
     ahead_s: float = 0.0,
@@ -93,37 +98,35 @@ def build(
         period_samples=960,
         buffer_samples=1_920,
     )
-    settings = SpeakerSettings(
-        StationAddress("127.0.0.1", port),
-        "a",
-        multicast=False,
-        delivery=delivery,
-        interface=interface,
+    settings = SpeakerSettings(multicast=False, delivery=delivery, interface=interface)
+    loudspeaker = Loudspeaker(
+        settings, store_of(folder, port), clock, card, said.append, fixed_estimate=fixed
     )
-    return Room(Loudspeaker(settings, clock, card, said.append, fixed), sink, said)
+    return Room(loudspeaker, sink, said)
 
 
 @asynccontextmanager
 async def playing(station: Station, **options: float | str) -> AsyncIterator[Room]:
     """A loudspeaker that has joined."""
-    room = build(station.port, **options)  # type: ignore[arg-type]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(room.loudspeaker.run)
-        await trio.sleep(0.5)
-        yield room
-        nursery.cancel_scope.cancel()
+    with tempfile.TemporaryDirectory() as folder:
+        room = build(station.port, Path(folder), **options)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.loudspeaker.run)
+            await trio.sleep(0.5)
+            yield room
+            nursery.cancel_scope.cancel()
 
 
-async def send(programme: Programme, port: int) -> None:
+async def send(programme: Programme, station: Station) -> None:
     """The programme's datagrams by unicast, each when it is due."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as udp:
-        for packet in programme.packets:
-            await trio.sleep(max(packet.true_ns - true_ns(), 0) / SECOND)
-            udp.sendto(packet.data, ("127.0.0.1", port))
+    for packet in programme.packets:
+        await trio.sleep(max(packet.true_ns - true_ns(), 0) / SECOND)
+        await station.media.send(packet.data)
 
 
-def speech_at(second: float) -> Programme:
-    return Programme(human_voice()[9_600:][: SAMPLE_RATE // 2], start=round(second * SAMPLE_RATE))
+def speech_at(second: float, *, sealed: bool = True) -> Programme:
+    voice = human_voice()[9_600:][: SAMPLE_RATE // 2]
+    return Programme(voice, start=round(second * SAMPLE_RATE), sealed=sealed)
 
 
 @pytest.mark.trio
@@ -134,14 +137,14 @@ async def test_a_voice_that_is_declared_and_sent_is_heard_when_it_should_be(
     programme = speech_at(1.0)
     async with running_station() as station, playing(station, ahead_s=ahead_s) as room:
         await station.say(Listen(1, (programme.spec,)))
-        await send(programme, station.hellos[0].media_port)
+        await send(programme, station)
         await trio.sleep(1.0)
         heard = np.concatenate(room.sink.blocks)
         # Exchanges take no virtual time, so the clock is known exactly; a busy machine's may not.
         assert snr_db(heard, programme.heard(room.sink.started_ns, len(heard))) > 30
-    assert station.hellos == [
-        Hello(VERSION, "a", multicast=False, media_port=station.hellos[0].media_port)
-    ]
+    (hello,) = station.hellos
+    key = SigningKey(SEED).public
+    assert hello == Hello(VERSION, "a", multicast=False, key=key, nonce=hello.nonce)
     assert station.readies == [Ready(1)]
 
 
@@ -150,7 +153,7 @@ async def test_the_station_is_told_how_it_is(world: MockClock) -> None:
     programme = speech_at(1.0)
     async with running_station() as station, playing(station):
         await station.say(Listen(1, (programme.spec,)))
-        await send(programme, station.hellos[0].media_port)
+        await send(programme, station)
         await trio.sleep(0.7)
     told = [telemetry for _, telemetry in station.telemetry]
     assert told[0].state == "syncing"
@@ -174,22 +177,11 @@ async def test_the_station_is_told_what_did_not_arrive_in_time(world: MockClock)
     programme.packets.append(replace(late, true_ns=late.true_ns + SECOND))
     async with running_station() as station, playing(station):
         await station.say(Listen(1, (programme.spec,)))
-        await send(programme, station.hellos[0].media_port)
+        await send(programme, station)
         await trio.sleep(0.7)
     last = station.telemetry[-1][1]
     assert last.packets_received == len(programme.packets) - 1
     assert (last.packets_lost, last.packets_late, last.packets_dropped) == (3, 1, 1)
-
-
-@pytest.mark.trio
-async def test_reports_reach_the_stations_rtcp_port(world: MockClock) -> None:
-    programme = speech_at(1.0)
-    async with running_station() as station, playing(station):
-        await station.say(Listen(1, (programme.spec,)))
-        await send(programme, station.hellos[0].media_port)
-        with trio.fail_after(10):
-            report = await station.rtcp.recv(200)
-    assert report[1] == 201  # a receiver report
 
 
 @pytest.mark.trio
@@ -213,18 +205,18 @@ async def test_a_station_restarted_with_another_clock_is_said(world: MockClock) 
 
 
 @pytest.mark.trio
-async def test_a_final_refusal_ends_the_loudspeaker(world: MockClock) -> None:
+async def test_a_final_refusal_ends_the_loudspeaker(world: MockClock, tmp_path: Path) -> None:
     async with running_station(refuse("too old", final=True)) as station:
         with pytest.RaisesGroup(
             pytest.RaisesExc(RefusedForGood, match="too old"), flatten_subgroups=True
         ):
-            await build(station.port).loudspeaker.run()
+            await build(station.port, tmp_path).loudspeaker.run()
 
 
 @pytest.mark.trio
-async def test_an_output_that_fails_ends_the_loudspeaker(world: MockClock) -> None:
+async def test_an_output_that_fails_ends_the_loudspeaker(world: MockClock, tmp_path: Path) -> None:
     async with running_station() as station:
-        room = build(station.port, sink=ListSink(fails_after=20))
+        room = build(station.port, tmp_path, sink=ListSink(fails_after=20))
         with pytest.RaisesGroup(
             pytest.RaisesExc(OutputError, match="No space left"), flatten_subgroups=True
         ):
@@ -233,18 +225,18 @@ async def test_an_output_that_fails_ends_the_loudspeaker(world: MockClock) -> No
 
 @pytest.mark.trio
 async def test_with_a_fixed_estimate_it_plays_by_that_and_not_by_the_stations(
-    world: MockClock,
+    world: MockClock, tmp_path: Path
 ) -> None:
     """What a loudspeaker would do that trusts a clock which is 50 ms wrong."""
     programme = speech_at(1.0)
     wrong = ClockEstimate(0, 0.0, 1_790_000_000 * SECOND - 50_000_000, 0.0, 1_000.0)
     async with running_station() as station:
-        room = build(station.port, fixed=wrong)
+        room = build(station.port, tmp_path, fixed=wrong)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(room.loudspeaker.run)
             await trio.sleep(0.5)
             await station.say(Listen(1, (programme.spec,)))
-            await send(programme, station.hellos[0].media_port)
+            await send(programme, station)
             await trio.sleep(1.0)
             nursery.cancel_scope.cancel()
         heard = np.concatenate(room.sink.blocks)
@@ -291,7 +283,7 @@ async def test_a_voice_is_heard_as_loud_as_the_station_says(
     async with running_station() as station, playing(station) as room:
         await station.say(adjust)
         await station.say(Listen(1, (programme.spec,)))
-        await send(programme, station.hellos[0].media_port)
+        await send(programme, station)
         await trio.sleep(0.7)
         heard = np.concatenate(room.sink.blocks)
     full = programme.heard(room.sink.started_ns, len(heard))
@@ -331,7 +323,7 @@ async def test_nobody_is_interrupted_by_a_test(world: MockClock, action: str) ->
     async with running_station() as station, playing(station) as room:
         await station.say(Listen(1, (programme.spec,)))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send, programme, station.hellos[0].media_port)
+            nursery.start_soon(send, programme, station)
             await trio.sleep(0.8)
             await station.say(Command(7, action, 1.0))
         await trio.sleep(0.5)
@@ -341,9 +333,9 @@ async def test_nobody_is_interrupted_by_a_test(world: MockClock, action: str) ->
 
 
 @pytest.mark.trio
-async def test_it_begins_anew_when_the_station_asks(world: MockClock) -> None:
+async def test_it_begins_anew_when_the_station_asks(world: MockClock, tmp_path: Path) -> None:
     async with running_station() as station, trio.open_nursery() as nursery:
-        room = build(station.port)
+        room = build(station.port, tmp_path)
 
         async def ask() -> None:
             await trio.sleep(0.5)
@@ -353,3 +345,59 @@ async def test_it_begins_anew_when_the_station_asks(world: MockClock) -> None:
         with pytest.RaisesGroup(RestartAsked, flatten_subgroups=True, allow_unwrapped=True):
             await room.loudspeaker.run()
     assert room.said[-1] == "beginning anew, for the station asks for it"
+
+
+# ------------------------------------------------------------------ who is heard
+@pytest.mark.trio
+async def test_a_clear_stream_is_said_to_be_unauthenticated_once_and_told_so(
+    world: MockClock,
+) -> None:
+    programme = speech_at(1.0, sealed=False)
+    async with running_station() as station, playing(station) as room:
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station)
+        await trio.sleep(1.0)
+    said = [line for line in room.said if "unauthenticated" in line]
+    assert said == ["p is heard in clear, unauthenticated: anybody here may be speaking"]
+    told = {(t.hearing, t.authenticated) for _, t in station.telemetry}
+    assert told == {("", True), ("p", False)}
+
+
+@pytest.mark.trio
+async def test_a_sealed_stream_is_authenticated_and_nothing_is_said_of_it(
+    world: MockClock,
+) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station) as room:
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station)
+        await trio.sleep(1.0)
+    told = {(t.hearing, t.authenticated) for _, t in station.telemetry}
+    assert told == {("", True), ("p", True)}
+    assert room.said == [f"joined the station at 127.0.0.1:{station.port}"]
+
+
+@pytest.mark.trio
+async def test_a_stream_that_another_station_vouches_for_is_not_played(world: MockClock) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station:
+        station.key = SigningKey(b"new" + bytes(29))
+        station.certificate = StationCertificate.issue(ROOT, GENERATION + 1, station.key.public)
+        async with playing(station) as room:
+            await station.say(Listen(1, (programme.spec,)))
+            await send(programme, station)
+            await trio.sleep(1.0)
+            assert loudest(room) == 0
+    assert station.telemetry[-1][1].packets_dropped >= len(programme.packets)
+
+
+@pytest.mark.trio
+async def test_by_which_way_sound_comes_is_told(world: MockClock) -> None:
+    async with running_station() as station, playing(station):
+        await trio.sleep(1)
+        await station.say(Listen(1, (MULTICAST,)))
+        await trio.sleep(1)
+        await station.say(Listen(2, ()))
+        await trio.sleep(1)
+    ways = [telemetry.way for _, telemetry in station.telemetry]
+    assert [way for way, _ in groupby(ways)] == ["none", "udp", "multicast", "udp"]

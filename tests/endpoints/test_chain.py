@@ -208,6 +208,65 @@ def test_a_pause_of_discontinuous_transmission_stays_quiet_and_ends_on_time() ->
     assert offset.correlation > 0.9
 
 
+# ------------------------------------------------------------------ sealed
+@FRAME_MS
+def test_a_sealed_voice_is_heard_as_one_in_clear_is(frame_ms: float) -> None:
+    programme = Programme(speech(0.6), frame_ms=frame_ms, sealed=True)
+    loudspeaker = Loudspeaker([programme])
+    heard = loudspeaker.play(SECOND)
+    assert np.abs(heard - programme.heard(0, len(heard))).max() < 1e-6
+    assert set(loudspeaker.player.counts()) == {"received"}
+
+
+REORDERED = Impairments(delay_ns=5 * MS, reorder=Straggle(0.3, 100 * MS), duplicate=0.1)
+
+
+@pytest.mark.parametrize("path", [Impairments(), REORDERED], ids=["clean", "reordered"])
+@pytest.mark.parametrize(
+    ("epoch_packets", "rekeys"),
+    [(20, ()), (65_000, tuple(range(0, 660, 60))), (70, tuple(range(30, 660, 60)))],
+    ids=["full", "forced", "both"],
+)
+def test_ten_epochs_change_without_a_lost_frame_or_a_click(
+    path: Impairments, epoch_packets: int, rekeys: tuple[int, ...]
+) -> None:
+    """A fifth of a second of frames, some of the former epoch, is under way at each change."""
+    sound = np.concatenate([speech(4)] * (1 if epoch_packets == 20 else 4))
+    programme = Programme(sound, sealed=True, epoch_packets=epoch_packets, rekeys=rekeys)
+    sound_packets = programme.packets[:-1]
+    assert len({RtpPacket.parse(p.data).ssrc for p in sound_packets}) > 10
+    loudspeaker = Loudspeaker([programme], path, seed=6)
+    heard = loudspeaker.play((len(sound) // SAMPLE_RATE + 1) * SECOND)
+    assert snr_db(heard, programme.heard(0, len(heard))) > 100
+    counts = loudspeaker.player.counts()
+    assert counts["received"] == len(sound_packets)
+    assert set(counts) <= {"received", "dropped_replay"}
+
+
+def test_a_loudspeaker_that_joins_in_a_later_epoch_hears_the_rest() -> None:
+    programme = Programme(speech(4), sealed=True, epoch_packets=30)
+    at_ns, spec = next(told for told in programme.told if told[0] >= 2 * SECOND)
+    programme.spec = spec
+    programme.told = [(0, spec), *(told for told in programme.told if told[0] > at_ns)]
+    programme.packets[:] = [p for p in programme.packets if p.true_ns >= at_ns]
+    loudspeaker = Loudspeaker([programme])
+    heard = loudspeaker.play(5 * SECOND)
+    later = slice(3 * SAMPLE_RATE, None)
+    assert snr_db(heard[later], programme.heard(0, len(heard))[later]) > 15
+    assert set(loudspeaker.player.counts()) == {"received"}
+
+
+def test_losses_are_counted_within_each_epoch() -> None:
+    programme = Programme(speech(4), sealed=True, epoch_packets=50)
+    sound_packets = len(programme.packets) - 1
+    missing = {7, 8, 60, 110, 130}
+    programme.packets[:] = [p for n, p in enumerate(programme.packets) if n not in missing]
+    loudspeaker = Loudspeaker([programme])
+    loudspeaker.play(5 * SECOND)
+    counts = loudspeaker.player.counts()
+    assert (counts["lost"], counts["received"]) == (5, sound_packets - 5)
+
+
 # ------------------------------------------------------------------ hostile bytes
 class Spoiler:
     """Turns some bits of some datagrams over."""
@@ -228,8 +287,9 @@ class Spoiler:
 
 @pytest.mark.parametrize("fec", [False, True])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_spoilt_packets_are_survived(seed: int, fec: bool) -> None:
-    programme = Programme(speech(4), fec=fec)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_spoilt_packets_are_survived(seed: int, fec: bool, sealed: bool) -> None:
+    programme = Programme(speech(4), fec=fec, sealed=sealed)
     loudspeaker = Loudspeaker([programme], Impairments(loss=0.1), seed=seed)
     change = Spoiler(0.3, np.random.default_rng(seed))
     heard = loudspeaker.play(5 * SECOND, change)
@@ -248,6 +308,16 @@ def test_a_payload_that_opus_refuses_is_concealed_and_counted() -> None:
     loudspeaker = Loudspeaker([programme])
     loudspeaker.play(2 * SECOND)
     assert loudspeaker.player.counts()["dropped_opus"] == 3
+
+
+def test_a_spoilt_packet_that_is_sealed_is_lost_and_no_more() -> None:
+    programme = Programme(speech(4), sealed=True, goodbye=False)
+    loudspeaker = Loudspeaker([programme])
+    change = Spoiler(0.3, np.random.default_rng(1))
+    loudspeaker.play(5 * SECOND, change)
+    counts = loudspeaker.player.counts()
+    assert counts["received"] == len(programme.packets) - change.count
+    assert counts["dropped_opus"] == 0
 
 
 # ------------------------------------------------------------------ who is heard

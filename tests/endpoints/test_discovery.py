@@ -2,14 +2,15 @@
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints import cli, discovery
-from endpoints.discovery import Link, Presence, find_stations, wait_for_stations
+from endpoints.discovery import Link, Presence, find_stations, looking_for
+from transport.control.address import StationAddress
 from transport.discovery import packets
 from transport.discovery.packets import IN, UNIQUE, Question, Type, ask, respond
 from transport.discovery.records import (
@@ -23,6 +24,7 @@ from transport.discovery.records import (
     station_txt,
 )
 from transport.net.mdns import Interface
+from transport.security.keys import shown_fingerprint
 
 GROUP = (MDNS_GROUP, MDNS_PORT)
 HERE = Interface(ipaddress.IPv4Interface("10.0.0.5/24"))
@@ -94,7 +96,7 @@ def answer(station: FoundStation) -> bytes:
         [
             packets.pointer(STATION_TYPE, 120, instance),
             packets.service(instance, 120, station.port, host),
-            packets.text(instance, 120, station_txt(station.name)),
+            packets.text(instance, 120, station_txt(station.name, station.root)),
             packets.address(host, 120, ipaddress.ip_address(station.address).packed),
         ]
     )
@@ -218,53 +220,51 @@ async def test_on_a_port_of_its_own_it_asks_for_itself_and_hears_its_own_link_on
 
 
 @pytest.mark.trio
-async def test_who_finds_nobody_looks_on_and_says_so_once(autojump_clock: MockClock) -> None:
-    network = FakeNetwork()
-    answering(network.here, A, only=[25])
-    said: list[str] = []
-    assert await wait_for_stations(None, said.append, network=network) == (A,)
-    assert said == [
-        "looking for a station on this network",
-        "no station found on this network yet; looking on (or give --server HOST)",
-    ]
-    # Three questions a round, and the rounds grow: it must not drown the network for ever.
-    assert trio.current_time() > 180
-
-
-@pytest.mark.trio
-async def test_a_station_that_comes_late_is_heard_without_being_asked(
-    autojump_clock: MockClock,
-) -> None:
-    network = FakeNetwork()
-    async with trio.open_nursery() as nursery:
-
-        async def switch_on() -> None:
-            await trio.sleep(300)
-            network.here.hear(answer(A))
-
-        nursery.start_soon(switch_on)
-        assert await wait_for_stations(None, lambda _: None, network=network) == (A,)
-        assert 300 < trio.current_time() < 303
-
-
-@pytest.mark.trio
-async def test_a_machine_that_boots_before_its_network_waits_for_it(
+async def test_a_machine_without_a_network_says_so_and_finds_nobody(
     autojump_clock: MockClock,
 ) -> None:
     network = FakeNetwork()
     network.present = ()
-    answering(network.here, A)
     said: list[str] = []
-    async with trio.open_nursery() as nursery:
+    assert await find_stations(None, 3, say=said.append, network=network) == ()
+    assert said == ["this machine has no IPv4 address yet; waiting for one"]
 
-        async def plug_in() -> None:
-            await trio.sleep(100)
-            network.present = (HERE,)
 
-        nursery.start_soon(plug_in)
-        assert await wait_for_stations(None, said.append, network=network) == (A,)
-        assert 100 < trio.current_time() < 106
-    assert "this machine has no IPv4 address yet; waiting for one" in said
+# ------------------------------------------------------------- finding our own
+OURS, OTHERS = bytes(range(32)), bytes(32)
+
+
+def with_root(station: FoundStation, root: bytes) -> FoundStation:
+    return replace(station, root=shown_fingerprint(root))
+
+
+@pytest.mark.trio
+async def test_of_all_stations_those_are_ours_that_show_our_root(
+    autojump_clock: MockClock,
+) -> None:
+    network = FakeNetwork()
+    answering(network.here, with_root(A, OTHERS))
+    answering(network.here, with_root(B, OURS))
+    answering(network.here, FoundStation("C", "10.0.0.3", 9000))
+    answering(network.here, with_root(FoundStation("D", "10.0.0.4", 9000), OURS))
+    look = looking_for(OURS, None, lambda _: None, network=network)
+    assert await look() == (B.server, StationAddress("10.0.0.4", 9000))
+
+
+@pytest.mark.trio
+async def test_looking_again_and_again_it_says_what_is_wrong_once(
+    autojump_clock: MockClock,
+) -> None:
+    network = FakeNetwork()
+    network.present = ()
+    said: list[str] = []
+    look = looking_for(OURS, None, said.append, network=network)
+    for _ in range(3):
+        assert await look() == ()
+    assert len(said) == 1
+    network.present = (HERE,)
+    answering(network.here, with_root(A, OURS))
+    assert await look() == (A.server,)
 
 
 # ------------------------------------------------------------- being found
@@ -273,10 +273,11 @@ class Speaker:
 
     def __init__(self, network: FakeNetwork) -> None:
         self.network = network
+        self.name = "Sân"
         self.station = ""
         self.said: list[str] = []
         self.presence = Presence(
-            "Sân", 5004, lambda: self.station, self.said.append, network=network
+            lambda: self.name, lambda: self.station, self.said.append, network=network
         )
 
     def announced(self, link: FakeLink | None = None) -> list[tuple[float, FoundSpeaker, int]]:
@@ -375,6 +376,27 @@ async def test_a_station_joined_is_news(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.trio
+async def test_another_name_is_announced_and_the_old_taken_back(
+    autojump_clock: MockClock,
+) -> None:
+    speaker = Speaker(FakeNetwork())
+    with trio.move_on_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(speaker.presence.run)
+            await trio.sleep(5)
+            speaker.name = "Cổng"
+    told = [(who.name, ttl > 0) for _, who, ttl in speaker.announced()]
+    assert told == [
+        ("Sân", True),
+        ("Sân", True),
+        ("Sân", False),
+        ("Cổng", True),
+        ("Cổng", True),
+        ("Cổng", False),
+    ]
+
+
+@pytest.mark.trio
 async def test_it_follows_the_interfaces(autojump_clock: MockClock) -> None:
     speaker = Speaker(FakeNetwork())
     there = speaker.network.links[THERE]
@@ -438,35 +460,6 @@ async def test_a_mistake_of_ours_costs_no_sound(autojump_clock: MockClock) -> No
     def joined() -> str:
         raise KeyError("x")
 
-    await Presence("a", 5004, joined, said.append, network=FakeNetwork()).run()
+    await Presence(lambda: "a", joined, said.append, network=FakeNetwork()).run()
     assert len(said) == 1
     assert said[0].startswith("cannot be found by name any more: ")
-
-
-# ------------------------------------------------------------- the command
-def _answered_by(monkeypatch: pytest.MonkeyPatch, *stations: FoundStation) -> None:
-    async def found(*_: object) -> tuple[FoundStation, ...]:
-        await trio.lowlevel.checkpoint()
-        return stations
-
-    monkeypatch.setattr(discovery, "wait_for_stations", found)
-
-
-def test_of_several_stations_none_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _answered_by(monkeypatch, A, B)
-    assert cli.main(["--name", "a", "--output", "null"]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "loa speaker: several stations answer: choose one with --server",
-        "  A at 10.0.0.1:7460",
-        "  B at 10.0.0.2:7460",
-    ]
-
-
-def test_what_was_said_wrong_is_known_before_anybody_is_looked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delattr(discovery, "wait_for_stations")
-    assert cli.main(["--name", "a", "--output", "nonsense"]) == 2
-    assert "--output nonsense" in capsys.readouterr().err

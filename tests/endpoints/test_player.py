@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,24 @@ from codec.dsp.fade import FADE_SAMPLES
 from codec.format import SAMPLE_RATE, Samples
 from endpoints.local import line_up_tone
 from endpoints.player import Player
-from tests.support.chain import BLOCK, Loudspeaker, Programme, human_voice, perfect_estimate, snr_db
+from tests.support.chain import (
+    BLOCK,
+    GENERATION,
+    TRUSTED,
+    Loudspeaker,
+    Programme,
+    certificate,
+    human_voice,
+    perfect_estimate,
+    snr_db,
+)
 from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate
 from transport.control.messages import Listen, StreamSpec
 from transport.control.priority import Priority
-from transport.rtp.rtcp import ReceiverReport, parse_compound
+from transport.rtp.packet import RtpPacket
+from transport.rtp.rtcp import Bye, ReceiverReport, SourceDescription, serialise_compound
+from transport.security.keys import SigningKey, VerifyKey
 
 OWN = OwnClock()
 
@@ -30,7 +43,8 @@ def programme(ssrc: int = 1) -> Programme:
 
 def make(*specs: StreamSpec, known: bool = True) -> Player:
     estimate = perfect_estimate(OWN) if known else None
-    player = Player(lambda: estimate, "us")
+    player = Player(lambda: estimate)
+    player.trust(*TRUSTED)
     player.declare(Listen(1, specs))
     return player
 
@@ -69,7 +83,114 @@ def test_a_stream_with_another_description_begins_anew() -> None:
     speaker.play(SECOND // 2)
     moved = replace(programme().spec, playout_delay_ms=500.0)
     speaker.player.declare(Listen(2, (moved,)))
-    assert speaker.player.reports(0) == []
+    assert not speaker.play(SECOND // 2 + 100 * MS)[FADE_SAMPLES + 1 :].any()
+
+
+# ------------------------------------------------------------------ sealed streams
+@cache
+def sealed(order: int = 1) -> Programme:
+    return Programme(human_voice()[9_600:][:SAMPLE_RATE], order=order, sealed=True)
+
+
+def with_certificate(spec: StreamSpec, data: bytes) -> StreamSpec:
+    assert spec.seal is not None
+    return replace(spec, seal=replace(spec.seal, certificate=data))
+
+
+FRESH = SigningKey(b"f" * 32)
+REFUSED = {
+    "another station's": {"station": FRESH},
+    "an older generation's": {"generation": GENERATION - 1},
+    "a lower priority's": {"highest": Priority.BACKGROUND},
+    "a test's": {"test": True},
+}
+
+
+@pytest.mark.parametrize("how", REFUSED.values(), ids=REFUSED.keys())
+def test_a_stream_whose_certificate_does_not_hold_is_not_played_and_the_others_are(
+    how: dict[str, Any],
+) -> None:
+    good, bad = sealed(1), sealed(2)
+    speaker = Loudspeaker([good, bad])
+    wrong = certificate(bad.key.public, bad.serial, **how)
+    speaker.player.declare(Listen(2, (good.spec, with_certificate(bad.spec, wrong))))
+    heard = speaker.play(SECOND)
+    assert snr_db(heard, good.heard(0, len(heard))) > 100
+    counts = speaker.player.counts()
+    assert counts["dropped_certificate"] == 1
+    assert counts["dropped_ssrc"] > 40
+
+
+def test_before_it_knows_whom_to_trust_nothing_sealed_is_played() -> None:
+    estimate = perfect_estimate(OWN)
+    player = Player(lambda: estimate)
+    player.declare(Listen(1, (sealed().spec,)))
+    player.receive(sealed().packets[0].data, 0)
+    assert player.counts() == {"dropped_certificate": 1, "dropped_ssrc": 1}
+
+
+def test_a_station_with_a_new_key_certifies_what_plays_and_it_plays_on() -> None:
+    speaker = Loudspeaker([sealed()])
+    first = speaker.play(SECOND // 2)
+    renewed = certificate(
+        sealed().key.public, sealed().serial, station=FRESH, generation=GENERATION + 1
+    )
+    speaker.player.trust(VerifyKey(FRESH.public), GENERATION + 1)
+    speaker.player.declare(Listen(2, (with_certificate(sealed().spec, renewed),)))
+    heard = np.concatenate((first, speaker.play(SECOND)))
+    assert snr_db(heard, sealed().heard(0, len(heard))) > 100
+    assert set(speaker.player.counts()) == {"received"}
+
+
+def test_what_an_older_station_key_certified_is_played_no_more() -> None:
+    """The same Listen, but the station has been found to have a newer key meanwhile."""
+    speaker = Loudspeaker([sealed()])
+    speaker.play(SECOND // 2)
+    speaker.player.trust(VerifyKey(FRESH.public), GENERATION + 1)
+    speaker.player.declare(Listen(2, (sealed().spec,)))
+    assert not speaker.play(SECOND)[FADE_SAMPLES + 1 :].any()
+    assert speaker.player.counts()["dropped_certificate"] == 1
+
+
+def test_another_stream_under_the_same_ssrc_begins_anew() -> None:
+    """Its certificate names another key: none of what plays may pass for it."""
+    speaker = Loudspeaker([sealed()])
+    speaker.play(SECOND // 2)
+    other = certificate(FRESH.public, 9)
+    speaker.player.declare(Listen(2, (with_certificate(sealed().spec, other),)))
+    assert not speaker.play(SECOND)[FADE_SAMPLES + 1 :].any()
+    assert speaker.player.counts()["dropped_signature"] > 10
+
+
+def test_packets_in_clear_are_none_of_a_sealed_stream() -> None:
+    speaker = Loudspeaker([sealed()], later=True)
+    for index, payload in enumerate(sealed().payloads):
+        timestamp = (sealed().start + index * sealed().frame + 12_345) % 2**32
+        plain = RtpPacket(96, index, timestamp, sealed().spec.ssrc, payload)
+        speaker.player.receive(plain.serialise(), index * 20 * MS)
+    assert not speaker.play(SECOND).any()
+    assert speaker.player.counts() == {"dropped_seal": len(sealed().payloads)}
+
+
+def test_a_goodbye_in_clear_does_not_end_a_sealed_stream() -> None:
+    speaker = Loudspeaker([sealed()])
+    first = speaker.play(SECOND // 2)
+    ssrc = sealed().spec.ssrc
+    goodbye = (ReceiverReport(ssrc), SourceDescription(ssrc, "x"), Bye((ssrc,)))
+    speaker.player.receive(serialise_compound(goodbye), SECOND // 2)
+    heard = np.concatenate((first, speaker.play(SECOND)))
+    assert snr_db(heard, sealed().heard(0, len(heard))) > 100
+    assert speaker.player.counts()["dropped_seal"] == 1
+
+
+def test_only_while_a_stream_in_clear_is_heard_it_is_not_authenticated() -> None:
+    clear = Programme(human_voice()[9_600:][: SAMPLE_RATE // 2], ssrc=5, order=9)
+    speaker = Loudspeaker([sealed(), clear])
+    known = []
+    for until_ms in (100, 500, 1_000):
+        speaker.play(until_ms * MS)
+        known.append((speaker.player.hearing, speaker.player.authenticated))
+    assert known == [("", True), ("p", False), ("p", True)]
 
 
 # ------------------------------------------------------------------ datagrams
@@ -93,11 +214,13 @@ def test_a_datagram_too_short_to_say_whose_it_is_is_dropped(length: int) -> None
     assert player.counts() == {"dropped_ssrc": 1}
 
 
-@given(st.binary(max_size=60), st.integers(0, 2**62))
+@given(st.binary(max_size=200), st.integers(0, 2**62))
 def test_arbitrary_datagrams_never_raise(data: bytes, now_ns: int) -> None:
-    player = make(programme().spec)
+    player = make(programme().spec, sealed().spec)
     player.receive(data, now_ns)
-    player.receive(data[:4] + bytes(4) + (1).to_bytes(4) + data[4:], now_ns)
+    for ssrc in (1, sealed().spec.ssrc):
+        player.receive(data[:4] + bytes(4) + ssrc.to_bytes(4) + data[4:], now_ns)
+        player.receive(b"\x80\xc9\0\1" + ssrc.to_bytes(4) + data, now_ns)
     assert player.counts().total() >= 1
 
 
@@ -172,7 +295,7 @@ def test_the_level_is_that_of_what_is_heard() -> None:
 
 def test_the_error_is_how_far_it_is_from_its_place() -> None:
     estimate = ClockEstimate(0, 0.0, MEDIA_EPOCH_NS, 0.0, 0.0)
-    player = Player(lambda: estimate, "us", servo=False)
+    player = Player(lambda: estimate, servo=False)
     for index in range(1_000):  # a crystal that is 100 us a second off, and nobody who follows it
         player.pull(BLOCK, index * 5 * MS + index * 500)
     assert player.sync_error_us == pytest.approx(500 - 100, abs=2)  # smoothed over a second
@@ -181,27 +304,12 @@ def test_the_error_is_how_far_it_is_from_its_place() -> None:
 @pytest.mark.parametrize("wrong_s", [-3_600, 3_600])
 def test_after_a_skip_to_the_right_place_there_is_no_error(wrong_s: int) -> None:
     estimate = ClockEstimate(0, 0.0, MEDIA_EPOCH_NS, 0.0, 0.0)
-    player = Player(lambda: estimate, "us", servo=False)
+    player = Player(lambda: estimate, servo=False)
     errors = []
     for index, sounds_ns in enumerate([0, 5 * MS + 900_000, 11 * MS, wrong_s * SECOND]):
         player.pull(BLOCK, sounds_ns)
         errors.append((index, player.sync_error_us > 0))
     assert errors == [(0, False), (1, True), (2, True), (3, False)]
-
-
-def test_each_stream_that_was_heard_has_a_report() -> None:
-    speaker = Loudspeaker([programme(1), programme(2), nothing_of(3)])
-    speaker.play(SECOND)
-    reports = [parse_compound(data)[0] for data in speaker.player.reports(SECOND)]
-    blocks = [report.reports[0].ssrc for report in reports if isinstance(report, ReceiverReport)]
-    assert blocks == [1, 2]
-
-
-def nothing_of(ssrc: int) -> Programme:
-    """A programme of which nothing arrives."""
-    silent = Programme(np.zeros(960, np.float32), ssrc=ssrc)
-    silent.packets.clear()
-    return silent
 
 
 # ------------------------------------------------------------------ volume, and sounds of its own

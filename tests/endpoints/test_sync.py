@@ -1,7 +1,7 @@
 """Asking for the time over loopback, on trio's virtual clock."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 
 import pytest
@@ -10,9 +10,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from endpoints.sync import TimeSync
 from tests.support.clock import MEDIA_EPOCH_NS
-from tests.support.station import SECOND, TimeServer, TrioClock, time_server, true_ns
+from tests.support.station import SECOND, SECRET, TimeServer, TrioClock, time_server, true_ns
+from transport.clock.exchange import ExchangeClient, answer
+from transport.net.stamped import udp_socket
+from transport.security.session_keys import seal_time, session_key
 
 MS = 1_000_000
+SESSION = 3
+KEY = session_key(SECRET, SESSION)
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ async def asking(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sync.run)
         await wait_all_tasks_blocked()
-        sync.ask("127.0.0.1", server.port)
+        sync.ask("127.0.0.1", server.port, SESSION, KEY)
         yield sync
         nursery.cancel_scope.cancel()
 
@@ -60,7 +65,7 @@ async def test_after_the_burst_the_stations_time_is_known(world: MockClock, ahea
         assert sync.estimate is None
         await trio.sleep(0.3)
         assert abs(error_ns(sync, clock, server)) < 2 * MS
-    assert sync.malformed == 0
+    assert not sync.dropped
 
 
 @pytest.mark.trio
@@ -89,23 +94,96 @@ async def test_a_closed_port_is_asked_until_somebody_opens_it(world: MockClock) 
     sync = TimeSync(TrioClock(), lambda: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sync.run)
-        sync.ask("127.0.0.1", port)
+        sync.ask("127.0.0.1", port, SESSION, KEY)
         await trio.sleep(2)
         async with time_server() as other:
-            sync.ask("127.0.0.1", other.port)
+            sync.ask("127.0.0.1", other.port, SESSION, KEY)
             await trio.sleep(0.3)
             assert sync.estimate is not None
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.trio
-async def test_rubbish_and_copies_are_counted_and_do_no_harm(world: MockClock) -> None:
+async def test_copies_are_counted_and_do_no_harm(world: MockClock) -> None:
     clock = TrioClock(5 * SECOND)
     async with time_server() as server, asking(clock, server) as sync:
-        server.spoil = lambda reply: [b"", b"rubbish" * 9, reply[:47], reply, reply]
+        server.spoil = lambda reply: [reply, reply]
         await trio.sleep(1)
         assert abs(error_ns(sync, clock, server)) < 2 * MS
-    assert sync.malformed == 4 * len(server.asked_s)
+    assert sync.dropped == {"time_unasked": len(server.asked_s)}
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _: b"",
+        lambda reply: reply[:48],
+        lambda reply: reply[:-1],
+        lambda reply: reply + b"\0",
+        lambda reply: flipped(reply, 40),
+        lambda reply: flipped(reply, 50),
+        lambda reply: flipped(reply, 71),
+        lambda reply: seal_time(reply[:48], SESSION, bytes(32)),
+        lambda reply: seal_time(reply[:48], SESSION + 1, session_key(SECRET, SESSION + 1)),
+    ],
+)
+async def test_answers_without_the_sessions_authenticator_are_dropped_and_counted(
+    world: MockClock, spoil: Callable[[bytes], bytes]
+) -> None:
+    """They say that it is an hour later; whoever forges them knows what was asked."""
+    clock = TrioClock()
+    async with time_server() as server, asking(clock, server) as sync:
+        honest = server.answers
+
+        def answers(request: bytes) -> list[bytes]:
+            server.ahead_ns = 3_600 * SECOND
+            forged = [spoil(reply) for reply in honest(request)]
+            server.ahead_ns = 0
+            return forged + honest(request)
+
+        server.answers = answers  # type: ignore[method-assign]
+        await trio.sleep(2)
+        assert abs(error_ns(sync, clock, server)) < 2 * MS
+    assert sync.dropped == {"time_mac": len(server.asked_s)}
+
+
+@pytest.mark.trio
+async def test_forgeries_alone_teach_it_nothing(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        server.answers = lambda request: [request[:48] + bytes(24)]  # type: ignore[method-assign]
+        await trio.sleep(5)
+        assert sync.estimate is None
+
+
+@pytest.mark.trio
+async def test_our_own_questions_sent_back_are_no_answers(world: MockClock) -> None:
+    """They bear the right authenticator."""
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        server.answers = lambda request: [request]  # type: ignore[method-assign]
+        await trio.sleep(5)
+        assert sync.estimate is None
+    assert sync.dropped == {"time_mode": len(server.asked_s)}
+
+
+@pytest.mark.trio
+async def test_answers_of_a_session_that_is_over_are_not_taken(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        await trio.sleep(1)
+        server.awake = False
+        sync.ask("127.0.0.1", server.port, SESSION + 1, session_key(SECRET, SESSION + 1))
+        kept: list[bytes] = []
+        honest = server.answers
+        server.answers = lambda request: kept or honest(request)  # type: ignore[method-assign]
+        _, packet = ExchangeClient(lambda: 1).request()
+        kept.append(seal_time(answer(packet, 1, 1, 1), SESSION, KEY))
+        server.awake = True
+        await trio.sleep(1)
+    assert set(sync.dropped) == {"time_mac"}
 
 
 @pytest.mark.trio
@@ -114,7 +192,7 @@ async def test_a_stamp_that_cannot_be_trusted_is_no_exchange(world: MockClock) -
     async with time_server() as server, asking(clock, server) as sync:
         await trio.sleep(1)
         assert sync.estimate is None
-    assert sync.malformed == 0
+    assert not sync.dropped
 
 
 @pytest.mark.trio
@@ -159,7 +237,114 @@ async def test_a_step_of_either_clock_is_mended_within_a_second(
 
 
 @pytest.mark.trio
+async def test_what_a_stranger_sends_does_not_even_reach_us(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        await trio.sleep(0.1)
+        assert sync._reader is not None
+        with closing(udp_socket("127.0.0.1", 0)) as stranger:
+            stranger.sendto(bytes(72), ("127.0.0.1", sync._reader.port))
+        await trio.sleep(1)
+    assert not sync.dropped
+
+
+@pytest.mark.trio
+async def test_a_station_without_a_route_does_no_harm(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        sync.ask("255.255.255.255", 9, SESSION, KEY)
+        await trio.sleep(5)
+        sync.ask("127.0.0.1", server.port, SESSION, KEY)
+        await trio.sleep(0.3)
+        assert sync.estimate is not None
+
+
+# ------------------------------------------------------------------ through the gateway
+class FakeGateway:
+    """Carries time packets to a time server and back, while it is `open`."""
+
+    def __init__(self, server: TimeServer) -> None:
+        self.server = server
+        self.open = True
+        self.asked_s: list[float] = []
+        self.spoil: Callable[[bytes], bytes] = lambda reply: reply
+        self.take: Callable[[bytes, int], None] | None = None
+
+    def send_time(self, packet: bytes) -> bool:
+        if not self.open:
+            return False
+        self.asked_s.append(trio.current_time())
+        assert self.take is not None
+        for reply in self.server.answers(packet):
+            self.take(self.spoil(reply), true_ns())
+        return True
+
+    def hear_time(self, take: Callable[[bytes, int], None]) -> None:
+        self.take = take
+
+
+@pytest.mark.trio
+async def test_where_udp_brings_no_time_it_is_asked_through_the_gateway_in_a_burst(
+    world: MockClock,
+) -> None:
+    clock = TrioClock()
+    async with time_server() as server, asking(clock, server) as sync:
+        server.awake = False
+        gateway = FakeGateway(server)
+        gateway.open = False
+        sync.send_through(gateway)
+        await trio.sleep(1.9)
+        assert sync.estimate is None
+        gateway.open = True
+        began = trio.current_time()
+        await trio.sleep(1)
+        assert abs(error_ns(sync, clock, server)) < 2 * MS
+    assert gateway.asked_s[7] - began < 0.8
+
+
+@pytest.mark.trio
+async def test_while_udp_brings_the_time_the_gateway_is_not_asked(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        gateway = FakeGateway(server)
+        sync.send_through(gateway)
+        await trio.sleep(100)
+        assert gateway.asked_s == []
+
+
+@pytest.mark.trio
+async def test_when_udp_brings_the_time_again_the_gateway_is_asked_no_more(
+    world: MockClock,
+) -> None:
+    clock = TrioClock()
+    async with time_server() as server, asking(clock, server) as sync:
+        gateway = FakeGateway(server)
+        sync.send_through(gateway)
+        server.awake = False
+        await trio.sleep(20)
+        assert len(gateway.asked_s) > 20
+        server.awake = True
+        await trio.sleep(1.1)
+        asked = len(gateway.asked_s)
+        await trio.sleep(20)
+        assert len(gateway.asked_s) == asked
+        assert abs(error_ns(sync, clock, server)) < 2 * MS
+
+
+@pytest.mark.trio
+async def test_what_the_gateway_brings_is_checked_as_well(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server) as sync:
+        server.awake = False
+        gateway = FakeGateway(server)
+        gateway.spoil = lambda reply: flipped(reply, 71)
+        sync.send_through(gateway)
+        await trio.sleep(5)
+        assert sync.estimate is None
+        assert sync.dropped == {"time_mac": len(gateway.asked_s)}
+
+
+@pytest.mark.trio
 async def test_its_socket_is_closed_when_it_ends(world: MockClock) -> None:
     async with time_server() as server, asking(TrioClock(), server) as sync:
         await trio.sleep(0.1)
-    assert sync._socket.fileno() == -1
+        assert sync._reader is not None
+        port = sync._reader.port
+    with closing(udp_socket("127.0.0.1", port)):
+        pass

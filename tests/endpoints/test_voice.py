@@ -14,6 +14,7 @@ from transport.control.messages import StreamSpec
 from transport.jitter.buffer import EncodedFrame
 from transport.jitter.playout import Segment
 from transport.rtp.rtcp import Bye, ReceiverReport, SourceDescription, serialise_compound
+from transport.session.receiver import ClearOpener
 
 DELAY = 4_800
 SPEC = StreamSpec("p", 1, 7, 96, 0, 20.0, inband_fec=False, playout_delay_ms=DELAY / 48)
@@ -30,7 +31,7 @@ def payloads(frame_ms: float = 20.0, count: int = 40) -> tuple[bytes, ...]:
 
 
 def make(frames: Sequence[EncodedFrame]) -> Voice:
-    voice = Voice(SPEC, 1, "us")
+    voice = Voice(SPEC, ClearOpener(SPEC))
     for frame in frames:
         voice.receiver.buffer.insert(frame)
     voice.receiver.reach = voice.receiver.buffer.reach()
@@ -204,7 +205,7 @@ def test_it_is_due_for_half_a_second_after_the_last_that_came() -> None:
 
 def test_after_a_goodbye_it_is_due_until_its_last_sample_has_sounded() -> None:
     voice = make(frames_from(0, count=2))
-    voice.receiver.receive(goodbye(), 0, 0)
+    voice.receiver.receive(goodbye(), 0)
     spans = []
     for at in range(0, 4 * FRAME, 240):
         spans.append(due(voice, at))
@@ -214,7 +215,7 @@ def test_after_a_goodbye_it_is_due_until_its_last_sample_has_sounded() -> None:
 
 def test_a_voice_that_was_not_heard_is_over_when_its_frames_have_gone_by() -> None:
     voice = make(frames_from(0, count=2))
-    voice.receiver.receive(goodbye(), 0, 0)
+    voice.receiver.receive(goodbye(), 0)
     spans = []
     for at in range(0, 4 * FRAME, 100):
         spans.append(due(voice, at, 100))
@@ -239,7 +240,7 @@ def test_after_a_jump_to_before_its_beginning_it_is_not_due_yet() -> None:
 def test_without_a_frame_it_is_never_due() -> None:
     voice = make([])
     assert due(voice, 0) is None
-    voice.receiver.receive(goodbye(), 0, 0)
+    voice.receiver.receive(goodbye(), 0)
     assert due(voice, 0) is None
 
 

@@ -1,0 +1,38 @@
+"""Which address is tried next."""
+
+from endpoints.whereabouts import Whereabouts
+from transport.control.address import StationAddress
+
+HOME, A, B = (StationAddress(host, 7460) for host in ("home", "a", "b"))
+
+
+def tried(where: Whereabouts, times: int) -> list[str]:
+    return [where.next().host for _ in range(times)]
+
+
+def test_where_nobody_was_heard_of_it_is_the_one_that_is_remembered() -> None:
+    assert tried(Whereabouts(HOME), 3) == ["home", "home", "home"]
+
+
+def test_every_second_time_it_is_one_of_the_others_each_in_turn() -> None:
+    where = Whereabouts(HOME)
+    where.heard_of((A, HOME, B))
+    assert tried(where, 7) == ["home", "a", "home", "b", "home", "a", "home"]
+
+
+def test_what_was_heard_last_counts() -> None:
+    where = Whereabouts(HOME)
+    where.heard_of((A,))
+    assert tried(where, 2) == ["home", "a"]
+    where.heard_of((B,))
+    assert tried(where, 4) == ["home", "b", "home", "b"]
+    where.heard_of(())
+    assert tried(where, 2) == ["home", "home"]
+
+
+def test_where_it_proved_to_be_it_is_remembered() -> None:
+    where = Whereabouts(HOME)
+    where.heard_of((A, B))
+    where.proved(B)
+    assert where.remembered == B
+    assert tried(where, 3) == ["b", "b", "b"]
