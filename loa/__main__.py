@@ -14,6 +14,7 @@ GROUPS = {
     "the station": {
         "init": ("server.cli.init", "make the folder that a station lives in"),
         "serve": ("server.cli.serve", "run the station: control, producer and sender"),
+        "keys": ("server.cli.keys", "its keys: show, back up, restore or rotate them"),
     },
     "speaking": {
         "live": ("server.cli.live", "speak a file, standard input or a test tone to loudspeakers"),
@@ -25,7 +26,8 @@ GROUPS = {
     },
     "loudspeakers": {
         "speaker": ("endpoints.cli", "be a loudspeaker"),
-        "speakers": ("server.cli.speakers", "how they are; show, set or remove one"),
+        "enrol": ("server.cli.enrol", "codes that admit them; list, approve, refuse or cancel"),
+        "speakers": ("server.cli.speakers", "how they are; show, set, revoke or remove one"),
         "zones": ("server.cli.zones", "who is addressed together; show, add or remove one"),
         "units": ("server.cli.units", "where they belong; add or remove one"),
         "volume": ("server.cli.loudness:volume", "how loud they are"),

@@ -1,32 +1,28 @@
 """Control's composition root: the station's state, and everyone who must be told of it."""
 
 import asyncio
+import itertools
 import logging
 import secrets
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from server.bus import (
-    FROM_PRODUCER,
-    FROM_SENDER,
-    TO_PRODUCER,
-    TO_SENDER,
-    Bus,
-    DeclareProgrammes,
-    DeclareRoutes,
-    ProducerReport,
-    SenderReport,
-    TooLongError,
-    WhoIsThere,
-)
-from server.child import Birth, adopt, socket_address, socket_port
+from server.access import Access
+from server.bus import StreamOrder, StreamReport
+from server.child import Birth, read_secret, socket_address, socket_port
+from server.data import DataFolder
 from server.describe import describe
 from server.directory import Directory
 from server.discovery import Discovery
 from server.editing import Editing
+from server.enrolling import Enrolling
+from server.enrolment import Enrolment
 from server.errors import StationError
 from server.keeper import Keeper
+from server.neighbours import Neighbours
 from server.notebook import Notebook
+from server.own import OwnSecrets
 from server.programmes import LiveRequest, Programme
 from server.sessions import Sessions
 from server.station import Station
@@ -38,6 +34,8 @@ from server.zones.membership import ZoneBook
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import VERSION, Welcome
 from transport.net.clocks import MediaClock
+from transport.security.keys import fingerprint, shown_fingerprint
+from transport.security.session_keys import session_key
 
 _TICK_S = 0.1
 # How long a voice waits for loudspeakers to say that they listen; no slow one may gate the rest.
@@ -45,6 +43,10 @@ _CONFIRM_S = 0.3
 _PRODUCER_S = 2.0
 # How often the store is told who has been seen.
 _SEEN_S = 60.0
+# How often it looks whether the station's key or its token have been made anew.
+_SECRETS_S = 1.0
+# Of a session's number: how often the station has begun stands above.
+_COUNT_BITS = 32
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +54,7 @@ class Control:
     """Turns events into declarations. Runs on one event loop; nothing here blocks."""
 
     def __init__(self, birth: Birth, store: Store) -> None:
+        """KeysError, AccessError or TlsError if what only this station has cannot be read."""
         self._birth = birth
         self._store = store
         self._keeper = Keeper()
@@ -59,35 +62,70 @@ class Control:
             "control": socket_port(birth.http),
             "ingest": socket_port(birth.ingest),
             "time": socket_port(birth.time),
+            "media": socket_port(birth.rtp),
             "rtcp": socket_port(birth.rtcp),
+            "gateway": socket_port(birth.gateway),
         }
         self._clock = MediaClock(birth.media_epoch_ns)
+        self._own = OwnSecrets(DataFolder(Path(birth.data)), Path(birth.tls_certificate))
+        self.access = Access(self._own.token)
         contents = store.load()
         self.name = contents.station_name
         self._last_seen = dict(contents.last_seen)
-        self.station = _station(birth, contents)
+        # Minutes fit 31 bits until the year 6000, and nothing begins more often for long.
+        boot = store.next_boot(self._now_s() // 60)
+        self.station = _station(birth, contents, boot)
         self.editing = Editing(self.station, store, self._keeper, self.publish)
+        root = self._own.keys.certificate.root
+        self.enrolling = Enrolling(
+            self.editing,
+            Enrolment(contents.codes),
+            fingerprint(root),
+            self._clock.now_ns,
+            secrets.token_bytes,
+        )
         bind = socket_address(birth.http)
-        self.discovery = Discovery(self.name, self._ports["control"], bind)
+        self.discovery = Discovery(
+            self.name, self._ports["control"], bind, root=shown_fingerprint(root)
+        )
         self._notebook = Notebook(birth.notebook)
         self._remember()
-        welcome = Welcome(VERSION, self._ports["time"], self._ports["rtcp"])
-        self.sessions = Sessions(self.station, welcome, self._clock.now_ns, self._joined)
-        self._producer: Bus[DeclareProgrammes | WhoIsThere, ProducerReport] = Bus(
-            adopt(birth.producer_bus), TO_PRODUCER, FROM_PRODUCER
+        self.sessions = self._new_sessions(boot)
+        self.neighbours = Neighbours(
+            birth, self.station, self._clock.now_ns, self._describe, self.publish, self._joined
         )
-        self._sender: Bus[DeclareRoutes | WhoIsThere, SenderReport] = Bus(
-            adopt(birth.sender_bus), TO_SENDER, FROM_SENDER
-        )
-        self._instances: dict[str, str] = {}
-        self.sender_report: SenderReport | None = None
         self._overdue = False
         self._unwritten = False
         # Programmes whose end is written, or is being.
         self._ended: set[int] = set()
-        self._too_long: str | None = None
-        self._changed = asyncio.Event()
-        self.ready = asyncio.Event()
+
+    def _new_sessions(self, boot: int) -> Sessions:
+        secret = read_secret(self._birth.secret)
+        ports = self._ports
+        count = itertools.count((boot << _COUNT_BITS) + 1)
+
+        def welcome(number: int, session: int) -> Welcome:
+            return Welcome(
+                VERSION,
+                number,
+                session,
+                session_key(secret, session),
+                time_port=ports["time"],
+                media_port=ports["media"],
+                gateway_port=ports["gateway"],
+            )
+
+        return Sessions(
+            self.station,
+            self._own.credentials(),
+            self.enrolling,
+            welcome,
+            certify=self._certify,
+            next_number=lambda: next(count),
+            random_bytes=secrets.token_bytes,
+            now_ns=self._clock.now_ns,
+            joined=self._joined,
+        )
 
     def _remember(self) -> None:
         """Be the control that was before this one, if there was one."""
@@ -98,15 +136,24 @@ class Control:
         except ValueError as error:
             _log.warning("loa: control begins with nothing: %s", error)
 
+    def _certify(
+        self, order: StreamOrder, report: StreamReport, priority: int, test: bool
+    ) -> bytes:
+        """By the key that the station has now."""
+        return self._own.certifier.certificate(order, report, priority, test)
+
     # ------------------------------------------------------------- life
+    @property
+    def ready(self) -> asyncio.Event:
+        """Set once all its neighbours have been heard."""
+        return self.neighbours.ready
+
     async def run(self) -> None:
-        """Listen to producer and sender, and let time pass."""
+        """Listen to the neighbours, and let time pass."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._producer.fileno(), self._hear_producer)
-        loop.add_reader(self._sender.fileno(), self._hear_sender)
-        self._producer.send(WhoIsThere())
-        self._sender.send(WhoIsThere())
+        self.neighbours.begin(loop)
         seen_due_s = loop.time() + _SEEN_S
+        secrets_due_s = loop.time() + _SECRETS_S
         while True:
             await asyncio.sleep(_TICK_S)
             if self._expire() or self._overdue:
@@ -115,6 +162,18 @@ class Control:
             if loop.time() >= seen_due_s:
                 seen_due_s = loop.time() + _SEEN_S
                 self._save_seen()
+            if loop.time() >= secrets_due_s:
+                secrets_due_s = loop.time() + _SECRETS_S
+                self._look_at_secrets()
+
+    def _look_at_secrets(self) -> None:
+        """Take up a key or a token that `loa keys` has made meanwhile."""
+        if self._own.token_changed():
+            self.access.token = self._own.token
+        if self._own.keys_changed():
+            _log.warning("loa: the station's key is of generation %d now", self._own.generation)
+            self.sessions.rotate(self._own.credentials())
+            self.publish()
 
     def _now_s(self) -> int:
         return self._clock.now_ns() // NS_PER_SECOND
@@ -154,7 +213,7 @@ class Control:
         self._keeper.later(self._store.seen, seen)
 
     def _joined(self) -> None:
-        """A loudspeaker has come; its sound's way is declared at the next tick.
+        """A loudspeaker has come, or its way has changed; it is declared at the next tick.
 
         Thousands may come back at once, and to declare everything for each of them would keep
         control from hearing the others.
@@ -168,15 +227,7 @@ class Control:
         """
         # First, so that a control killed here and born again does not take anything back.
         self._write_down()
-        before, self._too_long = self._too_long, None
-        try:
-            ordered = self._producer.send(self.station.orders())
-            routed = self._sender.send(self.station.routes(self._describe))
-            self._overdue = not (ordered and routed)
-        except TooLongError as error:
-            self._too_long = str(error)
-            if before is None:
-                _log.error("loa: the sender keeps its former routes: %s", error)
+        self._overdue = not self.neighbours.declare()
         self.sessions.declare()
 
     def _write_down(self) -> None:
@@ -194,26 +245,6 @@ class Control:
         return describe(
             programme, birth.interface, birth.group_port, birth.ttl, self._ports["time"]
         )
-
-    def _hear_producer(self) -> None:
-        for report in self._producer.receive():
-            reborn = self._is_reborn("producer", report.instance)
-            if self.station.update(report, self._clock.now_ns()) or reborn:
-                self.publish()
-            self._changed.set()
-
-    def _hear_sender(self) -> None:
-        for report in self._sender.receive():
-            self.sender_report = report
-            if self._is_reborn("sender", report.instance):
-                self.publish()
-
-    def _is_reborn(self, process: str, instance: str) -> bool:
-        before = self._instances.get(process)
-        self._instances[process] = instance
-        if len(self._instances) == 2:
-            self.ready.set()
-        return before != instance
 
     # ------------------------------------------------------------- requests
     async def open_live(self, request: LiveRequest) -> dict[str, Any]:
@@ -239,7 +270,7 @@ class Control:
             "playout_delay_ms": programme.plan.playout_delay_ms,
             "listening": sorted(names - silent - offline),
             "not_listening": sorted(silent | offline),
-            "sdp": sdp_path(self.station, programme),
+            "sdp": sdp_path(programme),
         }
 
     async def _record(self, programme: Programme) -> None:
@@ -259,13 +290,13 @@ class Control:
         try:
             async with asyncio.timeout(_PRODUCER_S):
                 while programme.report is None:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    self.neighbours.heard_producer.clear()
+                    await self.neighbours.heard_producer.wait()
         except TimeoutError:
             raise StationError("the producer does not answer: try again in a moment") from None
         if programme.ended_at_ns is not None:
             raise StationError("the producer could not begin; what it said is in its log")
-        if self._too_long is not None:
+        if self.neighbours.too_long is not None:
             raise StationError(
                 "the station cannot send so many programmes to so many loudspeakers: "
                 "wait for an end, or address fewer"
@@ -299,7 +330,7 @@ class Control:
             "online": sum(is_online(s, now_ns) for s in self.station.speakers.values()),
             "zones": len(self.station.zones.definitions),
             "programmes": len(self.station.programmes),
-            "sender": sender_row(self.sender_report),
+            "sender": sender_row(self.neighbours.sender_report),
         }
 
     def speakers(self) -> list[dict[str, Any]]:
@@ -325,9 +356,10 @@ class Control:
     def description(self, name: str) -> str:
         """A programme's SDP; StationError where there is none."""
         programme = self.station.programme(name)
-        if not self.station.uses_group(programme):
+        if not programme.clear:
             raise StationError(
-                f"{name} goes out by unicast alone: start it with --multicast for stock players"
+                f"{name} is sealed, and no stock player can hear it: `loa zones clear ZONE on` has "
+                "the next programme to that zone heard in clear too"
             )
         text = self._describe(programme)
         if text is None:
@@ -335,12 +367,13 @@ class Control:
         return text
 
 
-def _station(birth: Birth, contents: Contents) -> Station:
+def _station(birth: Birth, contents: Contents, boot: int) -> Station:
     directory = Directory(contents.root, set(contents.units))
     for endpoint in contents.endpoints:
         directory.put_endpoint(endpoint)
     zones = ZoneBook()
-    zones.restore({name: parse(definition) for name, definition in contents.zones})
+    definitions = {name: parse(definition) for name, definition in contents.zones}
+    zones.restore(definitions, contents.clear_zones)
     return Station(
         birth.groups,
         birth.group_port,
@@ -349,4 +382,5 @@ def _station(birth: Birth, contents: Contents) -> Station:
         directory,
         zones,
         count=contents.last_programme_number,
+        boot=boot,
     )

@@ -7,7 +7,7 @@ end as it was. State is declared whole, never replayed: whoever starts anew is t
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from transport.control.wire import MAX_MESSAGE_BYTES, Vocabulary, vocabulary
@@ -19,6 +19,7 @@ Received = TypeVar("Received")
 _SOCKET_BUFFER = 1 << 20
 # IPv4 address, RTP port, RTCP port.
 _DESTINATION = struct.Struct("!4sHH")
+_SESSION = struct.Struct("!Q")
 
 
 class TooLongError(Exception):
@@ -27,15 +28,23 @@ class TooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamOrder:
-    """One encoding of a programme."""
+    """One encoding of a programme. `serial` is what its certificate will call it.
+
+    `clear` is the number of its twin in clear, for stock receivers; None where there is none.
+    """
 
     stream: int
     frame_ms: float
+    serial: int
+    clear: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProgrammeOrder:
-    """A programme the producer shall take audio for, from whoever shows the ticket."""
+    """A programme the producer shall take audio for, from whoever shows the ticket.
+
+    Whenever `rekey` rises, an epoch begins soon whose key nobody has been told yet.
+    """
 
     programme: str
     streams: tuple[StreamOrder, ...]
@@ -45,6 +54,7 @@ class ProgrammeOrder:
     dtx: bool
     inband_fec: bool
     expected_loss_percent: int
+    rekey: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,34 @@ class DeclareProgrammes:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochReport:
+    """An epoch of a stream: its number, its SSRC, its SRTP master key and salt."""
+
+    number: int
+    ssrc: int
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamReport:
-    """The numbers that the producer drew for a stream (RFC 3550 section 5.1)."""
+    """The numbers and keys that the producer drew for a stream.
+
+    `ssrc` is that of its first epoch, by which it is known; `public` verifies its packets;
+    `epochs` are the one just over, if there was one, the one that sounds, and the next.
+    `clear_ssrc` is its twin's in clear.
+    """
 
     stream: int
     ssrc: int
     timestamp_offset: int
+    public: bytes
+    epochs: tuple[EpochReport, ...]
+    clear_ssrc: int | None = None
+
+    @property
+    def sounding(self) -> EpochReport:
+        """The epoch that sounds."""
+        return self.epochs[-2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +161,10 @@ class DeclareRoutes:
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
-    """What one life of the sender has done."""
+    """What one life of the sender has done.
+
+    `malformed` makes no sense, `refused` makes sense and has a wrong key; `paths` are open now.
+    """
 
     instance: str
     datagrams: int
@@ -139,6 +174,68 @@ class SenderReport:
     malformed: int
     receivers: int
     worst_fraction_lost: float
+    refused: int = 0
+    paths: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PathReport:
+    """Where a session's media port is, as its authenticated keep-alives show."""
+
+    session: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeclarePaths:
+    """Paths that have opened or moved, and sessions whose path is gone."""
+
+    opened: tuple[PathReport, ...]
+    closed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """One stream, and the sessions (eight bytes each) that the gateway passes it on to."""
+
+    stream: int
+    sessions: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareRelays:
+    """Every stream the gateway passes on."""
+
+    relays: tuple[Relay, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What one life of the gateway has done, and the sessions (eight bytes each) that are there.
+
+    `dropped` are datagrams for who does not read, `refused` callers without a good token.
+    """
+
+    instance: str
+    sessions: bytes
+    datagrams: int
+    dropped: int
+    overruns: int
+    malformed: int = 0
+    refused: int = 0
+
+
+def pack_sessions(sessions: Iterable[int]) -> bytes:
+    """Eight bytes each."""
+    return b"".join(_SESSION.pack(session) for session in sessions)
+
+
+def unpack_sessions(packed: bytes) -> tuple[int, ...]:
+    """What `pack_sessions` was given; ValueError for anything else."""
+    if len(packed) % _SESSION.size:
+        raise ValueError("the last session is cut off")
+    return tuple(session for (session,) in _SESSION.iter_unpack(packed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +246,9 @@ class WhoIsThere:
 TO_PRODUCER = vocabulary(DeclareProgrammes, WhoIsThere)
 FROM_PRODUCER = vocabulary(ProducerReport)
 TO_SENDER = vocabulary(DeclareRoutes, WhoIsThere)
-FROM_SENDER = vocabulary(SenderReport)
+FROM_SENDER = vocabulary(SenderReport, DeclarePaths)
+TO_GATEWAY = vocabulary(DeclareRelays, WhoIsThere)
+FROM_GATEWAY = vocabulary(GatewayReport)
 
 
 class Bus(Generic[Sent, Received]):

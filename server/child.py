@@ -14,7 +14,9 @@ class Birth:
 
     The supervisor binds everything once: a port that is taken is known at once, and a process
     that dies and returns finds its callers still queued. `data` is the path of the station's
-    folder, which it keeps locked; empty where there is none.
+    folder, which it keeps locked; empty where there is none. `secret` holds 32 random bytes that
+    control, sender and gateway derive the sessions' keys from; it is memory, for anybody on this
+    machine can read a command line. `tls_certificate` and `tls_key` are paths.
     """
 
     media_epoch_ns: int
@@ -23,12 +25,16 @@ class Birth:
     time: int
     rtp: int
     rtcp: int
+    gateway: int
     ring: int
     wake: int
+    gateway_wake: int
+    secret: int
     lifeline: int
     ready: int
     producer_bus: int
     sender_bus: int
+    gateway_bus: int
     notebook: int
     interface: str
     groups: str
@@ -36,6 +42,8 @@ class Birth:
     ttl: int
     announce: bool
     data: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
 
     def to_argument(self) -> str:
         """For the command line of a child."""
@@ -62,6 +70,14 @@ def socket_address(descriptor: int) -> str:
     """The IPv4 address that an inherited socket is bound to."""
     with adopt(descriptor) as end:
         return str(end.getsockname()[0])
+
+
+SECRET_BYTES = 32
+
+
+def read_secret(descriptor: int) -> bytes:
+    """The secret of this run of the station; see `Birth.secret`."""
+    return os.pread(descriptor, SECRET_BYTES, 0)
 
 
 def ignore_interrupts() -> None:

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,14 @@ _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value, how whoever gave it wrote it, and how another setting would be written there."""
+    """A value, and how whoever gave it wrote it."""
 
     value: bool | int | str
     written: str
-    write: Callable[[str, bool], str]
 
-    def error(self, reason: str, remedy: tuple[str, bool] | None = None) -> SettingsError:
-        advice = "" if remedy is None else f"; if that is what you want, add {self.write(*remedy)}"
+    def error(self, reason: str) -> SettingsError:
         # A value from outside may hold a line's end; what a person sees is one line.
-        return SettingsError(" ".join(f"{self.written}: {reason}{advice}".split()))
+        return SettingsError(" ".join(f"{self.written}: {reason}".split()))
 
 
 def configure(options: Mapping[str, str | bool | None], environment: Mapping[str, str]) -> Settings:
@@ -57,7 +55,7 @@ def configure(options: Mapping[str, str | bool | None], environment: Mapping[str
     try:
         return Settings(data=folder.path, **{k: v.value for k, v in values.items()})  # type: ignore[arg-type]
     except WrongSettingError as error:
-        raise values[error.setting].error(error.reason, error.remedy) from None
+        raise values[error.setting].error(error.reason) from None
 
 
 def _default_folder(environment: Mapping[str, str]) -> Path:
@@ -96,7 +94,7 @@ def _from_toml(text: str, name: str) -> dict[str, _Given]:
         if kind is None:
             raise SettingsError(f"{name} line {line}: {_unknown(key, KINDS)}")
         written = f"{name} line {line}: {key} = {_toml(value)}"
-        given[key] = _Given(value, written, lambda other, on: f"{other} = {_toml(on)}")
+        given[key] = _Given(value, written)
         if type(value) is not kind:  # a bool is an int too
             raise given[key].error(_ASK[kind])
     return given
@@ -137,7 +135,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     for variable, text in environment.items():
         if variable in variables and text:  # an empty one is as good as none
             name = variables[variable]
-            given[name] = _read(name, text, f"{variable}={text}", _as_variable)
+            given[name] = _read(name, text, f"{variable}={text}")
         elif variable.startswith(PREFIX) and variable not in known:
             # What else begins so may be meant for another; but a slip of the pen is told.
             near = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
@@ -146,19 +144,15 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     return given
 
 
-def _as_variable(name: str, on: bool) -> str:
-    return f"{PREFIX}{name.upper()}={int(on)}"
-
-
 # ------------------------------------------------------------------ --options
 def _from_options(options: Mapping[str, str | bool | None]) -> dict[str, _Given]:
     given = {}
     for name, value in options.items():
         if isinstance(value, bool):
-            given[name] = _Given(value, _as_option(name, value), _as_option)
+            given[name] = _Given(value, _as_option(name, value))
         elif value is not None:
             written = f"{_as_option(name, True)} {value}"
-            given[name] = _read(name, value, written, _as_option)
+            given[name] = _read(name, value, written)
     return given
 
 
@@ -167,15 +161,15 @@ def _as_option(name: str, on: bool) -> str:
 
 
 # ------------------------------------------------------------------ both
-def _read(name: str, text: str, written: str, write: Callable[[str, bool], str]) -> _Given:
+def _read(name: str, text: str, written: str) -> _Given:
     kind = KINDS[name]
     if kind is bool and text.lower() in _TRUE | _FALSE:
-        return _Given(text.lower() in _TRUE, written, write)
+        return _Given(text.lower() in _TRUE, written)
     if kind is int and _WHOLE.fullmatch(text):
-        return _Given(int(text), written, write)
+        return _Given(int(text), written)
     if kind is str:
-        return _Given(text, written, write)
-    raise _Given(text, written, write).error(_ASK[kind])
+        return _Given(text, written)
+    raise _Given(text, written).error(_ASK[kind])
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

@@ -1,14 +1,20 @@
-"""The folder that a station lives in: its database, its configuration, and the lock on both."""
+"""The folder that a station lives in: database, configuration, keys, and the lock on them."""
 
+import datetime as dt
 import fcntl
 import os
 import re
 import shlex
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from server.private import sync_folder, whole_folder
+from transport.net.mdns import mdns_interfaces
 
 SYSTEM_FOLDER = Path("/var/lib/loa")
 _MODE = 0o700
@@ -39,6 +45,26 @@ class DataFolder:
         return self.path / "loa.toml"
 
     @property
+    def keys(self) -> Path:
+        """The folder of the keys; see `server.keys`."""
+        return self.path / "keys"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The certificate that the station made for itself, in PEM."""
+        return self.path / "tls" / "certificate.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        """Its key, in PEM."""
+        return self.path / "tls" / "key.pem"
+
+    @property
+    def token(self) -> Path:
+        """The operator's token; see `server.operator_token`."""
+        return self.path / "operator.token"
+
+    @property
     def _lock(self) -> Path:
         return self.path / _LOCK
 
@@ -64,6 +90,13 @@ class DataFolder:
         writable = os.access(self.path, os.W_OK, effective_ids=True)
         if not writable or not os.access(self.database, os.R_OK | os.W_OK, effective_ids=True):
             raise DataError(f"{self.path} cannot be written: run as the station's user")
+
+    def check_secrets(self) -> None:
+        """DataError if keys, certificate or token were never made, as in an older version."""
+        missing = [place.name for place in self.secrets if not place.exists()]
+        if missing:
+            verb = f"loa keys create --data {shlex.quote(str(self.path))}"
+            raise DataError(f"{self.path} holds no {' and no '.join(missing)}: `{verb}` makes them")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -124,10 +157,53 @@ class DataFolder:
                     with self._unfinished(undo) as unfinished:
                         if configuration:
                             _write(unfinished.config, configuration)
+                        unfinished.make_secrets()
                         Store.create(unfinished.database, name).close()
                 undo.pop_all()
         except OSError as error:
             raise DataError(f"{self.path}: {error.strerror} (choose another folder)") from None
+
+    def complete(self) -> list[str]:
+        """Make keys, certificate and token where there are none; the names of what was made.
+
+        DataError if it cannot be made, or a station is running.
+        """
+        self.check()
+        try:
+            with self.lock():
+                return self.make_secrets()
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror}") from None
+
+    @property
+    def secrets(self) -> tuple[Path, ...]:
+        """What no two stations share: files, and folders of them."""
+        return self.keys, self.tls_certificate.parent, self.token
+
+    def make_secrets(self) -> list[str]:
+        """Make each of these that is not there, whole or not at all; the names of what was made.
+
+        OSError if the disk refuses.
+        """
+        # Cryptography's library takes time to load, and the supervisor needs none.
+        from server.keys import KeyFolder  # noqa: PLC0415
+        from server.operator_token import TokenFile  # noqa: PLC0415
+
+        makers = (KeyFolder(self.keys).create, self._make_certificate, TokenFile(self.token).create)
+        made = []
+        for place, make in zip(self.secrets, makers, strict=True):
+            if not place.exists():
+                make()
+                made.append(place.name)
+        return made
+
+    def _make_certificate(self) -> None:
+        from server.selfmade import make_certificate  # noqa: PLC0415
+
+        addresses = [interface.address for interface in mdns_interfaces()]
+        names = ["localhost", "127.0.0.1", socket.gethostname(), *addresses]
+        with whole_folder(self.tls_certificate.parent) as made:
+            make_certificate(made, names, dt.datetime.now(dt.UTC))
 
     def _make_folder(self, undo: ExitStack) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
@@ -146,12 +222,13 @@ class DataFolder:
             # The database last: where there is one, there is a whole station.
             for made, place in (
                 (unfinished.config, self.config),
+                *zip(unfinished.secrets, self.secrets, strict=True),
                 (unfinished.database, self.database),
             ):
                 if made.exists():
                     made.rename(place)
-                    undo.callback(place.unlink)
-        _sync(self.path)
+                    undo.callback(_remove, place)
+        sync_folder(self.path)
 
 
 def default_folder(environment: Mapping[str, str]) -> Path:
@@ -173,6 +250,13 @@ def default_folder(environment: Mapping[str, str]) -> Path:
     return home / ".local" / "share" / "loa"
 
 
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+
+
 def _remove_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
@@ -183,11 +267,3 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

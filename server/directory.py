@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from server.errors import NoSuchError, StationError
-from transport.control.messages import spelt_alike
+from transport.control.messages import PUBLIC_KEY_BYTES, spelt_alike
 
 SEPARATOR = "/"
 MAX_DEPTH = 16
@@ -83,7 +83,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A registered loudspeaker: what stays true of it while it is switched off."""
+    """A registered loudspeaker: what stays true of it while it is switched off.
+
+    `key` is its public key, None while it is not enrolled. Where it is `clear`, it plays the twin
+    in clear of a programme that has one, which nobody can authenticate.
+    """
 
     name: str
     unit: str
@@ -93,8 +97,12 @@ class Endpoint:
     position: Position | None = None
     volume: int = 100
     muted: bool = False
+    clear: bool = False
+    key: bytes | None = None
 
     def __post_init__(self) -> None:
+        if self.key is not None and len(self.key) != PUBLIC_KEY_BYTES:
+            raise DirectoryError(f"a public key has {PUBLIC_KEY_BYTES} bytes, not {len(self.key)}")
         if not 0 <= self.volume <= 100:
             raise DirectoryError(f"{self.volume} is no volume: use 0 to 100")
         if len(self.tags) > MAX_TAGS:
@@ -109,6 +117,7 @@ class Directory:
     units: set[str] = field(default_factory=set)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     version: int = 0
+    _by_key: dict[bytes, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.units.add(self.root)
@@ -164,10 +173,27 @@ class Directory:
         if endpoint.name not in self.endpoints and len(self.endpoints) >= MAX_ENDPOINTS:
             raise DirectoryError(f"{MAX_ENDPOINTS} loudspeakers are registered: remove some first")
         endpoint = self.check(endpoint)
-        if self.endpoints.get(endpoint.name) != endpoint:
+        before = self.endpoints.get(endpoint.name)
+        if before != endpoint:
+            self._put_key(endpoint.name, None if before is None else before.key, endpoint.key)
             self.endpoints[endpoint.name] = endpoint
             self.version += 1
         return endpoint
+
+    def _put_key(self, name: str, before: bytes | None, now: bytes | None) -> None:
+        if now is not None and self._by_key.get(now, name) != name:
+            raise DirectoryError(
+                f"this loudspeaker is enrolled already, as {self._by_key[now]!r}: revoke that first"
+            )
+        if before is not None:
+            del self._by_key[before]
+        if now is not None:
+            self._by_key[now] = name
+
+    def by_key(self, key: bytes) -> Endpoint | None:
+        """The loudspeaker whose public key this is; None if none is enrolled with it."""
+        name = self._by_key.get(key)
+        return None if name is None else self.endpoints[name]
 
     def check(self, endpoint: Endpoint) -> Endpoint:
         """A loudspeaker in the one spelling; DirectoryError if it cannot be as it says."""
@@ -179,6 +205,6 @@ class Directory:
 
     def remove_endpoint(self, name: str) -> None:
         """Forget a loudspeaker; NoSuchError if it is not registered."""
-        self.endpoint(name)
+        self._put_key(name, self.endpoint(name).key, None)
         del self.endpoints[name]
         self.version += 1

@@ -39,9 +39,12 @@ class Discovery:
     and is not advertised, unless `interface`, an IPv4 address of this machine, says so.
     """
 
-    def __init__(self, name: str, port: int, bind: str, *, interface: str | None = None) -> None:
-        """`port` is control's; ValueError for a name that is none."""
+    def __init__(
+        self, name: str, port: int, bind: str, *, root: str = "", interface: str | None = None
+    ) -> None:
+        """`port` is control's, `root` the shown fingerprint; ValueError for a name that is none."""
         self._name = station_name(name)
+        self._root = root
         self._port = port
         self._bind = bind
         self._interface = interface
@@ -111,7 +114,7 @@ class Discovery:
             STATION_TYPE,
             f"{instance_label(self._name)}.{STATION_TYPE}",
             self._port,
-            properties=station_txt(self._name),
+            properties=station_txt(self._name, self._root),
             # Of this station alone, so that two of one name are two even before either is renamed.
             server=f"loa-{tag_of(*addresses)}.local.",
             parsed_addresses=list(addresses),

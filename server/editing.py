@@ -7,6 +7,7 @@ fails. One at a time, so that what is taken back is what was changed.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from server.directory import Endpoint, Position
@@ -26,10 +27,11 @@ class EndpointChange:
     position: Position | None = None
     volume: int | None = None
     muted: bool | None = None
+    clear: bool | None = None
 
     def of(self, endpoint: Endpoint) -> Endpoint:
         """The loudspeaker, changed."""
-        fields = ("unit", "tags", "position", "volume", "muted")
+        fields = ("unit", "tags", "position", "volume", "muted", "clear")
         given = {f: getattr(self, f) for f in fields if getattr(self, f) is not None}
         return replace(endpoint, **given)
 
@@ -40,43 +42,46 @@ class Editing:
     def __init__(
         self, station: Station, store: Store, keeper: Keeper, changed: Callable[[], None]
     ) -> None:
-        """`changed` is called when a change is on the disk."""
-        self._station = station
-        self._store = store
-        self._keeper = keeper
-        self._changed = changed
-        self._lock = asyncio.Lock()
+        """`changed` is called when a change is on the disk.
+
+        Who else changes something for good holds `lock` meanwhile.
+        """
+        self.station = station
+        self.store = store
+        self.keeper = keeper
+        self.changed = changed
+        self.lock = asyncio.Lock()
 
     async def _keep(
         self, undo: Callable[[], object], call: Callable[..., None], *args: Any
     ) -> None:
         try:
-            await self._keeper.do(call, *args)
+            await self.keeper.do(call, *args)
         except Exception:
             undo()
             raise
-        self._changed()
+        self.changed()
 
     async def add_unit(self, path: str) -> str:
         """Its path in the one spelling."""
-        directory = self._station.directory
-        async with self._lock:
+        directory = self.station.directory
+        async with self.lock:
             path = directory.add_unit(path)
-            await self._keep(lambda: directory.remove_unit(path), self._store.add_unit, path)
+            await self._keep(lambda: directory.remove_unit(path), self.store.add_unit, path)
         return path
 
     async def remove_unit(self, path: str) -> None:
         """An empty unit."""
-        directory = self._station.directory
-        async with self._lock:
+        directory = self.station.directory
+        async with self.lock:
             path = directory.check_unit(path)
             directory.remove_unit(path)
-            await self._keep(lambda: directory.add_unit(path), self._store.remove_unit, path)
+            await self._keep(lambda: directory.add_unit(path), self.store.remove_unit, path)
 
     async def change_endpoints(self, names: Iterable[str], change: EndpointChange) -> None:
         """All of them or none."""
-        directory = self._station.directory
-        async with self._lock:
+        directory = self.station.directory
+        async with self.lock:
             before = [directory.endpoint(name) for name in names]
             after = [directory.check(change.of(endpoint)) for endpoint in before]
 
@@ -89,33 +94,54 @@ class Editing:
 
             for endpoint in after:
                 directory.put_endpoint(endpoint)
-            await self._keep(undo, self._store.save_endpoints, after, None)
+            await self._keep(undo, self.store.save_endpoints, after, None)
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a loudspeaker that is not connected."""
-        async with self._lock:
-            remember = self._station.forget(name)
-            await self._keep(remember, self._store.remove_endpoint, name)
+        async with self.lock:
+            remember = self.station.forget(name)
+            await self._keep(remember, self.store.remove_endpoint, name)
 
-    async def put_zone(self, name: str, definition: Any) -> str:
-        """Define a zone, or define it anew; its name in the one spelling."""
-        zones, directory = self._station.zones, self._station.directory
-        async with self._lock:
-            before = dict(zones.definitions)
-            wanted = parse(definition)
-            name = zones.put(name, wanted, directory)
-            await self._keep(
-                lambda: zones.restore(before), self._store.save_zone, name, to_plain(wanted)
-            )
+    async def put_zone(self, name: str, definition: Any, *, clear: bool | None = None) -> str:
+        """Define a zone, or define it anew; its name in the one spelling.
+
+        Whether it is in clear stays as it is where that is not said.
+        """
+        zones, directory = self.station.zones, self.station.directory
+        async with self.lock:
+            undo = self._zones_as_they_are()
+            name = zones.put(name, parse(definition), directory)
+            if clear is not None:
+                zones.set_clear(name, clear=clear)
+            await self._keep_zone(undo, name)
         return name
+
+    async def set_clear(self, name: str, *, clear: bool) -> str:
+        """Have a zone in clear, or sealed, from the next programme on; its name, likewise."""
+        async with self.lock:
+            undo = self._zones_as_they_are()
+            name = self.station.zones.set_clear(name, clear=clear)
+            await self._keep_zone(undo, name)
+        return name
+
+    def _zones_as_they_are(self) -> Callable[[], None]:
+        """What makes them so again."""
+        zones = self.station.zones
+        definitions, clear = dict(zones.definitions), zones.clear
+        return lambda: zones.restore(definitions, clear)
+
+    async def _keep_zone(self, undo: Callable[[], None], name: str) -> None:
+        zones = self.station.zones
+        save = partial(self.store.save_zone, clear=zones.is_clear(name))
+        await self._keep(undo, save, name, to_plain(zones.definition(name)))
 
     async def remove_zone(self, name: str) -> None:
         """Forget a zone that nothing uses."""
-        zones = self._station.zones
-        async with self._lock:
-            using = [p.name for p in self._station.programmes.values() if name in p.request.zones]
+        zones = self.station.zones
+        async with self.lock:
+            using = [p.name for p in self.station.programmes.values() if name in p.request.zones]
             if using:
                 raise StationError(f"{', '.join(using)} is on air to zone {name!r}: stop it first")
-            before = dict(zones.definitions)
+            undo = self._zones_as_they_are()
             zones.remove(name)
-            await self._keep(lambda: zones.restore(before), self._store.remove_zone, name)
+            await self._keep(undo, self.store.remove_zone, name)

@@ -4,13 +4,16 @@ from typing import Protocol
 
 from codec.format import SAMPLE_RATE
 from codec.opus import EncoderSettings
+from transport.security.signature import EXTENSION_BYTES
+from transport.security.srtp import MAX_PLAIN_BYTES
 
 # Below ten milliseconds Opus has only its transform codec, whose look-ahead can be shorter.
 _SHORT_FRAME_MS = 10
 _LOOKAHEAD_SAMPLES = {"lowdelay": 120, "voip": 312}
-# What passes every network whole, with room for the headers, a seal and a signature. Opus keeps
-# to its bit rate in every packet, so this is a limit on the bit rate of the longer frames.
-_MAX_PACKET_BYTES = 1300
+_RTP_HEADER_BYTES = 12
+# What can be signed and sealed, and then passes every network whole: a limit on every packet, and
+# so on the bit rate of the longer frames.
+_MAX_PACKET_BYTES = MAX_PLAIN_BYTES - _RTP_HEADER_BYTES - EXTENSION_BYTES
 
 
 class Encoding(Protocol):
@@ -41,6 +44,7 @@ def encoder_settings(wanted: Encoding, frame_ms: float) -> EncoderSettings:
         dtx=wanted.dtx,
         inband_fec=wanted.inband_fec,
         expected_loss_percent=wanted.expected_loss_percent,
+        max_packet_bytes=_MAX_PACKET_BYTES,
     )
     most = int(_MAX_PACKET_BYTES * 8000 / settings.frame_ms)
     if settings.bitrate > most:

@@ -272,3 +272,10 @@ class SessionConnection(WebSocketsSansIOProtocol):
         super().handle_cont(event)
         if len(self.frames) > _MAX_PIECES:
             self.transport.abort()
+
+    def handle_parser_exception(self) -> None:  # type: ignore[explicit-override]
+        """End it, even if it has not begun: a stranger's rubbish is no mistake of ours to log."""
+        if self.conn.close_sent is None:
+            self.transport.abort()
+        else:
+            super().handle_parser_exception()

@@ -1,26 +1,34 @@
 """A programme from its ticket to its end: what was asked for, and what follows for one listener."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from server.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
+from server.bus import EpochReport, ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
 from server.directory import Endpoint
 from server.encoding import check_playout_delay, encoder_settings
 from server.errors import StationError
 from transport.control.delivery import DELIVERIES
-from transport.control.messages import StreamSpec
+from transport.control.messages import EpochSpec, SealSpec, StreamSpec
 from transport.control.priority import Priority
 from transport.session.sender import OPUS_PAYLOAD_TYPE
 
-# Numbers for so many encodings of one programme are kept apart.
+# Numbers for so many encodings of one programme are kept apart; the last is of the twin in clear.
 _STREAMS_EACH = 8
+_CLEAR = _STREAMS_EACH - 1
+# So that a stream's number below and the station's start above make a serial number.
+_STREAM_BITS = 32
+
+Certify = Callable[[StreamOrder, StreamReport, int, bool], bytes]
+"""A stream's certificate: of its order, its key, its highest priority, and whether it is a test."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
     """A voice that wants to speak, to loudspeakers by name and to whole zones.
 
-    Without `frame_ms` and `playout_delay_ms` the listeners' networks decide. Raises ValueError, in
+    Without `frame_ms` and `playout_delay_ms` the listeners' networks decide. `test` is said by its
+    certificate, so that what is no real announcement can never pass for one. Raises ValueError, in
     one line for a person, rather than ask for what could never sound.
     """
 
@@ -34,7 +42,7 @@ class LiveRequest:
     inband_fec: bool = False
     expected_loss_percent: int = 0
     playout_delay_ms: float | None = None
-    multicast: bool = False
+    test: bool = False
 
     def __post_init__(self) -> None:
         Priority(self.priority)
@@ -79,7 +87,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Programme:
-    """A programme from its ticket to its end. It waits for its voice from `since_ns` on."""
+    """A programme from its ticket to its end. It waits for its voice from `since_ns` on.
+
+    `boot` is the start of the station at which it began, and `clear` whether it goes to a zone in
+    clear as well; both stay as they were then. Whenever `rekey` rises its keys are changed.
+    """
 
     name: str
     number: int
@@ -88,6 +100,9 @@ class Programme:
     plan: Plan
     group: str
     since_ns: int
+    boot: int = 0
+    clear: bool = False
+    rekey: int = 0
     report: ProgrammeReport | None = None
     ended_at_ns: int | None = None
     why_ended: str = "it was finished"
@@ -109,14 +124,32 @@ class Programme:
 
     @property
     def streams(self) -> tuple[StreamOrder, ...]:
-        """Its encodings, by number."""
+        """Its encodings, by number; the first may have a twin in clear."""
         first = self.number * _STREAMS_EACH
-        return tuple(StreamOrder(first + n, ms) for n, ms in enumerate(self.plan.frames_ms))
+        return tuple(
+            StreamOrder(
+                first + n,
+                ms,
+                serial=(self.boot << _STREAM_BITS) + first + n,
+                clear=first + _CLEAR if self.clear and n == 0 else None,
+            )
+            for n, ms in enumerate(self.plan.frames_ms)
+        )
 
     def numbers(self, stream: int) -> StreamReport | None:
         """What the producer drew for a stream; None before it has begun."""
         known = self.report.streams if self.report is not None else ()
         return next((numbers for numbers in known if numbers.stream == stream), None)
+
+    def hear(self, report: ProgrammeReport, now_ns: int) -> bool:
+        """The producer's word on it; true if anybody must be told."""
+        before, self.report = self.report, report
+        if before is None or _keys_of(before) != _keys_of(report):
+            # Begun, or begun again by another producer: its voice has yet to come (back).
+            self.since_ns = now_ns
+        if report.state == "ended":
+            self.ended_at_ns = now_ns
+        return before is None or before.streams != report.streams or report.state == "ended"
 
     def is_in_step(self, endpoint: Endpoint) -> bool:
         """Whether this loudspeaker's network is quick enough for D; if not it sounds later."""
@@ -131,7 +164,11 @@ class Programme:
         """Whether a loudspeaker hears it from the group, which carries the shortest frames."""
         return endpoint.multicast and self.stream_for(endpoint) == self.streams[0]
 
-    def spec(self, endpoint: Endpoint, group_port: int) -> StreamSpec | None:
+    def in_clear(self, endpoint: Endpoint) -> bool:
+        """Whether a loudspeaker hears the twin that nobody can authenticate."""
+        return self.clear and endpoint.clear and self.by_group(endpoint)
+
+    def spec(self, endpoint: Endpoint, group_port: int, certify: Certify) -> StreamSpec | None:
         """What a loudspeaker must know to play it; None before it has begun."""
         stream = self.stream_for(endpoint)
         numbers = self.numbers(stream.stream)
@@ -140,19 +177,27 @@ class Programme:
         delay_ms = self.plan.playout_delay_ms
         if not self.is_in_step(endpoint):
             delay_ms = DELIVERIES[endpoint.delivery].playout_delay_ms
-        by_group = self.by_group(endpoint)
+        by_group, clear_ssrc = self.by_group(endpoint), numbers.clear_ssrc
+        ssrc, port, seal = numbers.ssrc, group_port, None
+        if clear_ssrc is not None and self.in_clear(endpoint):
+            ssrc, port = clear_ssrc, clear_port(group_port)
+        else:
+            certificate = certify(stream, numbers, self.priority, self.request.test)
+            seal = SealSpec(certificate, tuple(map(_epoch_spec, numbers.epochs)))
         return StreamSpec(
             programme=self.name,
             order=self.order,
-            ssrc=numbers.ssrc,
+            ssrc=ssrc,
             payload_type=OPUS_PAYLOAD_TYPE,
             timestamp_offset=numbers.timestamp_offset,
             frame_ms=stream.frame_ms,
             inband_fec=self.request.inband_fec,
             playout_delay_ms=delay_ms,
             group=self.group if by_group else None,
-            port=group_port if by_group else None,
+            port=port if by_group else None,
             priority=self.priority,
+            test=self.request.test,
+            seal=seal,
         )
 
     def ordered(self) -> ProgrammeOrder:
@@ -167,7 +212,22 @@ class Programme:
             dtx=request.dtx,
             inband_fec=request.inband_fec,
             expected_loss_percent=request.expected_loss_percent,
+            rekey=self.rekey,
         )
+
+
+def clear_port(group_port: int) -> int:
+    """Where in the group the twin in clear is; its RTCP is on the next."""
+    return group_port + 2
+
+
+def _epoch_spec(epoch: EpochReport) -> EpochSpec:
+    return EpochSpec(epoch.number, epoch.ssrc, epoch.key)
+
+
+def _keys_of(report: ProgrammeReport) -> list[tuple[int, bytes]]:
+    """What is drawn afresh whenever a stream begins, and at no other time."""
+    return [(stream.stream, stream.public) for stream in report.streams]
 
 
 def programme_of(row: Any) -> Programme:
@@ -176,10 +236,15 @@ def programme_of(row: Any) -> Programme:
     request |= {"to": tuple(request["to"]), "zones": tuple(request["zones"])}
     plan |= {"frames_ms": tuple(plan["frames_ms"])}
     if report is not None:
-        report |= {"streams": tuple(StreamReport(**stream) for stream in report["streams"])}
+        report |= {"streams": tuple(map(_stream_report_of, report["streams"]))}
     parts = {
         "request": LiveRequest(**request),
         "plan": Plan(**plan),
         "report": None if report is None else ProgrammeReport(**report),
     }
     return Programme(**{**row, **parts})
+
+
+def _stream_report_of(row: Any) -> StreamReport:
+    epochs = tuple(EpochReport(**epoch) for epoch in row["epochs"])
+    return StreamReport(**{**row, "epochs": epochs})

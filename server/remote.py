@@ -2,9 +2,21 @@
 
 import http.client
 import json
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from server.configuration import configure
+from server.data import DataError, DataFolder, default_folder
+from server.operator_token import AccessError, TokenFile
+from server.settings import SettingsError
+from server.tls import TlsError, Trust, certificate_hash
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 
@@ -13,22 +25,92 @@ _TIMEOUT_S = 5.0
 _MAX_REPLY = 64 << 20
 
 
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+# What a header can carry of a token (RFC 6750 section 2.1).
+_TOKEN = re.compile(r"[\w.~+/=-]{1,4096}", re.ASCII)
+_WANTED = (
+    "the station wants its operator's token: run as the station's user on its machine, or set "
+    "LOA_TOKEN and LOA_FINGERPRINT to what `loa keys token` and `loa keys show` say there"
+)
+
+
 class ApiError(Exception):
     """The station did not do it, or is not there; one line that says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an operator's program needs: the token, and whom to show it to."""
+
+    token: str = field(repr=False)
+    trust: Trust
+
+
+def find_credentials(environment: Mapping[str, str]) -> Credentials:
+    """Those of LOA_TOKEN and LOA_FINGERPRINT, or of this machine's station; ApiError if none.
+
+    Without LOA_FINGERPRINT, LOA_TOKEN is shown to whom the system's CAs vouch for.
+    """
+    token = environment.get("LOA_TOKEN", "").strip()
+    pin = environment.get("LOA_FINGERPRINT", "").replace(":", "").strip().lower()
+    if pin and not _FINGERPRINT.fullmatch(pin):
+        raise ApiError("LOA_FINGERPRINT has 64 hexadecimal digits: `loa keys show` says them")
+    if token:
+        if not _TOKEN.fullmatch(token):
+            raise ApiError("LOA_TOKEN is no token: `loa keys token` says it")
+        return Credentials(token, Trust(bytes.fromhex(pin) if pin else None))
+    if pin:
+        raise ApiError("LOA_FINGERPRINT is set and LOA_TOKEN is not: set both")
+    try:
+        folder = DataFolder(default_folder(environment))
+    except DataError:
+        raise ApiError(_WANTED) from None
+    if not folder.holds_station():
+        raise ApiError(_WANTED)
+    return credentials_of(folder, environment)
+
+
+def credentials_of(folder: DataFolder, environment: Mapping[str, str]) -> Credentials:
+    """Those of the station in a folder; ApiError if this user may not read them."""
+    try:
+        token = TokenFile(folder.token).load()
+        return Credentials(token, Trust(certificate_hash(certificate_of(folder, environment))))
+    except (AccessError, TlsError) as error:
+        raise ApiError(str(error)) from None
+
+
+def certificate_of(folder: DataFolder, environment: Mapping[str, str]) -> Path:
+    """The certificate that the station in a folder shows."""
+    try:
+        named = configure({"data": str(folder.path)}, environment).tls_certificate
+    except SettingsError:
+        named = None  # a station that runs has better ones, and may have to be stopped
+    return folder.tls_certificate if named is None else Path(named)
+
+
 def call(
-    server: str, method: str, path: str, body: object = None, timeout_s: float = _TIMEOUT_S
+    server: str,
+    method: str,
+    path: str,
+    body: object = None,
+    timeout_s: float = _TIMEOUT_S,
+    credentials: Credentials | None = None,
 ) -> Any:
     """What the station at `server` (`host[:port]`) answers; None if it says only that it is done.
 
-    `path` as `path_of` makes it. ApiError if the station refuses or is not there.
+    `path` as `path_of` makes it. Without `credentials`, those that `find_credentials` finds.
+    ApiError if the station refuses or is not there.
     """
     try:
         address = StationAddress.parse(server)
     except ValueError as error:
         raise ApiError(str(error)) from None
-    status, data = _exchange(address, method, path, body, timeout_s)
+    if credentials is None:
+        credentials = find_credentials(os.environ)
+    connection = _Connection(address, timeout_s, credentials.trust)
+    status, data = _exchange(connection, method, path, body, credentials.token)
+    if status == HTTPStatus.UNAUTHORIZED:
+        raise ApiError(f"{address.text} does not take this token: {_WANTED}")
     try:
         answer = json.loads(data) if data else None
     except (ValueError, RecursionError):
@@ -36,7 +118,7 @@ def call(
     if not 200 <= status < 300:
         refusal = answer.get("error") if isinstance(answer, dict) else None
         raise ApiError(str(refusal or f"the station answered {status}"))
-    if answer is None and status != http.HTTPStatus.NO_CONTENT:
+    if answer is None and status != HTTPStatus.NO_CONTENT:
         raise not_a_station(address)
     return answer
 
@@ -64,11 +146,32 @@ def not_a_station(address: StationAddress) -> ApiError:
     return ApiError(f"what answers at {address.text} is not a station")
 
 
+class _Connection(http.client.HTTPConnection):
+    """HTTP over TLS, once we know to whom."""
+
+    def __init__(self, address: StationAddress, timeout_s: float, trust: Trust) -> None:
+        super().__init__(address.host, address.port, timeout=timeout_s)
+        self.address = address
+        self._trust = trust
+
+    def connect(self) -> None:  # type: ignore[explicit-override]  # typing.override is of 3.12
+        """Also see who it is, before anything is said."""
+        super().connect()
+        try:
+            self.sock = self._trust.secure(self.sock, self.address.host)
+        except ssl.SSLError:
+            raise not_a_station(self.address) from None
+        except TlsError as error:
+            raise ApiError(str(error)) from None
+
+
 def _exchange(
-    address: StationAddress, method: str, path: str, body: object, timeout_s: float
+    connection: _Connection, method: str, path: str, body: object, token: str
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
-    headers = {} if body is None else {"Content-Type": "application/json"}
+    address = connection.address
+    headers = {"Authorization": f"Bearer {token}"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     try:
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, headers)

@@ -2,7 +2,8 @@
 
 The producer never blocks: a sender that falls a whole ring behind loses the oldest datagrams and
 counts them. Each slot carries its own serial number, written last, so that a reader can tell a
-finished slot from an older or a half-written one. Wake-ups travel on an eventfd beside it.
+finished slot from an older or a half-written one. Wake-ups travel on eventfds beside it, one for
+each reader: who reads an eventfd takes its count from everybody else.
 """
 
 import mmap
@@ -33,20 +34,23 @@ class Entry:
     datagram: bytes
 
 
-def create_ring() -> tuple[int, int]:
-    """A fresh ring's memory and its wake-up, as file descriptors to hand to children."""
+def create_ring() -> tuple[int, int, int]:
+    """A fresh ring's memory and the wake-ups of sender and gateway, as descriptors for children."""
     memory = os.memfd_create("loa-ring")
     os.ftruncate(memory, RING_BYTES)
-    wake = os.eventfd(0, os.EFD_NONBLOCK)
-    return memory, wake
+    return memory, os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
 
 
 class RingWriter:
-    """The producer's end; its threads share it. A restarted producer goes on where it was."""
+    """The producer's end; its threads share it. A restarted producer goes on where it was.
 
-    def __init__(self, memory: int, wake: int) -> None:
+    `wakes` are those of all readers. A reader that is dead or asleep costs nothing: its wake-up
+    only counts.
+    """
+
+    def __init__(self, memory: int, *wakes: int) -> None:
         self._map = mmap.mmap(memory, RING_BYTES)
-        self._wake = wake
+        self._wakes = wakes
         self._lock = threading.Lock()
         (self._serial,) = _SERIAL.unpack_from(self._map, _HEAD_AT)
 
@@ -63,7 +67,8 @@ class RingWriter:
             self._map[start : start + len(entry.datagram)] = entry.datagram
             _SERIAL.pack_into(self._map, at, self._serial)
             _SERIAL.pack_into(self._map, _HEAD_AT, self._serial)
-        os.eventfd_write(self._wake, 1)
+        for wake in self._wakes:
+            os.eventfd_write(wake, 1)
 
 
 class RingReader:
@@ -78,6 +83,10 @@ class RingReader:
         (serial,) = _SERIAL.unpack_from(self._map, _HEAD_AT)
         return int(serial)
 
+    def skip(self) -> None:
+        """Pass over all that was written until now; it does not count as lost."""
+        self._next = self._head() + 1
+
     def read(self) -> Iterator[Entry]:
         """Every entry written since the last call; what was overwritten is counted."""
         while self._next <= (head := self._head()):
@@ -89,8 +98,9 @@ class RingReader:
             start = at + _SLOT.size
             datagram = bytes(self._map[start : start + min(length, MAX_DATAGRAM)])
             (still,) = _SERIAL.unpack_from(self._map, at)
-            if serial == still == self._next:
+            # Before the entry is given out, for its reader need not come back for another.
+            wanted, self._next = self._next, self._next + 1
+            if serial == still == wanted:
                 yield Entry(stream, kind, datagram)
             else:
                 self.overruns += 1
-            self._next += 1

@@ -1,24 +1,34 @@
-"""Control sessions: one WebSocket a loudspeaker."""
+"""Control sessions: one WebSocket a loudspeaker, which proves its key before it is told anything.
+
+What each is told follows from the station's state: who is revoked, whose key was replaced, and on
+whom a person has decided is seen when everything is declared, like what there is to listen to.
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from server.credentials import Credentials, Greeting, Said
+from server.enrolling import Enrolling
+from server.enrolment import Code, EnrolmentError, TooManyStrangersError, Waiting
 from server.errors import StationError
+from server.programmes import Certify
+from server.session import SEND_TIMEOUT_S, Session, Turns
 from server.station import Station
 from transport.control.messages import (
+    NONCE_BYTES,
     SUBPROTOCOL,
-    TO_SPEAKER,
     TO_STATION,
     VERSION,
     Adjust,
-    Command,
     Done,
+    Enrol,
+    Enrolled,
     Hello,
-    Listen,
+    Pending,
     Ready,
     Refused,
     Telemetry,
@@ -27,80 +37,18 @@ from transport.control.messages import (
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
 from transport.errors import MalformedPacket
 
-_SEND_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 1.0
-_ANSWER_TIMEOUT_S = 2.0
-_MAX_COMMANDS = 4
-_Said = Hello | Telemetry | Ready | Done
-
-
-class Session:
-    """One loudspeaker's session: what it was last told, and what it last confirmed."""
-
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket = websocket
-        self._wake = asyncio.Event()
-        self._wanted: Listen | None = None
-        self._adjust: Adjust | None = None
-        self._outbox: dict[str, Listen | Adjust] = {}
-        self._commands: deque[Command] = deque()
-        self._answers: dict[int, asyncio.Future[str]] = {}
-        self._last_command = 0
-        self.confirmed = 0
-        self.told = 0
-
-    def tell(self, listen: Listen) -> None:
-        """Declare its state, if it is news; one not yet sent is replaced, so nothing queues up."""
-        if self._wanted is not None and self._wanted.streams == listen.streams:
-            return
-        self._wanted = self._outbox["listen"] = listen
-        self.told = listen.revision
-        self._wake.set()
-
-    def adjust(self, adjust: Adjust) -> None:
-        """Declare how loud it is, if it is news."""
-        if adjust != self._adjust:
-            self._adjust = self._outbox["adjust"] = adjust
-            self._wake.set()
-
-    async def command(self, action: str, seconds: float) -> str:
-        """Have it do something; nothing, or one line that says why it was not done."""
-        if len(self._answers) >= _MAX_COMMANDS:
-            return "it has not answered yet to what it was asked before"
-        self._last_command += 1
-        number = self._last_command
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        self._commands.append(Command(number, action, seconds))
-        self._wake.set()
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                error: str = await answer
-                return error
-        except TimeoutError:
-            return f"no answer within {_ANSWER_TIMEOUT_S:g} s"
-        finally:
-            del self._answers[number]
-
-    def answered(self, done: Done) -> None:
-        """The loudspeaker's word on a command; one that nobody waits for is forgotten."""
-        answer = self._answers.get(done.id)
-        if answer is not None and not answer.done():
-            answer.set_result(done.error)
-
-    async def send_for_ever(self) -> None:
-        """Send each newest state; a peer that stops reading ends the session."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            messages = (*self._outbox.values(), *self._commands)
-            self._outbox.clear()
-            self._commands.clear()
-            for message in messages:
-                data = TO_SPEAKER.encode(message)
-                # Not wait_for: in Python 3.11 it swallows a cancellation that meets the end of
-                # the send, and the session would never be over.
-                async with asyncio.timeout(_SEND_TIMEOUT_S):
-                    await self._websocket.send_bytes(data)
+# Together less than a second: who is revoked is gone by then, whether it reads or not.
+_LAST_WORD_S = 0.4
+_CLOSE_TIMEOUT_S = 0.4
+_SESSION_BYTES = 8
+_TRY_AGAIN = 1013  # the IANA registry of close codes
+_NOT_ENROLLED = Refused(
+    "this loudspeaker is not enrolled here (or was revoked): get a code with `loa enrol`",
+    final=True,
+)
+_REPLACED = Refused("this loudspeaker has begun another session", final=False)
+_DECIDED_AGAINST = Refused("a person has refused this loudspeaker", final=True)
+_PENDING = Pending("a person has yet to approve this loudspeaker: `loa enrol approve`")
 
 
 class Sessions:
@@ -109,88 +57,195 @@ class Sessions:
     def __init__(
         self,
         station: Station,
-        welcome: Welcome,
+        credentials: Credentials,
+        enrolling: Enrolling,
+        welcome: Callable[[int, int], Welcome],
+        *,
+        certify: Certify,
+        next_number: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
         now_ns: Callable[[], int],
         joined: Callable[[], None],
     ) -> None:
-        """`joined` is called for each that comes; it may have come back elsewhere."""
+        """`welcome` gives the first word to the session of a (rising) number and a random session.
+
+        `next_number` rises with every call, over all lives of the station. `joined` is called for
+        each that comes; it may have come back elsewhere.
+        """
         self._station = station
+        self.credentials = credentials
+        self._enrolling = enrolling
         self._welcome = welcome
+        self._certify = certify
+        self._next_number = next_number
+        self._random_bytes = random_bytes
         self._now_ns = now_ns
         self._joined = joined
+        self._turns = Turns()
+        self._all: set[Session] = set()
         self._open: dict[str, Session] = {}
+        self._waiting: dict[bytes, Session] = {}
         self._revision = 0
         self._confirmed = asyncio.Condition()
 
+    # ------------------------------------------------------------- the beginning of a session
     async def serve(self, websocket: WebSocket) -> None:
-        """One session from hello to its end."""
+        """One session from its first word to its end."""
         code, reason = 1000, ""
         try:
             await websocket.accept(subprotocol=_chosen_subprotocol(websocket))
-            await self._greet(websocket)
+            code, reason = await self._greet(websocket)
         except (WebSocketDisconnect, TimeoutError, RuntimeError):
             # RuntimeError is how Starlette reports a send after the peer has gone.
             pass
         except MalformedPacket as error:
             # Whoever builds a loudspeaker wants to know what is wrong with it (RFC 6455 7.4.1).
             code, reason = 1007, error.reason
+        except TooManyStrangersError:
+            code, reason = _TRY_AGAIN, "too many wrong codes: try again in a moment"
         finally:
             await _close(websocket, code, reason)
 
-    async def _greet(self, websocket: WebSocket) -> None:
+    async def _greet(self, websocket: WebSocket) -> tuple[int, str]:
+        """From the station's first word to the end; how to close."""
+        greeting = Greeting(self.credentials, self._random_bytes(NONCE_BYTES))
+        async with self._turns:
+            identity = greeting.identity()
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await websocket.send_bytes(identity)
+        said = greeting.hear(await self._receive(websocket, HELLO_TIMEOUT_S))
+        word = said.word
+        # Before anything that costs more: strangers are many.
+        code = self._code_of(word, greeting) if isinstance(word, Enrol) else None
+        async with self._turns:
+            speech = greeting.proven(said)
+        if greeting.credentials is not self.credentials:
+            return _TRY_AGAIN, "the station has another key now"
+        session = Session(websocket, word.key, speech, self._turns)
+        self._all.add(session)
         try:
-            hello = await self._receive(websocket, HELLO_TIMEOUT_S)
-        except MalformedPacket as error:
-            reason = f"no hello of protocol version {VERSION}: {error.reason}"
-            await websocket.send_bytes(TO_SPEAKER.encode(Refused(reason, final=True)))
-            raise
-        if isinstance(hello, Hello):
-            await self._admit(websocket, hello)
-
-    async def _admit(self, websocket: WebSocket, hello: Hello) -> None:
-        if hello.version != VERSION:
-            reason = f"protocol version {hello.version}, this station speaks {VERSION}"
-            await websocket.send_bytes(TO_SPEAKER.encode(Refused(reason, final=True)))
-            return
-        address = websocket.client.host if websocket.client else ""
-        session = Session(websocket)
-        try:
-            self._station.join(hello, address, session, self._now_ns())
-        except StationError as error:
-            await websocket.send_bytes(TO_SPEAKER.encode(Refused(str(error), final=False)))
-            return
-        self._open[hello.name] = session
-        try:
-            await self._run(websocket, hello.name, session)
+            await self._answer(websocket, session, word, code)
         finally:
-            if self._open.get(hello.name) is session:
-                del self._open[hello.name]
-            self._station.leave(hello.name, session)
+            self._all.discard(session)
+        return session.close_code, session.close_reason
 
-    async def _run(self, websocket: WebSocket, name: str, session: Session) -> None:
-        async with asyncio.timeout(_SEND_TIMEOUT_S):
-            await websocket.send_bytes(TO_SPEAKER.encode(self._welcome))
-        self._revision += 1
-        self._tell(name, session)
-        self._joined()
-        sending = asyncio.create_task(session.send_for_ever())
-        # A send that fails must end the session as a receive that fails does.
-        receiving = asyncio.create_task(self._receive_for_ever(websocket, name, session))
+    def _code_of(self, enrol: Enrol, greeting: Greeting) -> Code | EnrolmentError:
+        tls_hash, now_ns = greeting.credentials.tls_hash, self._now_ns()
         try:
-            done, _ = await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            return self._enrolling.enrolment.check(enrol, greeting.nonce, tls_hash, now_ns)
+        except EnrolmentError as error:
+            return error
+
+    async def _answer(
+        self,
+        websocket: WebSocket,
+        session: Session,
+        word: Hello | Enrol,
+        code: Code | EnrolmentError | None,
+    ) -> None:
+        known = self._station.directory.by_key(word.key)
+        if word.version != VERSION:
+            why = f"protocol version {word.version}, this station speaks {VERSION}"
+            await session.say(Refused(why, final=True))
+        elif isinstance(word, Hello):
+            if known is None:
+                await session.say(_NOT_ENROLLED)
+            elif known.name != word.name:
+                await session.say(Enrolled(known.name))
+            else:
+                await self._admit(websocket, session, word)
+        elif known is not None and not (isinstance(code, Code) and code.name):
+            # It was enrolled, and never heard of it.
+            await session.say(Enrolled(known.name))
+        elif isinstance(code, Code):
+            await self._enrol(websocket, session, word, code)
+        elif code is not None:
+            await session.say(Refused(str(code), final=code.final))
+
+    async def _admit(self, websocket: WebSocket, session: Session, hello: Hello) -> None:
+        name = hello.name
+        number = int.from_bytes(self._random_bytes(_SESSION_BYTES)) or 1
+        try:
+            self._station.join(hello, _address(websocket), session, self._now_ns(), number)
+        except StationError as error:
+            await session.say(Refused(str(error), final=False))
+            return
+        before = self._open.get(name)
+        if before is not None:
+            before.end(_REPLACED)
+        self._open[name] = session
+        try:
+            welcome = self._welcome(self._next_number(), number)
+            self._revision += 1
+            self._tell(name, session)
+            self._joined()
+            await self._converse(session, welcome, self._hear_all(websocket, name, session))
+        finally:
+            if self._open.get(name) is session:
+                del self._open[name]
+            self._station.leave(name, session)
+
+    # ------------------------------------------------------------- enrolment
+    async def _enrol(
+        self, websocket: WebSocket, session: Session, enrol: Enrol, code: Code
+    ) -> None:
+        try:
+            if code.name:
+                name = await self._enrolling.enrol(code, enrol)
+                await session.say(Enrolled(name))
+            else:
+                await self._await_decision(websocket, session, enrol, code)
+        except EnrolmentError as error:
+            await session.say(Refused(str(error), final=error.final))
+        except StationError as error:
+            await session.say(Refused(str(error), final=False))
+
+    async def _await_decision(
+        self, websocket: WebSocket, session: Session, enrol: Enrol, code: Code
+    ) -> None:
+        key, address = enrol.key, _address(websocket)
+        wish = Waiting(
+            key, code, enrol.name, address, enrol.delivery, enrol.multicast, self._now_ns()
+        )
+        self._enrolling.enrolment.wait(wish)
+        before = self._waiting.get(key)
+        if before is not None:
+            before.end(_REPLACED)
+        self._waiting[key] = session
+        try:
+            await self._converse(session, _PENDING, _until_it_goes(websocket))
+        finally:
+            if self._waiting.get(key) is session:
+                del self._waiting[key]
+                self._enrolling.enrolment.leave(key)
+
+    # ------------------------------------------------------------- its course
+    async def _converse(
+        self, session: Session, first: Welcome | Pending, hearing: Coroutine[Any, Any, None]
+    ) -> None:
+        """Until it ends of itself, or is ended: then within the time of a last word."""
+        saying = asyncio.create_task(session.say_all(first))
+        # A send that fails must end the session as a receive that fails does.
+        receiving = asyncio.create_task(hearing)
+        ending = asyncio.create_task(session.ending.wait())
+        tasks: set[asyncio.Task[Any]] = {saying, receiving, ending}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if session.ending.is_set():
+                await asyncio.wait({saying}, timeout=_LAST_WORD_S)
             for task in done:
                 task.result()
         finally:
-            sending.cancel()
-            receiving.cancel()
-            await asyncio.gather(sending, receiving, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _receive_for_ever(self, websocket: WebSocket, name: str, session: Session) -> None:
+    async def _hear_all(self, websocket: WebSocket, name: str, session: Session) -> None:
         while True:
-            message = await self._receive(websocket, SILENCE_TIMEOUT_S)
+            message: Said = TO_STATION.decode(await self._receive(websocket, SILENCE_TIMEOUT_S))
             speaker = self._station.speakers.get(name)
             if speaker is None or speaker.session is not session:
-                return  # another has taken the name over, and may be forgotten already
+                continue  # it is revoked or replaced, and will be told
             speaker.last_seen_ns = self._now_ns()
             match message:
                 case Telemetry():
@@ -201,30 +256,58 @@ class Sessions:
                         self._confirmed.notify_all()
                 case Done():
                     session.answered(message)
-                case Hello():
+                case Hello() | Enrol():
                     return  # it was said already
 
     @staticmethod
-    async def _receive(websocket: WebSocket, timeout_s: float) -> _Said:
+    async def _receive(websocket: WebSocket, timeout_s: float) -> bytes:
         async with asyncio.timeout(timeout_s):
             message = await websocket.receive()
         data = message.get("bytes")
         if not isinstance(data, bytes):  # a text frame, or the peer's goodbye
             raise WebSocketDisconnect(message.get("code") or 1003)
-        decoded: _Said = TO_STATION.decode(data)
-        return decoded
+        return data
 
+    # ------------------------------------------------------------- what follows from the state
     def declare(self) -> None:
-        """Tell every loudspeaker whose state has changed."""
+        """Tell everybody what has changed for them; whose key is not known any more is sent away.
+
+        Nothing is signed here: each session does that when it is its turn.
+        """
         self._revision += 1
         for name, session in self._open.items():
-            self._tell(name, session)
+            endpoint = self._station.directory.endpoints.get(name)
+            if endpoint is None or endpoint.key != session.key:
+                session.end(_NOT_ENROLLED)
+            else:
+                self._tell(name, session)
+        for key, session in self._waiting.items():
+            if not self._enrolling.enrolment.is_waiting(key):
+                known = self._station.directory.by_key(key)
+                session.end(_DECIDED_AGAINST if known is None else Enrolled(known.name))
 
     def _tell(self, name: str, session: Session) -> None:
         endpoint = self._station.directory.endpoints[name]
         session.adjust(Adjust(endpoint.volume, endpoint.muted))
-        session.tell(self._station.listen(name, self._revision))
+        session.tell(self._station.listen(name, self._revision, self._certify))
 
+    def end(self, name: str, refused: Refused) -> None:
+        """Tell a loudspeaker this, signed, and close its session within a second."""
+        session = self._open.get(name)
+        if session is not None:
+            session.end(refused)
+
+    def close_all(self, why: str) -> None:
+        """Close every session; each may come back at once."""
+        for session in self._all:
+            session.end(None, 1012, why)
+
+    def rotate(self, credentials: Credentials) -> None:
+        """The station has another key: whoever spoke with the one before begins anew."""
+        self.credentials = credentials
+        self.close_all("the station has another key now")
+
+    # ------------------------------------------------------------- what they are asked
     async def command(self, names: Iterable[str], action: str, seconds: float) -> dict[str, str]:
         """Have these do something; what each says against it, or nothing, by its name."""
 
@@ -249,6 +332,15 @@ class Sessions:
             async with asyncio.timeout(timeout_s), self._confirmed:
                 await self._confirmed.wait_for(lambda: not missing())
         return missing()
+
+
+async def _until_it_goes(websocket: WebSocket) -> None:
+    """Who waits has nothing to say; pings tell whether it lives."""
+    await websocket.receive()
+
+
+def _address(websocket: WebSocket) -> str:
+    return websocket.client.host if websocket.client else ""
 
 
 def _chosen_subprotocol(websocket: WebSocket) -> str | None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transport.control.address import DEFAULT_PORT
-from transport.net.stamped import is_loopback
 
 # Network control, never forwarded: all hosts, all routers, mDNS.
 _RESERVED = ipaddress.IPv4Network("224.0.0.0/24")
@@ -18,19 +17,13 @@ class SettingsError(Exception):
 class WrongSettingError(SettingsError):
     """A value that its setting cannot have.
 
-    `reason` is what to say after whatever names the setting and its value; `remedy` a setting that
-    would allow it, and the value for that.
+    `reason` is what to say after whatever names the setting and its value.
     """
 
-    def __init__(
-        self, setting: str, value: object, reason: str, remedy: tuple[str, bool] | None = None
-    ) -> None:
-        option = setting.replace("_", "-")
+    def __init__(self, setting: str, value: object, reason: str) -> None:
         self.setting = setting
         self.reason = reason
-        self.remedy = remedy
-        advice = "" if remedy is None else f": add --{remedy[0]} if that is what you want"
-        super().__init__(f"--{option} {value}: {reason}{advice}")
+        super().__init__(f"--{setting.replace('_', '-')} {value}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +31,9 @@ class Settings:
     """The station's settings. Port 0 lets the system choose every port.
 
     `port` is HTTP and control (TCP) and time (UDP); `port` + 1 takes live audio (TCP), + 2 sends
-    RTP (UDP), + 3 hears RTCP (UDP). `data` is the station's folder; None is none, for tests of
-    what needs none.
+    RTP (UDP), + 3 hears RTCP (UDP), + 4 is the gateway (TCP). All TCP is TLS, with the certificate
+    and the key of these two PEM files, or without them with those in `data`, which is the
+    station's folder; None is none, for tests of what needs none.
     """
 
     bind: str = "127.0.0.1"
@@ -49,7 +43,8 @@ class Settings:
     group_port: int = 5004
     ttl: int = 1
     announce: bool = True
-    insecure: bool = False
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     data: Path | None = None
 
     def __post_init__(self) -> None:
@@ -60,21 +55,15 @@ class Settings:
                 raise WrongSettingError(
                     "interface", self.interface, "name the one address that multicast leaves by"
                 )
-        if not is_loopback(self.bind) and not self.insecure:
-            raise WrongSettingError(
-                "bind",
-                self.bind,
-                "anybody on the network could speak, for there are no users yet",
-                ("insecure", True),
-            )
-        if not 0 <= self.port <= 65532:
-            raise WrongSettingError("port", self.port, "use 1 to 65532, or 0 for any free ports")
+        if not 0 <= self.port <= 65531:
+            raise WrongSettingError("port", self.port, "use 1 to 65531, or 0 for any free ports")
         if not 0 <= self.ttl <= 255:
             raise WrongSettingError("ttl", self.ttl, "use 0 to 255")
         if not 0 < self.group_port < 65535 or self.group_port % 2:
             # RTP on the even port, RTCP on the next (RFC 3550 section 11).
             raise WrongSettingError("group_port", self.group_port, "use an even port")
         _check_groups(self.groups)
+        _check_tls(self.tls_certificate, self.tls_key)
 
 
 def _check_address(setting: str, address: str) -> None:
@@ -82,6 +71,19 @@ def _check_address(setting: str, address: str) -> None:
         ipaddress.IPv4Address(address)
     except ValueError:
         raise WrongSettingError(setting, address, "use an IPv4 address of this machine") from None
+
+
+def _check_tls(certificate: str | None, key: str | None) -> None:
+    given = {"tls_certificate": certificate, "tls_key": key}
+    for setting, path in given.items():
+        if path is None:
+            continue
+        if not Path(path).is_absolute():
+            # A relative one in loa.toml would be of whatever folder `loa serve` is started in.
+            raise WrongSettingError(setting, path, "use the whole path, from / on")
+        if None in given.values():
+            other = "tls_key" if setting == "tls_certificate" else "tls_certificate"
+            raise WrongSettingError(setting, path, f"set {other} as well")
 
 
 def _check_groups(groups: str) -> None:

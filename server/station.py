@@ -1,7 +1,8 @@
 """The station's state and its consequences: who shall hear what. Pure; `now` is an argument.
 
 Everything that others must do follows from the state as one declaration each: what the producer
-encodes (`orders`), where the sender forwards (`routes`), what a loudspeaker plays (`listen`).
+encodes (`orders`), where the sender forwards (`routes`), whom the gateway passes it on to
+(`relays`), what a loudspeaker plays (`listen`).
 """
 
 import ipaddress
@@ -11,44 +12,36 @@ from typing import Any
 
 from server.bus import (
     DeclareProgrammes,
+    DeclareRelays,
     DeclareRoutes,
     Destination,
     ProducerReport,
+    Relay,
     Route,
     pack_destinations,
+    pack_sessions,
 )
 from server.directory import Directory, Endpoint
 from server.errors import NoSuchError, StationError
-from server.programmes import LiveRequest, Plan, Programme, programme_of
+from server.programmes import Certify, LiveRequest, Plan, Programme, clear_port, programme_of
+from server.speakers import Speaker
 from server.zones.definition import EVERYBODY
 from server.zones.membership import ZoneBook
-from transport.control.messages import Hello, Listen, Telemetry
+from transport.control.messages import Hello, Listen
 from transport.control.priority import heard
 
 # What a loudspeaker is told, and what the bus carries, must stay of a size.
 MAX_PROGRAMMES = 50
 # What is on air is written down whenever it changes; zones name any number at no cost.
 MAX_NAMES = 20_000
+# Numbers of sessions that are over may be kept so many beyond two a loudspeaker.
+_NUMBERS = 1_000
 # A ticket nobody speaks on is taken back.
 _UNUSED_TICKET_NS = 15_000_000_000
-# A session silent for less than this still holds its name.
-_HOLDS_NAME_NS = 3_000_000_000
 
 
 class NoGroupError(StationError):
     """Every multicast group of the range is in use."""
-
-
-@dataclass(slots=True)
-class Speaker:
-    """Where a registered loudspeaker was last seen, and how it is."""
-
-    name: str
-    address: str
-    media_port: int
-    last_seen_ns: int
-    session: object | None = None
-    telemetry: Telemetry | None = None
 
 
 @dataclass(slots=True)
@@ -64,36 +57,58 @@ class Station:
     speakers: dict[str, Speaker] = field(default_factory=dict)
     programmes: dict[str, Programme] = field(default_factory=dict)
     count: int = 0
-    # Loudspeakers that registered or changed by themselves and are not in the store yet.
+    # How often the station has been started; no two programmes of all these lives share a serial.
+    boot: int = 0
+    # Loudspeakers that said something new of themselves that is not in the store yet.
     unsaved: set[str] = field(default_factory=set)
     _audiences: dict[str, tuple[tuple[int, int], frozenset[str]]] = field(default_factory=dict)
+    # Loudspeakers by the numbers of their sessions.
+    _numbered: dict[int, str] = field(default_factory=dict)
 
     # ------------------------------------------------------------- loudspeakers
-    def join(self, hello: Hello, address: str, session: object, now_ns: int) -> Speaker:
-        """A loudspeaker has said hello; StationError if its name is in use by another."""
+    def join(
+        self, hello: Hello, address: str, session: object, now_ns: int, number: int = 0
+    ) -> Speaker:
+        """A loudspeaker has said hello, and has proved its key: it is here from now on.
+
+        If it had another session, this one takes over at once. NoSuchError if it is not
+        registered, StationError if nothing can be sent to it.
+        """
         _check_address(address)
-        known = self.speakers.get(hello.name)
-        if (
-            known is not None
-            and known.session is not None
-            and now_ns - known.last_seen_ns < _HOLDS_NAME_NS
-        ):
-            raise StationError(
-                f"the name {hello.name!r} is in use by a loudspeaker at {known.address}: "
-                "choose another with --name"
-            )
         self._register(hello.name, hello.delivery, multicast=hello.multicast)
-        speaker = Speaker(hello.name, address, hello.media_port, now_ns, session)
-        self.speakers[hello.name] = speaker
+        speaker = Speaker(hello.name, address, now_ns, session, session_number=number)
+        self._enter(speaker.come_after(self.speakers.get(hello.name)))
         return speaker
 
     def _register(self, name: str, delivery: str, *, multicast: bool) -> None:
-        """Whoever joins is registered, in the station's own unit until somebody moves it."""
-        endpoint = self.directory.endpoints.get(name) or Endpoint(name, self.directory.root)
+        """Its network is what it says itself; all else is what an operator says."""
+        endpoint = self.directory.endpoint(name)
         changed = replace(endpoint, delivery=delivery, multicast=multicast)
-        if self.directory.endpoints.get(name) != changed:
+        if endpoint != changed:
             self.directory.put_endpoint(changed)
             self.unsaved.add(name)
+
+    def enrol(self, endpoint: Endpoint) -> bool:
+        """A loudspeaker is registered with its key; true if that took another's place.
+
+        Whoever had that key has a way no more, and what is on air goes on with other keys.
+        """
+        before = self.directory.endpoints.get(endpoint.name)
+        self.directory.put_endpoint(endpoint)
+        replaced = before is not None and before.key not in {None, endpoint.key}
+        if replaced:
+            self._cut_off(endpoint.name)
+        return replaced
+
+    def revoke(self, name: str) -> None:
+        """A loudspeaker's key is not known any more; it stays registered."""
+        self.directory.put_endpoint(replace(self.directory.endpoint(name), key=None))
+        self._cut_off(name)
+
+    def _cut_off(self, name: str) -> None:
+        # Its session is ended by whoever holds it; nothing is sent to where it was.
+        self.speakers.pop(name, None)
+        self.rekey_all()
 
     def leave(self, name: str, session: object) -> None:
         """A session is over; the loudspeaker may well be playing on."""
@@ -106,23 +121,50 @@ class Station:
         endpoint, was_unsaved = self.directory.endpoint(name), name in self.unsaved
         speaker = self.speakers.get(name)
         if speaker is not None and speaker.session is not None:
-            raise StationError(f"{name!r} is connected: switch it off before it is removed")
+            raise StationError(
+                f"{name!r} is connected: revoke it first, with `loa speakers revoke {name}`"
+            )
         self.directory.remove_endpoint(name)
-        self.speakers.pop(name, None)
         self.unsaved.discard(name)
+        if endpoint.key is not None:
+            self._cut_off(name)
 
         def remember() -> None:
-            # It may have come back by itself meanwhile, and by another network.
-            now = self.directory.endpoints.get(name, endpoint)
-            there = replace(endpoint, delivery=now.delivery, multicast=now.multicast)
-            self.directory.put_endpoint(there)
+            self.directory.put_endpoint(endpoint)
             if speaker is not None:
-                self.speakers.setdefault(name, speaker)
+                self._enter(speaker)
             if was_unsaved:
                 self.unsaved.add(name)
 
         return remember
 
+    # ------------------------------------------------------------- ways to loudspeakers
+    def _enter(self, speaker: Speaker) -> None:
+        self.speakers[speaker.name] = speaker
+        if len(self._numbered) > 2 * len(self.speakers) + _NUMBERS:
+            self._numbered = {n: s.name for s in self.speakers.values() for n in s.numbers}
+        self._numbered |= dict.fromkeys(speaker.numbers, speaker.name)
+
+    def _of_session(self, number: int) -> Speaker | None:
+        speaker = self.speakers.get(self._numbered.get(number, ""))
+        return speaker if speaker is not None and number in speaker.numbers else None
+
+    def opened(self, session: int, address: str, port: int) -> bool:
+        """A session's path is open, or has moved; true if sound must take another way."""
+        speaker = self._of_session(session)
+        return speaker is not None and speaker.opened(session, address, port)
+
+    def closed(self, session: int) -> bool:
+        """A session's path is gone; true if sound went there."""
+        speaker = self._of_session(session)
+        return speaker is not None and speaker.closed(session)
+
+    def relayed(self, sessions: set[int]) -> bool:
+        """These are at the gateway, and no others; true if sound must take another way."""
+        changed = [speaker.at_gateway(sessions) for speaker in self.speakers.values()]
+        return any(changed)
+
+    # ------------------------------------------------------------- who hears what
     def named(self, to: Iterable[str], zones: Iterable[str]) -> frozenset[str]:
         """The loudspeakers that are named or in these zones; NoSuchError for an unknown name."""
         names: set[str] = set()
@@ -134,7 +176,6 @@ class Station:
             names |= self.zones.members(zone, self.directory)
         return frozenset(names)
 
-    # ------------------------------------------------------------- who hears what
     def audience(self, programme: Programme) -> frozenset[str]:
         """Whom a programme is meant for now; it follows the zones."""
         version = (self.directory.version, self.zones.version)
@@ -161,13 +202,21 @@ class Station:
         """What a loudspeaker hears now, by the rule it follows itself."""
         return heard(programme for programme in self.meant_for(name) if programme.is_live)
 
-    def listen(self, name: str, revision: int) -> Listen:
-        """All that this loudspeaker shall listen to."""
+    def listen(self, name: str, revision: int, certify: Certify) -> Listen:
+        """All that this loudspeaker shall listen to; `certify` as `Certifier.certificate` does."""
         endpoint = self.directory.endpoints[name]
-        specs = (programme.spec(endpoint, self.group_port) for programme in self.meant_for(name))
-        # The producer draws its SSRCs at random: should two be alike, one is heard.
-        by_ssrc = {spec.ssrc: spec for spec in specs if spec is not None}
-        return Listen(revision, tuple(by_ssrc.values()))
+        heard_first = sorted(
+            self.meant_for(name), key=lambda p: (p.priority, p.order), reverse=True
+        )
+        taken: set[int] = set()
+        specs = []
+        for programme in heard_first:
+            spec = programme.spec(endpoint, self.group_port, certify)
+            # The producer draws its SSRCs at random: should two be alike, one programme is heard.
+            if spec is not None and taken.isdisjoint({spec.ssrc, *spec.ssrcs}):
+                taken |= {spec.ssrc, *spec.ssrcs}
+                specs.append(spec)
+        return Listen(revision, tuple(specs))
 
     # ------------------------------------------------------------- programmes
     def open(self, request: LiveRequest, now_ns: int) -> Programme:
@@ -194,6 +243,8 @@ class Station:
             plan=Plan.of(request, {self.directory.endpoints[name].delivery for name in members}),
             group=self._free_group(),
             since_ns=now_ns,
+            boot=self.boot,
+            clear=any(map(self.zones.is_clear, request.zones)),
         )
         self.count = number
         self.programmes[programme.name] = programme
@@ -233,16 +284,13 @@ class Station:
             programme = self.programmes.get(item.programme)
             if programme is None or programme.ended_at_ns is not None:
                 continue
-            before = programme.report
-            if before is None or before.streams != item.streams:
-                # Begun, or begun again by another producer: its voice has yet to come (back).
-                programme.since_ns = now_ns
-                changed = True
-            programme.report = item
-            if item.state == "ended":
-                programme.ended_at_ns = now_ns
-                changed = True
+            changed |= programme.hear(item, now_ns)
         return changed
+
+    def rekey_all(self) -> None:
+        """Somebody may know keys who shall not: everything on air goes on with others."""
+        for programme in self.programmes.values():
+            programme.rekey += 1
 
     def expire(self, now_ns: int) -> list[Programme]:
         """Forget programmes that have been heard out or never began; those that were."""
@@ -268,60 +316,81 @@ class Station:
         return DeclareProgrammes(tuple(programme.ordered() for programme in wanted))
 
     def routes(self, describe: Callable[[Programme], str | None]) -> DeclareRoutes:
-        """Where the sender shall forward; `describe` gives a multicast programme's SDP."""
+        """Where the sender shall forward; `describe` gives the SDP of a programme's clear twin."""
         begun = (p for p in self.programmes.values() if p.report)
         return DeclareRoutes(tuple(route for p in begun for route in self._routes(p, describe)))
 
     def _routes(
         self, programme: Programme, describe: Callable[[Programme], str | None]
     ) -> Iterator[Route]:
-        # Unicast carries RTP and RTCP on one port (RFC 5761); a stock player of a group does not.
+        group, port = programme.group, self.group_port
         hearing: dict[int, list[Destination]] = {s.stream: [] for s in programme.streams}
+        if self.uses_group(programme):
+            # Unicast carries RTP and RTCP on one port (RFC 5761); a stock player of a group does
+            # not.
+            hearing[programme.streams[0].stream].append(Destination(group, port, port + 1))
+        for stream, speaker in self._apart(programme):
+            if speaker.path is not None and not speaker.relayed:
+                hearing[stream].append(speaker.path)
+        for number, destinations in hearing.items():
+            yield Route(number, pack_destinations(destinations))
+        twin, port = programme.streams[0].clear, clear_port(port)
+        if twin is not None:
+            to = pack_destinations([Destination(group, port, port + 1)])
+            yield Route(twin, to, describe(programme), group)
+
+    def _apart(self, programme: Programme) -> Iterator[tuple[int, Speaker]]:
+        """Who hears a programme by a way of its own, and which of its streams."""
         for name in self.audience(programme):
             endpoint, speaker = self.directory.endpoints[name], self.speakers.get(name)
             if speaker is not None and not programme.by_group(endpoint):
-                to = Destination(speaker.address, speaker.media_port, speaker.media_port)
-                hearing[programme.stream_for(endpoint).stream].append(to)
-        group = programme.group if self.uses_group(programme) else None
-        for number, destinations in hearing.items():
-            first = number == programme.streams[0].stream
-            if group is None or not first:
-                yield Route(number, pack_destinations(destinations))
-                continue
-            destinations.insert(0, Destination(group, self.group_port, self.group_port + 1))
-            yield Route(number, pack_destinations(destinations), describe(programme), group)
+                yield programme.stream_for(endpoint).stream, speaker
 
     def uses_group(self, programme: Programme) -> bool:
-        """Whether the programme goes out by multicast as well."""
-        return programme.request.multicast or any(
-            programme.by_group(self.directory.endpoints[name]) for name in self.audience(programme)
-        )
+        """Whether the programme, sealed, goes to its group."""
+        members = (self.directory.endpoints[name] for name in self.audience(programme))
+        return any(programme.by_group(m) and not programme.in_clear(m) for m in members)
+
+    def relays(self) -> DeclareRelays:
+        """Whom the gateway shall pass each stream on to."""
+        sessions: dict[int, list[int]] = {}
+        for programme in self.programmes.values():
+            if programme.report is not None:
+                for stream, speaker in self._apart(programme):
+                    if speaker.relayed:
+                        sessions.setdefault(stream, []).append(speaker.relay_number)
+        return DeclareRelays(tuple(Relay(s, pack_sessions(n)) for s, n in sessions.items()))
 
     # ------------------------------------------------------------- memory
     def to_plain(self) -> dict[str, Any]:
         """What the store does not hold, in maps, lists, text and numbers; sessions are not."""
-        rows = []
-        for s in self.speakers.values():
-            mine = self.directory.endpoints[s.name]
-            where = [s.name, s.address, s.media_port, s.last_seen_ns]
-            rows.append([*where, mine.delivery, mine.multicast])
+        mine = self.directory.endpoints
+        rows = [
+            [speaker.to_plain(), mine[name].delivery, mine[name].multicast]
+            for name, speaker in self.speakers.items()
+        ]
         programmes = [asdict(p) for p in self.programmes.values()]
         return {"count": self.count, "speakers": rows, "programmes": programmes}
 
     def restore(self, plain: Any) -> None:
         """Be as `to_plain` said; ValueError, and nothing changes, if that makes no sense."""
         try:
-            speakers = [(Speaker(*row[:4]), str(row[4]), bool(row[5])) for row in plain["speakers"]]
+            rows = plain["speakers"]
+            speakers = [(Speaker.of_plain(row[0]), str(row[1]), bool(row[2])) for row in rows]
             programmes = [programme_of(row) for row in plain["programmes"]]
             count = int(plain["count"])
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise ValueError(f"no station's memory: {error!r}") from error
+        self.speakers = {}
         for speaker, delivery, multicast in speakers:
-            # It may have registered a moment before the store could hear of it.
-            self._register(speaker.name, delivery, multicast=multicast)
-        self.speakers = {speaker.name: speaker for speaker, *_ in speakers}
+            endpoint = self.directory.endpoints.get(speaker.name)
+            if endpoint is not None and endpoint.key is not None:
+                self._register(speaker.name, delivery, multicast=multicast)
+                self._enter(speaker)
         self.programmes = {programme.name: programme for programme in programmes}
         self.count = max(self.count, count)
+        if len(self.speakers) < len(speakers):
+            self.rekey_all()  # one was revoked in the moment before control's death
 
 
 def _check_address(address: str) -> None:

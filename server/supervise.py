@@ -5,8 +5,10 @@ has no reason to die; control can then be killed without a sample lost.
 """
 
 import errno
+import fcntl
 import os
 import resource
+import secrets
 import select
 import signal
 import socket
@@ -15,19 +17,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from server.bus import bus_pair
-from server.child import Birth, socket_port
+from server.child import SECRET_BYTES, Birth, socket_port
 from server.data import DataError, DataFolder
 from server.notebook import create_notebook
 from server.ring import create_ring
 from server.settings import Settings, SettingsError
+from server.tls import TlsError, server_context
 from transport.net.clocks import media_epoch_ns
 from transport.net.mdns import mdns_interfaces
 from transport.net.stamped import route_interface, send_options, udp_socket
 
 _START_S = 20.0
+# Whoever calls speaks first, so until then the kernel alone knows of it.
+_SPEECHLESS_S = 5
 _CALM_S = 5.0
 _RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 # Any address outside decides which interface the default route takes; nothing is sent to it.
@@ -85,18 +91,23 @@ class Child:
                 self.due_s = None
 
 
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _DESCRIPTORS = {
     "http",
     "ingest",
     "time",
     "rtp",
     "rtcp",
+    "gateway",
     "ring",
     "wake",
+    "gateway_wake",
+    "secret",
     "lifeline",
     "ready",
     "producer_bus",
     "sender_bus",
+    "gateway_bus",
     "notebook",
 }
 
@@ -105,6 +116,7 @@ def _listen(address: str, port: int) -> socket.socket:
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SPEECHLESS_S)
         tcp.bind((address, port))
         tcp.listen(1024)
     except OSError:
@@ -136,65 +148,114 @@ def _ports(settings: Settings) -> Iterator[tuple[str, socket.socket]]:
     yield "time", bound(udp_socket, 0)
     yield "rtp", bound(udp_socket, 2)
     yield "rtcp", bound(udp_socket, 3)
+    yield "gateway", bound(_listen, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Descriptors that are closed at the end."""
+
+    stack: ExitStack
+
+    def end(self, end: socket.socket) -> int:
+        self.stack.callback(end.close)
+        return end.fileno()
+
+    def descriptor(self, descriptor: int) -> int:
+        self.stack.callback(os.close, descriptor)
+        return descriptor
 
 
 @contextmanager
 def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]]:
     """All sockets and memory; yields each child's birth, the ready pipe and the HTTP port."""
-    with ExitStack() as held:
-
-        def own(end: socket.socket) -> int:
-            held.callback(end.close)
-            return end.fileno()
-
-        def own_descriptor(descriptor: int) -> int:
-            held.callback(os.close, descriptor)
-            return descriptor
-
+    with ExitStack() as stack:
+        held = _Held(stack)
         if settings.data is not None:
-            held.enter_context(_locked(DataFolder(settings.data)))
+            stack.enter_context(_locked(DataFolder(settings.data)))
+        certificate, key = _tls(settings)
         interface = _interface(settings)
-        ports = {name: own(end) for name, end in _ports(settings)}
-        ring, wake = map(own_descriptor, create_ring())
-        notebook = own_descriptor(create_notebook())
+        ports = {name: held.end(end) for name, end in _ports(settings)}
+        ring, wake, gateway_wake = map(held.descriptor, create_ring())
         # Cut when this process dies, however it dies.
-        lifeline, _ = map(own_descriptor, os.pipe())
-        ready, ready_end = map(own_descriptor, os.pipe())
-        producer_control, producer = map(own, bus_pair())
-        sender_control, sender = map(own, bus_pair())
+        lifeline, _ = map(held.descriptor, os.pipe())
+        ready, ready_end = map(held.descriptor, os.pipe())
+        common = Birth(
+            media_epoch_ns=media_epoch_ns(),
+            **ports,
+            ring=ring,
+            wake=wake,
+            gateway_wake=gateway_wake,
+            lifeline=lifeline,
+            ready=ready_end,
+            **_NOBODYS,
+            interface=interface,
+            groups=settings.groups,
+            group_port=settings.group_port,
+            ttl=settings.ttl,
+            announce=settings.announce,
+            data="" if settings.data is None else str(settings.data.absolute()),
+            tls_certificate=certificate,
+            tls_key=key,
+        )
+        yield _births(common, held), ready, socket_port(ports["http"])
 
-        def birth(producer_bus: int, sender_bus: int, notebook: int = -1) -> Birth:
-            return Birth(
-                media_epoch_ns=epoch_ns,
-                **ports,
-                ring=ring,
-                wake=wake,
-                lifeline=lifeline,
-                ready=ready_end,
-                producer_bus=producer_bus,
-                sender_bus=sender_bus,
-                notebook=notebook,
-                interface=interface,
-                groups=settings.groups,
-                group_port=settings.group_port,
-                ttl=settings.ttl,
-                announce=settings.announce,
-                data="" if settings.data is None else str(settings.data.absolute()),
-            )
 
-        epoch_ns = media_epoch_ns()
-        births = {
-            "server.sender": birth(-1, sender),
-            "server.producer": birth(producer, -1),
-            "server": birth(producer_control, sender_control, notebook),
-        }
-        yield births, ready, socket_port(ports["http"])
+# What is not for everybody.
+_NOBODYS = {"producer_bus": -1, "sender_bus": -1, "gateway_bus": -1, "notebook": -1, "secret": -1}
+
+
+def _births(common: Birth, held: _Held) -> dict[str, Birth]:
+    """What each child is born with, in the order in which they are started."""
+    producer_control, producer = map(held.end, bus_pair())
+    sender_control, sender = map(held.end, bus_pair())
+    gateway_control, gateway = map(held.end, bus_pair())
+    notebook = held.descriptor(create_notebook())
+    secret = held.descriptor(_create_secret())
+    return {
+        "server.sender": replace(common, sender_bus=sender, secret=secret),
+        "server.producer": replace(common, producer_bus=producer),
+        "server.gateway": replace(common, gateway_bus=gateway, secret=secret),
+        "server": replace(
+            common,
+            producer_bus=producer_control,
+            sender_bus=sender_control,
+            gateway_bus=gateway_control,
+            notebook=notebook,
+            secret=secret,
+        ),
+    }
+
+
+def _create_secret() -> int:
+    """Memory with random bytes that nobody can change any more."""
+    memory = os.memfd_create("loa-secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(memory, secrets.token_bytes(SECRET_BYTES))
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+    return memory
+
+
+def _tls(settings: Settings) -> tuple[str, str]:
+    """The paths of the certificate and its key, once they are known to do."""
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        certificate, key = Path(settings.tls_certificate), Path(settings.tls_key)
+    elif settings.data is not None:
+        folder = DataFolder(settings.data.absolute())
+        certificate, key = folder.tls_certificate, folder.tls_key
+    else:
+        return "", ""
+    try:
+        server_context(certificate, key)
+    except TlsError as error:
+        raise SettingsError(str(error)) from None
+    return str(certificate), str(key)
 
 
 @contextmanager
 def _locked(folder: DataFolder) -> Iterator[None]:
     try:
         folder.check()
+        folder.check_secrets()
         with folder.lock():
             yield
     except DataError as error:

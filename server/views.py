@@ -5,11 +5,16 @@ from typing import Any
 
 from server.bus import SenderReport
 from server.directory import Endpoint
+from server.enrolment import Enrolment
+from server.errors import StationError
 from server.programmes import Programme
-from server.station import Speaker, Station
+from server.speakers import Speaker
+from server.station import Station
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import Telemetry
 from transport.control.priority import Priority
+from transport.security.keys import shown_fingerprint
+from transport.session.sender import OPUS_PAYLOAD_TYPE
 
 _OFFLINE_NS = 5 * NS_PER_SECOND
 # Further from its place than this a loudspeaker is heard beside its neighbours.
@@ -48,13 +53,32 @@ def _speaker_row(
         "multicast": endpoint.multicast,
         "volume": endpoint.volume,
         "muted": endpoint.muted,
-        "state": state if online else "offline",
+        "enrolled": endpoint.key is not None,
+        "clear": endpoint.clear,
+        "authenticated": not endpoint.clear and not (online and _hears_in_clear(telemetry)),
+        "state": _state(endpoint, state, online=online),
         "address": speaker.address if speaker is not None else None,
         "last_seen_s": seen_ns and round(max(now_ns - seen_ns, 0) / NS_PER_SECOND, 1),
         "in_step": _in_step(station, endpoint, telemetry) if online else None,
-        "fault": _fault(station, endpoint.name, telemetry) if online else "it cannot be reached",
+        "fault": _fault(station, endpoint.name, telemetry) if online else _missing(endpoint),
     }
     return row | ({} if telemetry is None else _figures(telemetry))
+
+
+def _state(endpoint: Endpoint, state: str, *, online: bool) -> str:
+    if endpoint.key is None:
+        return "not enrolled"
+    return state if online else "offline"
+
+
+def _hears_in_clear(telemetry: Telemetry | None) -> bool:
+    return telemetry is not None and not telemetry.authenticated
+
+
+def _missing(endpoint: Endpoint) -> str:
+    if endpoint.key is None:
+        return "it has no key here: get a code with `loa enrol`"
+    return "it cannot be reached"
 
 
 def is_online(speaker: Speaker | None, now_ns: int) -> bool:
@@ -89,6 +113,7 @@ def _figures(telemetry: Telemetry) -> dict[str, Any]:
     expected = telemetry.packets_received + telemetry.packets_lost
     return {
         "hearing": telemetry.hearing,
+        "way": telemetry.way,
         "level_dbfs": telemetry.level_dbfs,
         "sync_error_us": telemetry.sync_error_us,
         "clock_uncertainty_us": telemetry.clock_uncertainty_us,
@@ -99,6 +124,35 @@ def _figures(telemetry: Telemetry) -> dict[str, Any]:
         "packets_dropped": telemetry.packets_dropped,
         "underruns": telemetry.underruns,
         "uptime_s": telemetry.uptime_s,
+    }
+
+
+def enrolment_rows(enrolment: Enrolment, now_ns: int) -> dict[str, list[dict[str, Any]]]:
+    """The codes that nobody has used, and who waits to be approved; no secrets."""
+    codes = sorted(enrolment.codes, key=lambda code: (code.name, code.expires_s, code.number))
+    now_s = now_ns // NS_PER_SECOND
+    return {
+        "codes": [
+            {
+                "number": code.number.hex(),
+                "name": code.name,
+                "unit": code.unit,
+                "expires_in_s": code.expires_s - now_s,
+                "in_use": enrolment.is_held(code),
+            }
+            for code in codes
+            if code.expires_s > now_s or enrolment.is_held(code)
+        ],
+        "pending": [
+            {
+                "key": shown_fingerprint(waiting.key),
+                "name": waiting.wish,
+                "unit": waiting.code.unit,
+                "address": waiting.address,
+                "waits_s": round(max(now_ns - waiting.since_ns, 0) / NS_PER_SECOND, 1),
+            }
+            for waiting in enrolment.waiting
+        ],
     }
 
 
@@ -131,13 +185,42 @@ def _programme_row(
         "not_in_step": sorted(
             name for name in audience if not programme.is_in_step(station.directory.endpoints[name])
         ),
-        "sdp": sdp_path(station, programme),
+        "test": programme.request.test,
+        "authenticated": not programme.clear,
+        "sdp": sdp_path(programme),
     }
 
 
-def sdp_path(station: Station, programme: Programme) -> str | None:
-    """Where a stock player finds its description, if it goes out by multicast."""
-    return f"/programmes/{programme.name}.sdp" if station.uses_group(programme) else None
+def sdp_path(programme: Programme) -> str | None:
+    """Where a stock player finds the description of what goes out in clear."""
+    return f"/programmes/{programme.name}.sdp" if programme.clear else None
+
+
+def key_row(station: Station, programme: Programme) -> dict[str, Any]:
+    """What a stock player must know to open each encoding now: numbers, and keys in hexadecimal.
+
+    `group` is None where a stream goes by unicast alone. StationError before it has begun.
+    """
+    group = programme.group if station.uses_group(programme) else None
+    streams = []
+    for order in programme.streams:
+        numbers = programme.numbers(order.stream)
+        if numbers is None:
+            raise StationError(f"{programme.name} has not started yet: try again in a moment")
+        by_group = group is not None and order == programme.streams[0]
+        streams.append(
+            {
+                "frame_ms": order.frame_ms,
+                "payload_type": OPUS_PAYLOAD_TYPE,
+                "timestamp_offset": numbers.timestamp_offset,
+                "group": group if by_group else None,
+                "port": station.group_port if by_group else None,
+                "epoch": numbers.sounding.number,
+                "ssrc": f"{numbers.sounding.ssrc:08x}",
+                "key": numbers.sounding.key.hex(),
+            }
+        )
+    return {"programme": programme.name, "streams": streams}
 
 
 def sender_row(report: SenderReport | None) -> dict[str, Any]:

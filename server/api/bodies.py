@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.api.errors import SenselessError
 from server.directory import Position
 from server.editing import EndpointChange
+from server.enrolment import MAX_MINUTES
 from server.programmes import LiveRequest
+from transport.control.address import StationAddress
 from transport.control.messages import MAX_PLAYOUT_DELAY_MS, MAX_TONE_S, spelt_alike
 from transport.control.priority import Priority
 
@@ -45,7 +47,7 @@ class LiveBody(Target):
     inband_fec: bool = False
     expected_loss_percent: Annotated[int, Field(ge=0, le=100)] = 0
     playout_delay_ms: Annotated[float, Field(ge=5, le=MAX_PLAYOUT_DELAY_MS)] | None = None
-    multicast: bool = False
+    test: bool = False
 
     def request(self) -> LiveRequest:
         """As the station wants it; SenselessError for what could never sound."""
@@ -88,11 +90,15 @@ class PositionBody(_Body):
 
 
 class SpeakerBody(_Body):
-    """What shall be different about a loudspeaker; what is left out stays as it is."""
+    """What shall be different about a loudspeaker; what is left out stays as it is.
+
+    One that is `clear` plays what goes out in clear, which nobody can authenticate.
+    """
 
     unit: UnitPath | None = None
     tags: Annotated[list[Name], Field(max_length=32)] | None = None
     position: PositionBody | None = None
+    clear: bool | None = None
 
     def change(self) -> EndpointChange:
         """As the station wants it."""
@@ -101,13 +107,52 @@ class SpeakerBody(_Body):
             unit=self.unit,
             tags=None if self.tags is None else frozenset(self.tags),
             position=None if where is None else Position(where.latitude, where.longitude),
+            clear=self.clear,
         )
 
 
+class EnrolmentBody(_Body):
+    """For whom to make codes, good once each; an empty name is for whoever comes.
+
+    `address` is where loudspeakers shall find the station; without it, where it was called.
+    """
+
+    names: Annotated[
+        list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=1_000)
+    ]
+    unit: UnitPath | None = None
+    minutes: Annotated[int, Field(ge=1, le=MAX_MINUTES)] = 60
+    address: Annotated[str, Field(max_length=300)] | None = None
+
+    def station(self, called: str) -> StationAddress:
+        """Where loudspeakers shall find it; SenselessError for no address."""
+        try:
+            return StationAddress.parse(called if self.address is None else self.address)
+        except ValueError as error:
+            raise SenselessError(str(error)) from None
+
+
+class ApprovalBody(_Body):
+    """What a loudspeaker that waits shall be called, and where it belongs."""
+
+    name: Name
+    unit: UnitPath | None = None
+
+
 class ZoneBody(_Body):
-    """A zone's definition; its forms are described in docs/zones.md."""
+    """A zone's definition; its forms are described in docs/zones.md.
+
+    Where it is `clear`, stock players may hear it, who can authenticate nothing.
+    """
 
     definition: dict[str, Any]
+    clear: bool | None = None
+
+
+class ZoneChangeBody(_Body):
+    """What shall be different about a zone, from the next programme on."""
+
+    clear: bool
 
 
 class UnitBody(_Body):

@@ -30,7 +30,10 @@ def _page(openapi: dict[str, Any]) -> str:
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Loa's API</title>"
         f"<style>{_STYLE}</style><h1>Loa's API</h1><p>Every error is "
-        '<code>{"error": "one line"}</code>. For programs: '
+        '<code>{"error": "one line"}</code>. Every call, but for this page and the description, '
+        "needs the operator's token in its head: <code>Authorization: Bearer TOKEN</code>. On the "
+        "station's machine <code>loa keys token</code> prints it, and <code>loa keys show</code> "
+        "the SHA-256 of the certificate by which a program knows the station. For programs: "
         f"<a href=/api/openapi.json>OpenAPI</a>.{''.join(parts)}</html>"
     )
 

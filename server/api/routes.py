@@ -4,12 +4,15 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Response, WebSocket
 
+from server.access import AccessCheck
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
 from server.api.docs import add_docs
+from server.api.enrolment import add_enrolment
 from server.api.errors import BodyLimit, add_errors
 from server.api.loudspeakers import add_loudspeakers
 from server.app import Control
+from server.views import key_row
 
 
 def build_api(control: Control) -> FastAPI:
@@ -22,10 +25,13 @@ def build_api(control: Control) -> FastAPI:
         redirect_slashes=False,
     )
     api.add_middleware(BodyLimit)
+    # The outer one: of a stranger's body not even the first byte is read.
+    api.add_middleware(AccessCheck, access=control.access)
     add_errors(api)
     _add_station(api, control)
     _add_programmes(api, control)
     add_loudspeakers(api, control)
+    add_enrolment(api, control)
     add_directory(api, control)
     add_docs(api)
 
@@ -64,6 +70,11 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
         """What has been on air, newest first."""
         return await control.past_programmes(limit)
 
+    @api.get("/api/programmes/{name}/key")
+    async def key(name: Name) -> dict[str, Any]:
+        """What opens a programme's sound now, for a stock player; it changes with the epoch."""
+        return key_row(control.station, control.station.programme(name))
+
     @api.delete("/api/programmes/{name}")
     async def end(name: Name) -> dict[str, Any]:
         """End one programme, everywhere at the same moment."""
@@ -76,5 +87,5 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
 
     @api.get("/programmes/{name}.sdp")
     async def description(name: Annotated[str, Path(max_length=64)]) -> Response:
-        """A multicast programme in SDP, for stock players."""
+        """What of a programme goes out in clear, in SDP, for stock players."""
         return Response(control.description(name), media_type="application/sdp")

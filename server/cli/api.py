@@ -29,9 +29,14 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(complain(self.prog, f"{message} (see {self.prog} --help)", WRONG))
 
 
+def new_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """A parser for `loa VERB` whose complaints are one line."""
+    return _Parser(prog=f"loa {verb}", description=description)
+
+
 def parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """A parser for `loa VERB`, with --server and --json."""
-    made = _Parser(prog=f"loa {verb}", description=description)
+    """The same with --server and --json."""
+    made = new_parser(verb, description)
     _add_station(made, default_station())
     return made
 

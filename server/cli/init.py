@@ -12,8 +12,10 @@ from typing import TypeVar
 from server.configuration import configure
 from server.data import DataError, DataFolder, default_folder
 from server.directory import DirectoryError, check_label
+from server.keys import KeyFolder, KeysError
 from server.settings import Settings, SettingsError
 from server.store import StoreError
+from transport.security.keys import shown_fingerprint
 
 _Answer = TypeVar("_Answer")
 # Every address of this machine. Nothing is bound here; it is written for `loa serve`.
@@ -25,7 +27,7 @@ _TEMPLATE = """\
 # IPv4 address to listen on; "0.0.0.0" is every address of this machine.
 {bind}
 
-# HTTP and control (TCP) and time (UDP); the next three ports are used too. 0: any free ports.
+# HTTP and control (TCP) and time (UDP); the next four ports are used too. 0: any free ports.
 {port}
 
 # IPv4 address that multicast leaves by; that of `bind` if nothing is said.
@@ -39,15 +41,18 @@ _TEMPLATE = """\
 # Announce programmes by SAP, for players that are not Loa's.
 # announce = true
 
-# Let `bind` be beyond this machine, though there are no users yet and anybody could speak.
-{insecure}
+# A certificate of your own for TLS, with those that lead to its CA, and its key: PEM files that the
+# station's user can read, by their whole paths. Without them the station shows the one it has made.
+# tls_certificate = "/etc/ssl/loa/certificate.pem"
+# tls_key = "/etc/ssl/loa/key.pem"
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="loa init",
-        description="Make the folder that a station lives in: its settings and its database. "
+        description="Make the folder that a station lives in: its settings, its database "
+        "and its keys. "
         "On a terminal it asks for what is not given here.",
     )
     parser.add_argument(
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="of the station (the name of this machine)")
     parser.add_argument("--bind", help="IPv4 address to listen on (this machine alone)")
-    parser.add_argument("--port", help=f"the first of four ports ({Settings().port})")
+    parser.add_argument("--port", help=f"the first of five ports ({Settings().port})")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
@@ -74,17 +79,22 @@ def main(argv: list[str]) -> int:
             _ask_missing(options)
         name = check_label("station", options.name or _machine_name())
         folder.create(name, _configuration(folder, options.bind, options.port))
-    except (DataError, DirectoryError, SettingsError, StoreError) as error:
+    except (DataError, DirectoryError, KeysError, SettingsError, StoreError) as error:
         print(f"loa init: {error}", file=sys.stderr)
         return 2
     except EOFError:  # the terminal was closed instead of an answer
         print("\nloa init: nothing was made", file=sys.stderr)
         return 2
+    where = shlex.quote(str(folder.path))
     print(f"{folder.path} holds the station {name!r}; its settings are in {folder.config.name}")
-    if _is_beyond(options.bind):
-        print("anybody who reaches this machine can speak, for there are no users yet")
-    print(f"start it: loa serve --data {shlex.quote(str(folder.path))}")
+    print(f"loudspeakers will know it by its root key {_root(folder)}")
+    print(f"keep a copy of that elsewhere: loa keys backup FILE --data {where}")
+    print(f"start it: loa serve --data {where}")
     return 0
+
+
+def _root(folder: DataFolder) -> str:
+    return shown_fingerprint(KeyFolder(folder.keys).load().certificate.root)
 
 
 # ------------------------------------------------------------------ what is asked
@@ -92,11 +102,7 @@ def _ask_missing(options: argparse.Namespace) -> None:
     if options.name is None:
         options.name = _ask("name of the station?", _machine_name(), _as_name)
     if options.bind is None:
-        reachable = _ask(
-            "may other machines reach it (there are no users yet: anybody there could speak)?",
-            "no",
-            _as_yes,
-        )
+        reachable = _ask("may other machines reach it?", "no", _as_yes)
         options.bind = _EVERYBODY if reachable else Settings().bind
 
 
@@ -129,20 +135,13 @@ def _machine_name() -> str:
 # ------------------------------------------------------------------ what is written
 def _configuration(folder: DataFolder, bind: str | None, port: str | None) -> str:
     """The text of loa.toml; SettingsError if it would be refused."""
-    insecure = _is_beyond(bind) or None
-    options = {"data": str(folder.path), "bind": bind, "port": port, "insecure": insecure}
-    settings = configure(options, {})
+    settings = configure({"data": str(folder.path), "bind": bind, "port": port}, {})
     defaults = Settings()
     return _TEMPLATE.format(
         bind=_line("bind", f'"{settings.bind}"', said=settings.bind != defaults.bind),
         port=_line("port", str(settings.port), said=settings.port != defaults.port),
-        insecure=_line("insecure", str(settings.insecure).lower(), said=settings.insecure),
         defaults=defaults,
     )
-
-
-def _is_beyond(bind: str | None) -> bool:
-    return bind is not None and not bind.startswith("127.")
 
 
 def _line(setting: str, value: str, *, said: bool) -> str:

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--expected-loss", type=int, default=0, metavar="PERCENT", help="for FEC (%(default)s)"
     )
     parser.add_argument(
-        "--multicast", action="store_true", help="also to a multicast group, for stock players"
+        "--test", action="store_true", help="no real announcement: it is marked as a test"
     )
     return parser
 
@@ -81,7 +81,7 @@ def _request(options: argparse.Namespace) -> dict[str, object]:
         "inband_fec": options.fec,
         "expected_loss_percent": options.expected_loss,
         "playout_delay_ms": options.playout_delay_ms,
-        "multicast": options.multicast,
+        "test": options.test,
     }
 
 

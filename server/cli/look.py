@@ -35,7 +35,7 @@ def _choose(columns: Sequence[Column], titles: str) -> tuple[Column, ...]:
 _METER = Column("", lambda row: meter(row["level_dbfs"]))
 _FAULT = Column("fault", lambda row: row["fault"][:_FAULT_LENGTH])
 _PROGRAMMES = (
-    *_choose(ON_AIR, "name, priority, to, state, for"),
+    *_choose(ON_AIR, "name, priority, to, state, note, for"),
     _METER,
     *_choose(ON_AIR, "level, D, speakers, interrupted at, not in step"),
 )

@@ -1,12 +1,14 @@
-"""`loa programmes`: what is on air, and what was."""
+"""`loa programmes`: what is on air, and what was; and its key, for a stock player."""
 
 import argparse
 
-from server.cli.api import OK, UsageError, parser, run
+from server.cli.api import OK, UsageError, add_verb, parser, run, verbs_of
 from server.cli.table import Column, Row, field, show_json, show_table
-from server.cli.text import audience, duration, level, listed, moment
-from server.remote import rows
+from server.cli.text import audience, duration, level, listed, moment, standing
+from server.remote import call, path_of, rows
 from transport.control.priority import Priority
+
+_ON_AIR = "/api/programmes"
 
 
 def _lasted(row: Row) -> str:
@@ -19,6 +21,7 @@ ON_AIR = (
     field("priority"),
     Column("to", audience),
     field("state"),
+    Column("note", standing),
     Column("for", lambda row: duration(row["seconds"]), right=True),
     Column("level", lambda row: level(row["level_dbfs"]), right=True),
     Column("D", lambda row: f"{row['playout_delay_ms']:g} ms", right=True),
@@ -30,6 +33,7 @@ _PAST = (
     field("name"),
     Column("priority", lambda row: Priority(row["priority"]).name.lower()),
     Column("to", lambda row: audience(row["request"])),
+    Column("note", lambda row: standing(row["request"])),
     Column("began", lambda row: moment(row["began_at"])),
     Column("lasted", _lasted, right=True),
     Column("why it ended", lambda row: row["why_ended"] or "it is on air"),
@@ -42,25 +46,27 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--limit", type=int, metavar="N", help="how many of the past, 1 to 1000 (the newest 50)"
     )
+    key = add_verb(
+        verbs_of(made), "key", "what opens a programme's sound now, for a stock player", _key
+    )
+    key.add_argument("name", metavar="NAME", help="such as live-7")
     return made
 
 
 def main(argv: list[str]) -> int:
-    """List programmes."""
+    """List programmes, or show the key of one."""
     return run(_parser(), argv, _list)
 
 
 def on_air(server: str) -> list[Row]:
     """The programmes that have not ended."""
-    return [row for row in rows(server, "/api/programmes") if row["state"] != "ended"]
+    return [row for row in rows(server, _ON_AIR) if row["state"] != "ended"]
 
 
 def _list(options: argparse.Namespace) -> int:
     if options.limit is not None and not options.past:
         raise UsageError("--limit goes with --past")
-    path = (
-        f"/api/programmes/past?limit={options.limit or 50}" if options.past else "/api/programmes"
-    )
+    path = f"/api/programmes/past?limit={options.limit or 50}" if options.past else _ON_AIR
     found = rows(options.server, path)
     if options.json:
         show_json(found)
@@ -69,3 +75,52 @@ def _list(options: argparse.Namespace) -> int:
     else:
         print("nothing was on air yet" if options.past else "nothing is on air")
     return OK
+
+
+_KEYS = (
+    Column("frames", lambda row: f"{row['frame_ms']:g} ms", right=True),
+    Column("group", lambda row: _place(row) or "unicast alone"),
+    Column("epoch", lambda row: str(row["epoch"]), right=True),
+    field("SSRC", "ssrc"),
+    field("key"),
+)
+
+
+def _place(row: Row) -> str:
+    return "" if row["group"] is None else f"{row['group']}:{row['port']}"
+
+
+def _key(options: argparse.Namespace) -> int:
+    answer = call(options.server, "GET", f"{path_of(_ON_AIR, options.name)}/key")
+    if options.json:
+        show_json(answer)
+        return OK
+    show_table(_KEYS, answer["streams"])
+    heard = [row for row in answer["streams"] if row["group"] is not None]
+    for row in heard:
+        print(f"\nuntil the epoch ends, where the group arrives:\n{_player(row)}")
+    if not heard:
+        print("\nno loudspeaker hears it from its group, so a stock player can hear nothing of it")
+    return OK
+
+
+def _player(row: Row) -> str:
+    """A command that plays what is sealed, but checks no signature: RFC 7714's AES-128-GCM."""
+    caps = (
+        "application/x-srtp",
+        "media=audio",
+        "clock-rate=48000",
+        "encoding-name=OPUS",
+        f"payload={row['payload_type']}",
+        f"ssrc=(uint){int(row['ssrc'], 16)}",
+        f"srtp-key=(buffer){row['key']}",
+        "srtp-cipher=aes-128-gcm",
+        "srtp-auth=null",
+        "srtcp-cipher=aes-128-gcm",
+        "srtcp-auth=null",
+        "roc=(uint)0",
+    )
+    source = f"udpsrc address={row['group']} port={row['port']} caps='{','.join(caps)}'"
+    return (
+        f"gst-launch-1.0 {source} ! srtpdec ! rtpopusdepay ! opusdec ! audioconvert ! autoaudiosink"
+    )

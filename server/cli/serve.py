@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bind", help=f"IPv4 address to listen on ({defaults.bind})")
     parser.add_argument(
         "--port",
-        help="HTTP and control (TCP) and time (UDP); the next three are used too; "
+        help="HTTP and control (TCP) and time (UDP); the next four are used too; "
         f"0: any free ports ({defaults.port})",
     )
     parser.add_argument(
@@ -39,10 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ttl", help=f"of multicast ({defaults.ttl})")
     parser.add_argument("--announce", action=BooleanOptionalAction, help="announce by SAP (yes)")
     parser.add_argument(
-        "--insecure",
-        action=BooleanOptionalAction,
-        help="allow --bind beyond this machine, without users (no)",
+        "--tls-certificate",
+        metavar="FILE",
+        help="PEM, with those that lead to its CA (the one that `loa init` made)",
     )
+    parser.add_argument("--tls-key", metavar="FILE", help="its key, PEM, without a passphrase")
     return parser
 
 
@@ -57,4 +58,4 @@ def main(argv: list[str]) -> int:
 
 
 def _say_ready(address: str) -> None:
-    print(f"station ready at http://{address}", flush=True)
+    print(f"station ready at https://{address}", flush=True)

@@ -15,8 +15,8 @@ _SPEAKERS = "/api/speakers"
 
 
 def is_offline(row: Row) -> bool:
-    """Whether the station has not heard of it for five seconds."""
-    return bool(row["state"] == "offline")
+    """Whether the station has not heard of it for five seconds, or would not listen to it."""
+    return row["state"] in {"offline", "not enrolled"}
 
 
 def _now(title: str, name: str, write: Callable[[Any], str]) -> Column:
@@ -37,6 +37,11 @@ def _volume(row: Row) -> str:
     return f"{row['volume']} muted" if row["muted"] else str(row["volume"])
 
 
+def _state(row: Row) -> str:
+    state = str(row["state"])
+    return state if row["authenticated"] else f"{state} (unauthenticated)"
+
+
 def _seen(row: Row) -> str:
     seconds = row["last_seen_s"]
     return "never" if seconds is None else duration(seconds)
@@ -45,7 +50,7 @@ def _seen(row: Row) -> str:
 COLUMNS = (
     field("name"),
     field("unit"),
-    field("state"),
+    Column("state", _state),
     Column("seen", _seen, right=True),
     Column("in step", _in_step),
     _now("loss", "loss", share),
@@ -83,8 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = verbs_of(made)
     show = add_verb(verbs, "show", "everything that is known of one loudspeaker", _show)
     change = add_verb(verbs, "set", "say where a loudspeaker belongs and stands", _set)
-    remove = add_verb(verbs, "remove", "forget a loudspeaker that is switched off", _remove)
-    for verb in (show, change, remove):
+    revoke = add_verb(verbs, "revoke", "admit a loudspeaker no more, until it has a code", _revoke)
+    remove = add_verb(verbs, "remove", "forget a loudspeaker that is not connected", _remove)
+    for verb in (show, change, revoke, remove):
         verb.add_argument("name", metavar="NAME")
     change.add_argument("--unit", metavar="U", help="the unit it belongs to, as a path")
     tags = change.add_mutually_exclusive_group()
@@ -97,7 +103,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     tags.add_argument("--no-tags", action="store_true", help="it bears none")
     change.add_argument("--position", metavar="LAT,LON", help="where it stands, in degrees")
+    _add_clear(change)
     return made
+
+
+def _add_clear(change: argparse.ArgumentParser) -> None:
+    seal = change.add_mutually_exclusive_group()
+    seal.add_argument(
+        "--clear",
+        action="store_const",
+        const=True,
+        default=None,
+        help="it plays what goes out in clear by multicast, which nobody can authenticate",
+    )
+    seal.add_argument(
+        "--sealed",
+        dest="clear",
+        action="store_const",
+        const=False,
+        help="it plays what is sealed and signed alone (as it begins)",
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -164,13 +189,16 @@ def _set(options: argparse.Namespace) -> int:
         change["tags"] = options.tag or []
     if options.position is not None:
         change["position"] = _position(options.position)
+    if options.clear is not None:
+        change["clear"] = options.clear
     if not change:
-        raise UsageError("what? give --unit, --tag, --no-tags or --position")
+        raise UsageError("what? give --unit, --tag, --no-tags, --position, --clear or --sealed")
     row = call(options.server, "PATCH", path_of(_SPEAKERS, options.name), change)
     if options.json:
         show_json(row)
     else:
-        show_fields({name: row[name] for name in ("name", "unit", "tags", "position")})
+        shown = ("name", "unit", "tags", "position", "authenticated")
+        show_fields({name: row[name] for name in shown})
     return OK
 
 
@@ -185,6 +213,14 @@ def _position(text: str) -> dict[str, float]:
         return place
     except ValueError:
         raise UsageError(f"--position {text}: use LAT,LON in degrees, as 21.03,105.85") from None
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    show_json(call(options.server, "POST", f"{path_of(_SPEAKERS, options.name)}/revoke"))
+    if not options.json:
+        name = printable(options.name)
+        print(f"loudspeaker {name} revoked; a code from `loa enrol` admits it again")
+    return OK
 
 
 def _remove(options: argparse.Namespace) -> int:

@@ -65,6 +65,15 @@ def moment(utc_s: int | None) -> str:
     return datetime.fromtimestamp(utc_s, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def standing(row: dict[str, Any]) -> str:
+    """What everybody should know of a zone or a programme: `unauthenticated, test`."""
+    marks = {
+        "unauthenticated": not row.get("authenticated", True),
+        "test": row.get("test", False),
+    }
+    return ", ".join(mark for mark, holds in marks.items() if holds)
+
+
 def audience(row: dict[str, Any]) -> str:
     """Whom a request is meant for: `market, zone North`."""
     return listed([*row["to"], *(f"zone {zone}" for zone in row["zones"])], 4)

@@ -6,15 +6,17 @@ from typing import Any
 
 from server.cli.api import OK, UsageError, add_verb, parser, run, verbs_of
 from server.cli.table import Column, field, show_json, show_table
-from server.cli.text import counted, listed, printable
+from server.cli.text import counted, listed, printable, standing
 from server.remote import call, path_of, rows
 from server.zones.errors import ZoneError
 from server.zones.geojson import Plain, from_corners, from_geojson
 
 _ZONES = "/api/zones"
+_CLEAR = {"on": True, "off": False}
 _COLUMNS = (
     field("zone", "name"),
     Column("speakers", lambda row: str(row["speakers"]), right=True),
+    Column("note", standing),
     Column("who", lambda row: in_words(row["definition"])),
 )
 
@@ -24,10 +26,18 @@ def _parser() -> argparse.ArgumentParser:
     verbs = verbs_of(made)
     show = add_verb(verbs, "show", "who is in a zone now", _show)
     add = add_verb(verbs, "add", "define a zone, or define it anew: all that is given", _add)
+    clear = add_verb(verbs, "clear", "have a zone heard by stock players too, or not", _clear)
     remove = add_verb(verbs, "remove", "forget a zone that nothing uses", _remove)
-    for verb in (show, add, remove):
+    for verb in (show, add, clear, remove):
         verb.add_argument("name", metavar="NAME")
     _add_members(add)
+    clear.add_argument("clear", choices=_CLEAR, metavar="on|off", help="off seals it again")
+    add.add_argument(
+        "--clear",
+        action="store_true",
+        default=None,
+        help="stock players shall hear it too: in clear, which nobody can authenticate",
+    )
     add.add_argument("--preview", action="store_true", help="who would be in it; define nothing")
     return made
 
@@ -81,7 +91,8 @@ def _add(options: argparse.Namespace) -> int:
         return _preview(options, definition)
     path = path_of(_ZONES, options.name)
     before = {row["name"] for row in rows(options.server, _ZONES)}
-    zone = call(options.server, "PUT", path, {"definition": definition})
+    wanted = {"definition": definition, "clear": options.clear}
+    zone = call(options.server, "PUT", path, wanted)
     if options.json:
         show_json(zone)
     else:
@@ -103,12 +114,24 @@ def _preview(options: argparse.Namespace, definition: Plain) -> int:
 def _say_zone(zone: dict[str, Any], done: str) -> None:
     number = counted(len(zone["speakers"]), "loudspeaker")
     name, who = printable(zone["name"]), printable(in_words(zone["definition"]))
-    print(f"zone {name}{done}: {number} ({who})")
+    note = f", {standing(zone)}" if standing(zone) else ""
+    print(f"zone {name}{done}: {number} ({who}){note}")
 
 
 def _say_members(zone: dict[str, Any]) -> None:
     for name in zone["speakers"]:
         print(f"  {printable(name)}")
+
+
+def _clear(options: argparse.Namespace) -> int:
+    change = {"clear": _CLEAR[options.clear]}
+    zone = call(options.server, "PATCH", path_of(_ZONES, options.name), change)
+    if options.json:
+        show_json(zone)
+        return OK
+    how = "sealed" if zone["authenticated"] else "heard in clear too, unauthenticated,"
+    print(f"zone {printable(zone['name'])} is {how} from the next programme on")
+    return OK
 
 
 def _remove(options: argparse.Namespace) -> int:

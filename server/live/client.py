@@ -1,5 +1,6 @@
 """Sends a live source to the producer, paced to the media clock."""
 
+import os
 import queue
 import socket
 import threading
@@ -16,6 +17,8 @@ from server.ingest import VERSION, IngestError, ObjectStream
 from server.live.clock import SourceClock
 from server.live.pace import LiveBuffer
 from server.live.station import Grant, LiveError, LiveOverError, ask
+from server.remote import ApiError, Credentials, find_credentials
+from server.tls import TlsError
 from transport.clock.timeline import NS_PER_MS, ns_of_samples, samples_of_ns
 
 _SOURCE_STOPPED_S = 5.0
@@ -44,9 +47,17 @@ class Progress:
 class LiveClient:
     """One voice: asks, speaks, and says when it has finished."""
 
-    def __init__(self, server: str, request: dict[str, object]) -> None:
-        """LiveError if the station is not there or refuses."""
-        self.grant: Grant = ask(server, request)
+    def __init__(
+        self, server: str, request: dict[str, object], credentials: Credentials | None = None
+    ) -> None:
+        """LiveError if the station is not there or refuses.
+
+        Without `credentials`, those that `find_credentials` finds.
+        """
+        if credentials is None:
+            credentials = _found_credentials()
+        self.grant: Grant = ask(server, request, credentials)
+        self._trust = credentials.trust
         self.progress = Progress(0.0, FLOOR_DBFS, sounded=False, began_ns=0, holes=0)
         self._clock = SourceClock(self.grant.host, self.grant.time_port)
         self._stream: ObjectStream | None = None
@@ -192,21 +203,29 @@ class LiveClient:
         address = (self.grant.host, self.grant.ingest_port)
         with ExitStack() as failing:
             try:
-                connection = failing.enter_context(socket.create_connection(address, timeout_s))
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                plain = failing.enter_context(socket.create_connection(address, timeout_s))
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection = failing.enter_context(self._trust.secure(plain, address[0]))
                 stream = ObjectStream(connection)
                 stream.send({"version": VERSION, "ticket": self.grant.ticket})
                 answer = next(stream.receive(), None)
                 if not isinstance(answer, dict):
                     raise IngestError("no answer")
                 connection.settimeout(_TIMEOUT_S)
-            except (OSError, IngestError) as error:
+            except (OSError, IngestError, TlsError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise LiveError(f"lost the station at {address[0]}:{address[1]}: {why}") from None
             if not answer.get("accepted"):
                 raise _refusal(str(answer.get("reason")), final=bool(answer.get("final")))
             failing.pop_all()
         self._connection, self._stream = connection, stream
+
+
+def _found_credentials() -> Credentials:
+    try:
+        return find_credentials(os.environ)
+    except ApiError as error:
+        raise LiveError(str(error)) from None
 
 
 class _UnknownError(LiveError):

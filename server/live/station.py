@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.remote import ApiError, call, not_a_station
+from server.remote import ApiError, Credentials, call, not_a_station
 from transport.control.address import StationAddress
 
 
@@ -29,10 +29,10 @@ class Grant:
     sdp: str | None
 
 
-def ask(server: str, request: dict[str, object]) -> Grant:
+def ask(server: str, request: dict[str, object], credentials: Credentials) -> Grant:
     """A ticket from the station at `server`; LiveError if it refuses or is not there."""
     try:
-        answer = call(server, "POST", "/api/live", request)
+        answer = call(server, "POST", "/api/live", request, credentials=credentials)
     except ApiError as error:
         raise LiveError(str(error)) from None
     address = StationAddress.parse(server)
@@ -47,7 +47,7 @@ def ask(server: str, request: dict[str, object]) -> Grant:
             playout_delay_ms=answer["playout_delay_ms"],
             listening=tuple(answer["listening"]),
             not_listening=tuple(answer["not_listening"]),
-            sdp=f"http://{address.text}{sdp}" if sdp else None,
+            sdp=f"https://{address.text}{sdp}" if sdp else None,
         )
     except (KeyError, TypeError):
         raise LiveError(str(not_a_station(address))) from None

@@ -1,1 +1,1 @@
-"""Producer: PCM from live sources in, sealed-to-be RTP datagrams out. Plain threads."""
+"""Producer: PCM from live sources in, sealed and signed RTP datagrams out. Plain threads."""

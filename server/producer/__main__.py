@@ -7,6 +7,7 @@ import secrets
 import select
 import sys
 import threading
+from pathlib import Path
 
 from server.bus import (
     FROM_PRODUCER,
@@ -19,18 +20,15 @@ from server.bus import (
 )
 from server.child import Birth, adopt, ignore_interrupts
 from server.producer.listener import Listener
-from server.producer.programme import Programme, StreamNumbers
+from server.producer.programme import Programme
 from server.producer.registry import Registry
 from server.ring import RingWriter
+from server.tls import server_context
 from transport.net.clocks import MediaClock
 
 _REPORT_S = 0.25
 # How long a thread may keep the interpreter from another one that wants to send a frame.
 _SWITCH_S = 0.0005
-
-
-def _numbers() -> StreamNumbers:
-    return StreamNumbers(secrets.randbits(32), secrets.randbits(16), secrets.randbits(32))
 
 
 def main() -> None:
@@ -39,15 +37,19 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_S)
     birth = Birth.from_arguments()
     clock = MediaClock(birth.media_epoch_ns)
-    ring = RingWriter(birth.ring, birth.wake)
+    ring = RingWriter(birth.ring, birth.wake, birth.gateway_wake)
     uniform = random.SystemRandom().random
+    changed = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def tell() -> None:
+        os.eventfd_write(changed, 1)
 
     def build(order: ProgrammeOrder) -> Programme:
-        return Programme(order, _numbers, uniform, ring.write)
+        return Programme(order, secrets.token_bytes, uniform, ring.write, tell)
 
     registry = Registry(secrets.token_hex(8), build)
-    changed = os.eventfd(0, os.EFD_NONBLOCK)
-    listener = Listener(adopt(birth.ingest), registry, clock, lambda: os.eventfd_write(changed, 1))
+    context = server_context(Path(birth.tls_certificate), Path(birth.tls_key))
+    listener = Listener(adopt(birth.ingest), context, registry, clock, tell)
     threading.Thread(target=listener.run, daemon=True).start()
     gc.collect()
     gc.freeze()
@@ -72,7 +74,7 @@ def _talk(birth: Birth, registry: Registry, clock: MediaClock, changed: int) -> 
         for message in bus.receive():
             match message:
                 case DeclareProgrammes():
-                    registry.declare(message)
+                    registry.declare(message, clock.now_ns())
                 case WhoIsThere():
                     pass  # the loop reports in any case
 

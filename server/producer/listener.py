@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,20 +45,28 @@ _FULL = f"{_MAX_SPEAKING} voices are on air already"
 _log = logging.getLogger(__name__)
 
 
-class _Caller(socket.socket):
+class _Caller(ssl.SSLSocket):
     """A connection that may have to say what it has to say within a time."""
 
     seconds_left: Callable[[], float] | None = None
 
     @override
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+    def do_handshake(self, block: bool = False) -> None:
+        self._hurry()
+        super().do_handshake(block)
+
+    @override
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        self._hurry()
+        return super().recv(buflen, flags)
+
+    def _hurry(self) -> None:
+        """What comes next has the time that is left, for all of it and not for every byte."""
         if self.seconds_left is not None:
-            # By the socket's own timeout every byte would have so long anew.
             left_s = self.seconds_left()
             if left_s <= 0:
                 raise TimeoutError("the first object took too long")
             self.settimeout(left_s)
-        return super().recv(bufsize, flags)
 
 
 class _FullError(Exception):
@@ -122,7 +131,8 @@ class _Places:
 def _hang_up(caller: _Caller) -> None:
     """Its own thread notices, and closes it."""
     with suppress(OSError):  # gone by itself
-        caller.shutdown(socket.SHUT_RDWR)
+        # Not the caller's own: that would have its thread go on reading without TLS.
+        socket.socket.shutdown(caller, socket.SHUT_RDWR)
 
 
 class Listener:
@@ -131,6 +141,7 @@ class Listener:
     def __init__(
         self,
         listening: socket.socket,
+        context: ssl.SSLContext,
         registry: Registry,
         clock: Clock,
         changed: Callable[[], None],
@@ -139,8 +150,13 @@ class Listener:
         handshake_s: float = _HANDSHAKE_S,
         silence_s: float = _SILENCE_S,
     ) -> None:
-        """`changed` is called whenever a programme starts or ends, for a prompt report."""
+        """`context` is the listener's own from now on; see `server.tls.server_context`.
+
+        `changed` is called whenever a programme starts or ends, for a prompt report.
+        """
+        context.sslsocket_class = _Caller
         self._listening = listening
+        self._context = context
         self._registry = registry
         self._clock = clock
         self._changed = changed
@@ -163,9 +179,24 @@ class Listener:
                     return
                 self._sleep(_SHORTAGE_S)  # of descriptors, say; what else there is goes on
                 continue
-            caller = _Caller(fileno=connection.detach())
+            caller = self._caller(connection)
+            if caller is None:
+                self._threads.release()
+                continue
             self._places.enter(caller)
             threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
+
+    def _caller(self, connection: socket.socket) -> _Caller | None:
+        """The connection, with TLS that has not begun; None if it is gone already."""
+        try:
+            caller = self._context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        except (OSError, ValueError):
+            connection.close()
+            return None
+        assert isinstance(caller, _Caller)  # noqa: S101 - the context makes no others
+        return caller
 
     def _serve(self, caller: _Caller) -> None:
         until_ns = self._clock.now_ns() + round(self._handshake_s * NS_PER_SECOND)
@@ -174,6 +205,7 @@ class Listener:
             with caller:
                 try:
                     caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    caller.do_handshake()
                     self._converse(caller)
                 finally:
                     self._places.leave(caller)

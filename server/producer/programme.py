@@ -2,19 +2,21 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from codec.dsp.meter import Meter
 from codec.format import SAMPLE_RATE
 from codec.opus import Encoder
-from server.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
+from server.bus import EpochReport, ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
 from server.encoding import encoder_settings
 from server.ingest import IngestError
 from server.producer.framer import Framer
 from server.ring import RTCP, RTP, Entry
 from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
+from transport.security.keys import SigningKey
+from transport.security.sealing import SealedSender
 from transport.session.sender import StreamSender
 
 # A block costs as much time as if 2,000 a second came, or what it repeats, if that is longer.
@@ -23,63 +25,91 @@ _MAX_OWED_NS = NS_PER_SECOND
 WAITING, LIVE, ENDED = "waiting", "live", "ended"
 
 
-@dataclass(frozen=True, slots=True)
-class StreamNumbers:
-    """The random numbers of one stream's life (RFC 3550 section 5.1)."""
+class _Sender(Protocol):
+    """The sending end of one RTP stream, sealed or in clear."""
 
-    ssrc: int
-    first_sequence: int
-    timestamp_offset: int
+    def packet(self, payload: bytes, media_sample: int) -> bytes: ...
+    def report(self, now_ns: int) -> bytes | None: ...
+    def bye(self) -> bytes: ...
 
 
 class Encoding:
-    """One encoding of a programme: frames, Opus, RTP, in the order sound flows."""
+    """One encoding of a programme: frames, Opus, RTP, seal, in the order sound flows.
+
+    Its twin in clear, where there is one, has the same Opus payloads at the same media times.
+    """
 
     def __init__(
         self,
         order: ProgrammeOrder,
         stream: StreamOrder,
-        numbers: StreamNumbers,
+        draw: Callable[[int], bytes],
         uniform: Callable[[], float],
         write: Callable[[Entry], None],
     ) -> None:
+        """`draw` gives so many random bytes that nobody can foretell, and never the same again."""
         self._number = stream.stream
         self._write = write
         self._encoder = Encoder(encoder_settings(order, stream.frame_ms))
         self._framer = Framer(self._encoder.frame_samples)
-        self._sender = StreamSender(
-            numbers.ssrc,
-            numbers.first_sequence,
-            numbers.timestamp_offset,
-            stream.frame_ms,
-            f"loa-{order.programme}",
-            uniform,
+        cname = f"loa-{order.programme}"
+        # The random numbers of RFC 3550 section 5.1; the seal draws its own SSRCs and keys.
+        offset = int.from_bytes(draw(4))
+        self._sealed = SealedSender(
+            SigningKey(draw(32)), stream.serial, offset, stream.frame_ms, cname, uniform, draw
         )
+        self._senders: dict[int, _Sender] = {stream.stream: self._sealed}
+        self._clear_ssrc: int | None = None
+        if stream.clear is not None:
+            ssrc, sequence = int.from_bytes(draw(4)), int.from_bytes(draw(2))
+            self._clear_ssrc = ssrc
+            self._senders[stream.clear] = StreamSender(
+                ssrc, sequence, offset, stream.frame_ms, cname, uniform
+            )
 
     def push(self, start: int, pcm: np.ndarray, now_ns: int) -> None:
         """Sound whose first sample was captured at media sample `start`."""
         for frame_start, frame in self._framer.push(start, pcm):
             self._emit(frame_start, frame)
-        report = self._sender.report(now_ns)
-        if report is not None:
-            self._write(Entry(self._number, RTCP, report))
+        for number, sender in self._senders.items():
+            report = sender.report(now_ns)
+            if report is not None:
+                self._write(Entry(number, RTCP, report))
 
     def finish(self) -> None:
         """The last words, then RTCP BYE."""
         for start, frame in self._framer.flush(self._encoder.lookahead):
             self._emit(start, frame)
-        self._write(Entry(self._number, RTCP, self._sender.bye()))
+        for number, sender in self._senders.items():
+            self._write(Entry(number, RTCP, sender.bye()))
 
     def _emit(self, start: int, frame: np.ndarray) -> None:
         payload = self._encoder.encode(frame)
         if payload:  # discontinuous transmission sends nothing in silence (RFC 7587 3.1.3)
             # The decoder's output lags by the encoder's look-ahead: stamp what it will play.
-            datagram = self._sender.packet(payload, start - self._encoder.lookahead)
-            self._write(Entry(self._number, RTP, datagram))
+            for number, sender in self._senders.items():
+                datagram = sender.packet(payload, start - self._encoder.lookahead)
+                self._write(Entry(number, RTP, datagram))
+
+    @property
+    def epochs(self) -> object:
+        """Another value whenever there are other epochs."""
+        return self._sealed.epochs
+
+    def rekey(self, now_ns: int) -> None:
+        """Go over soon to an epoch whose key nobody has been told yet."""
+        self._sealed.rekey(now_ns)
 
     def report(self) -> StreamReport:
-        """Its numbers, for control."""
-        return StreamReport(self._number, self._sender.ssrc, self._sender.timestamp_offset)
+        """Its numbers and keys, for control."""
+        return StreamReport(
+            self._number,
+            self._sealed.ssrc,
+            self._sealed.timestamp_offset,
+            self._sealed.public,
+            tuple(EpochReport(*epoch) for epoch in self._sealed.epochs),
+            self._clear_ssrc,
+        )
 
 
 class _Allowance:
@@ -116,19 +146,21 @@ class Programme:
     def __init__(
         self,
         order: ProgrammeOrder,
-        numbers: Callable[[], StreamNumbers],
+        draw: Callable[[int], bytes],
         uniform: Callable[[], float],
         write: Callable[[Entry], None],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`numbers` are drawn for each encoding."""
+        """`draw` as `Encoding` wants it; `changed` is called when other keys are to be told."""
         self.order = order
         self.state = WAITING
         self.abandoned_at_ns: int | None = None
+        self._changed = changed
         self._lock = threading.Lock()
         self._meter = Meter()
         self._samples = 0
         self._allowance = _Allowance()
-        self._encodings = [Encoding(order, s, numbers(), uniform, write) for s in order.streams]
+        self._encodings = [Encoding(order, s, draw, uniform, write) for s in order.streams]
 
     def feed(self, start: int, pcm: np.ndarray, now_ns: int) -> None:
         """Sound whose first sample was captured at media sample `start`.
@@ -143,8 +175,23 @@ class Programme:
             self.abandoned_at_ns = None
             self._meter.feed(pcm)
             self._samples += len(pcm)
+            before = self._epochs()
             for encoding in self._encodings:
                 encoding.push(start, pcm, now_ns)
+            changed = self._epochs() != before
+        if changed:
+            self._changed()
+
+    def _epochs(self) -> list[object]:
+        return [encoding.epochs for encoding in self._encodings]
+
+    def rekey(self, order: ProgrammeOrder, now_ns: int) -> None:
+        """Go on as `order` says, which differs in `rekey` alone, with keys that nobody knows."""
+        with self._lock:
+            self.order = order
+            if self.state != ENDED:
+                for encoding in self._encodings:
+                    encoding.rekey(now_ns)
 
     def finish(self) -> None:
         """The last words of every encoding; nothing is taken after it."""

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from codec.dsp.meter import FLOOR_DBFS
 from codec.errors import CodecError
@@ -29,21 +30,23 @@ class Registry:
         self._refused: tuple[str, ...] = ()
         self._over: deque[str] = deque(maxlen=_REMEMBERED)
 
-    def declare(self, wanted: DeclareProgrammes) -> None:
+    def declare(self, wanted: DeclareProgrammes, now_ns: int) -> None:
         """Begin what is new, end what is no longer wanted, or no longer wanted as it was.
 
+        Of which other keys are wanted goes on: whoever speaks and listens notices nothing.
         An order that cannot be met is reported as ended: one bad order must not cost the others
         their voice.
         """
         orders = {order.programme: order for order in wanted.programmes}
         with self._lock:
-            gone = [
-                n for n, programme in self._programmes.items() if orders.get(n) != programme.order
-            ]
+            gone = [n for n, p in self._programmes.items() if not _is_wanted(p, orders.get(n))]
             ended = [self._programmes.pop(name) for name in gone]
             self._over.extend(programme.order.ticket for programme in ended)
             for name in gone:
                 self._speaking.pop(name, None)
+            for name, programme in self._programmes.items():
+                if programme.order != orders[name]:
+                    programme.rekey(orders[name], now_ns)
             new = [order for name, order in orders.items() if name not in self._programmes]
             self._refused = tuple(order.programme for order in new if not self._begin(order))
         for programme in ended:
@@ -100,3 +103,8 @@ class Registry:
             reports = [programme.report() for programme in self._programmes.values()]
             refused = [ProgrammeReport(n, ENDED, FLOOR_DBFS, 0.0, ()) for n in self._refused]
         return ProducerReport(self._instance, (*reports, *refused))
+
+
+def _is_wanted(programme: Programme, order: ProgrammeOrder | None) -> bool:
+    """Whether a programme is what was ordered, but perhaps for its keys."""
+    return order is not None and replace(order, rekey=programme.order.rekey) == programme.order

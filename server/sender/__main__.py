@@ -8,18 +8,30 @@ import select
 import socket
 from contextlib import suppress
 
-from server.bus import FROM_SENDER, TO_SENDER, Bus, DeclareRoutes, SenderReport, WhoIsThere
-from server.child import Birth, adopt, ignore_interrupts
+from server.bus import (
+    FROM_SENDER,
+    TO_SENDER,
+    Bus,
+    DeclarePaths,
+    DeclareRoutes,
+    SenderReport,
+    WhoIsThere,
+)
+from server.child import Birth, adopt, ignore_interrupts, read_secret
 from server.ring import RingReader
 from server.sender.announcer import Announcer
 from server.sender.fanout import FanOut
-from server.sender.reports import ReceptionLog
+from server.sender.paths import MAX_REQUEST, NONCE_SECRET_BYTES, Paths
+from server.sender.reports import MAX_REPORT, ReceptionLog
 from server.sender.timekeeper import TimeKeeper
 from transport.clock.timeline import NS_PER_SECOND
 from transport.net.clocks import MediaClock
-from transport.net.stamped import MAX_DATAGRAM, send_options
+from transport.net.stamped import send_options
 
 _REPORT_NS = NS_PER_SECOND // 2
+# Control works out everybody's way anew for each declaration: one loudspeaker that wanders between
+# two ports shall not keep it busy.
+_PATHS_NS = NS_PER_SECOND // 50
 _BATCH = 64
 
 
@@ -33,37 +45,43 @@ class Sender:
         self._rtp = adopt(birth.rtp)
         send_options(self._rtp, birth.interface, birth.ttl)
         self._fanout = FanOut(self._rtp)
-        self._time = TimeKeeper(adopt(birth.time), self._clock)
+        secret = read_secret(birth.secret)
+        self._paths = Paths(secret, secrets.token_bytes(NONCE_SECRET_BYTES))
+        self._time = TimeKeeper(adopt(birth.time), self._clock, secret)
         self._rtcp = adopt(birth.rtcp)
         self._reports = ReceptionLog()
         self._announcer = Announcer(birth.interface, random.SystemRandom().random)
-        self._bus: Bus[SenderReport, DeclareRoutes | WhoIsThere] = Bus(
+        self._bus: Bus[SenderReport | DeclarePaths, DeclareRoutes | WhoIsThere] = Bus(
             adopt(birth.sender_bus), FROM_SENDER, TO_SENDER
         )
         self._instance = secrets.token_hex(8)
         self._report_due_ns = 0
+        self._paths_due_ns = 0
 
     def run(self) -> None:
         """Until the lifeline is cut."""
-        sources = {
-            self._birth.wake: self._forward,
+        others = {
+            self._birth.rtp: self._answer_keepalives,
             self._birth.time: self._time.serve,
             self._birth.rtcp: self._take_reports,
             self._bus.fileno(): self._take_orders,
         }
         waiting = select.epoll()
-        for descriptor in (*sources, self._birth.lifeline):
+        for descriptor in (self._birth.wake, *others, self._birth.lifeline):
             waiting.register(descriptor, select.EPOLLIN)
         while True:
             # First, so that control learns at once that there is a sender to be told everything.
             self._housekeeping(self._clock.now_ns())
-            ready = {descriptor for descriptor, _ in waiting.poll(0.1)}
+            patience_s = 0.02 if self._paths.is_pending else 0.1
+            ready = {descriptor for descriptor, _ in waiting.poll(patience_s)}
             if self._birth.lifeline in ready:
                 return
-            # Sound first, then whatever else waits.
-            for descriptor, act in sources.items():
+            self._forward()
+            for descriptor, act in others.items():
                 if descriptor in ready:
                     act()
+                    # Sound first: under a flood each of the others takes a while.
+                    self._forward()
 
     def _forward(self) -> None:
         try:
@@ -73,13 +91,25 @@ class Sender:
         for entry in self._ring.read():
             self._fanout.forward(entry)
 
-    def _take_reports(self) -> None:
+    def _answer_keepalives(self) -> None:
+        now_ns = self._clock.now_ns()
         for _ in range(_BATCH):
             try:
-                data, _ = self._rtcp.recvfrom(MAX_DATAGRAM)
+                data, source = self._rtp.recvfrom(MAX_REQUEST + 1)
             except OSError:
                 return
-            self._reports.receive(data, self._clock.now_ns())
+            answer = self._paths.receive(data, source, now_ns)
+            if answer is not None:
+                _send_quietly(self._rtp, answer, source)
+
+    def _take_reports(self) -> None:
+        now_ns = self._clock.now_ns()
+        for _ in range(_BATCH):
+            try:
+                data, _ = self._rtcp.recvfrom(MAX_REPORT + 1)
+            except OSError:
+                return
+            self._reports.receive(data, now_ns)
 
     def _take_orders(self) -> None:
         for message in self._bus.receive():
@@ -90,29 +120,42 @@ class Sender:
                         self._announcer.declare(message)
                 case WhoIsThere():
                     self._report_due_ns = 0
+                    self._paths.tell_all()
 
     def _housekeeping(self, now_ns: int) -> None:
         for datagram, address in self._announcer.due(now_ns):
             _send_quietly(self._rtp, datagram, address)
         if now_ns >= self._report_due_ns:
             self._report_due_ns = now_ns + _REPORT_NS
-            receivers, worst = self._reports.summary(now_ns)
-            self._bus.send(
-                SenderReport(
-                    instance=self._instance,
-                    datagrams=self._fanout.counters.datagrams,
-                    overruns=self._ring.overruns,
-                    errors=self._fanout.counters.errors,
-                    time_answers=self._time.answers,
-                    malformed=self._time.malformed + self._reports.malformed,
-                    receivers=receivers,
-                    worst_fraction_lost=worst,
-                )
-            )
+            self._paths.expire(now_ns)
+            self._bus.send(self._report(now_ns))
+        if now_ns >= self._paths_due_ns and self._paths.is_pending:
+            self._paths_due_ns = now_ns + _PATHS_NS
+            self._declare_paths()
+
+    def _declare_paths(self) -> None:
+        declaration = self._paths.declaration()
+        if self._bus.send(declaration):  # else again, until the bus has taken it
+            self._paths.taken(declaration)
+
+    def _report(self, now_ns: int) -> SenderReport:
+        receivers, worst = self._reports.summary(now_ns)
+        return SenderReport(
+            instance=self._instance,
+            datagrams=self._fanout.counters.datagrams,
+            overruns=self._ring.overruns,
+            errors=self._fanout.counters.errors,
+            time_answers=self._time.answers,
+            malformed=self._time.malformed + self._reports.malformed + self._paths.malformed,
+            receivers=receivers,
+            worst_fraction_lost=worst,
+            refused=self._time.refused + self._reports.refused + self._paths.refused,
+            paths=len(self._paths),
+        )
 
 
 def _send_quietly(udp: socket.socket, datagram: bytes, address: tuple[str, int]) -> None:
-    with suppress(OSError):  # an announcement that cannot leave now is repeated anyway
+    with suppress(OSError):  # what cannot leave now is said, or asked for, again anyway
         udp.sendto(datagram, address)
 
 

@@ -33,6 +33,8 @@ def load(
                 position=None if row.latitude is None else Position(row.latitude, row.longitude),
                 volume=row.volume,
                 muted=row.muted,
+                clear=row.clear,
+                key=row.public_key,
             )
         )
         if row.last_seen is not None:
@@ -43,7 +45,10 @@ def load(
 def save(
     connection: Connection, changed: Sequence[tuple[Endpoint, int]], seen_at: int | None
 ) -> None:
-    """Add or replace each (loudspeaker, number of its unit)."""
+    """Add or replace each (loudspeaker, number of its unit); but not its key.
+
+    What is written of a loudspeaker's place or sound may have been read before its key was revoked.
+    """
     # The last word about a name counts; and databases agree on no statement for "add or replace".
     rows = {endpoint.name: _row(endpoint, unit) for endpoint, unit in changed}
     tags = {endpoint.name: endpoint.tags for endpoint, _ in changed}
@@ -62,6 +67,16 @@ def save(
     tagged = [{"endpoint_id": numbers[name], "tag": tag} for name in tags for tag in tags[name]]
     if tagged:
         connection.execute(insert(TagRow), tagged)
+
+
+def set_keys(connection: Connection, keys: Mapping[str, bytes | None]) -> None:
+    """Whose public keys these are now; ValueError if one is another's."""
+    statement = (
+        update(EndpointRow)
+        .where(EndpointRow.name == bindparam("of"))
+        .values(public_key=bindparam("key"))
+    )
+    connection.execute(statement, [{"of": name, "key": key} for name, key in keys.items()])
 
 
 def _replace(connection: Connection, known: list[dict[str, Any]], seen_at: int | None) -> None:
@@ -99,4 +114,5 @@ def _row(endpoint: Endpoint, unit: int) -> dict[str, Any]:
         "longitude": None if position is None else position.longitude,
         "volume": endpoint.volume,
         "muted": endpoint.muted,
+        "clear": endpoint.clear,
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.directory import Endpoint
+from server.enrolment import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,8 @@ class Contents:
 
     `station_name` is also the path of the root unit; `units` has every path, a parent before its
     children. `last_seen`: UTC seconds by loudspeaker, of those that were ever seen. Zones are
-    (name, definition as plain JSON). `last_programme_number` is 0 before the first.
+    (name, definition as plain JSON), and `clear_zones` those of them that may sound in clear.
+    `last_programme_number` is 0 before the first; `codes` are those that nobody has used.
     """
 
     station_name: str
@@ -22,6 +24,8 @@ class Contents:
     last_seen: Mapping[str, int]
     zones: tuple[tuple[str, Any], ...]
     last_programme_number: int
+    clear_zones: frozenset[str] = frozenset()
+    codes: tuple[Code, ...] = ()
 
     @property
     def root(self) -> str:

@@ -4,7 +4,7 @@ One process at a time uses a store, one call at a time. A call that raised has c
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,8 @@ from sqlalchemy import (
 )
 
 from server.directory import SEPARATOR, DirectoryError, Endpoint, check_label
-from server.store import endpoints
+from server.enrolment import Code
+from server.store import codes, endpoints
 from server.store.engine import StoreError, sqlite_engine, transaction, use_wal
 from server.store.records import Contents, ProgrammeRecord
 from server.store.schema import NewerError, migrate
@@ -131,11 +132,12 @@ class Store:
             units = self._units = _units(connection)
             paths = {number: path for path, number in units.items()}
             zones = connection.execute(
-                select(ZoneRow.name, ZoneRow.definition).order_by(ZoneRow.name)
+                select(ZoneRow.name, ZoneRow.definition, ZoneRow.clear).order_by(ZoneRow.name)
             ).all()
             try:
                 found, last_seen = endpoints.load(connection, paths)
-                definitions = tuple((name, json.loads(text)) for name, text in zones)
+                definitions = tuple((name, json.loads(text)) for name, text, _ in zones)
+                unused = codes.load(connection)
             except (DirectoryError, ValueError) as error:
                 raise StoreError(
                     f"{self._path}: {error}; put back a copy of {self._path.parent}"
@@ -147,7 +149,30 @@ class Store:
                 last_seen=last_seen,
                 zones=definitions,
                 last_programme_number=connection.scalar(select(func.max(ProgrammeRow.number))) or 0,
+                clear_zones=frozenset(name for name, _, clear in zones if clear),
+                codes=unused,
             )
+
+    def next_boot(self, least: int = 1) -> int:
+        """A number that rises with every beginning of a station with this database.
+
+        At least `least`, which rises by itself: a copy of the database that is put back knows of
+        no beginning since it was made.
+        """
+        with self._transaction() as connection:
+            mine = MetaRow.key == "boot"
+            before = connection.scalar(select(MetaRow.value).where(mine))
+            if before is None:
+                connection.execute(insert(MetaRow), {"key": "boot", "value": str(least)})
+                return least
+            if not before.isdecimal():
+                raise StoreError(
+                    f"{self._path}: {before!r} counts nothing; put back a copy of "
+                    f"{self._path.parent}"
+                )
+            boot = max(int(before) + 1, least)
+            connection.execute(update(MetaRow).where(mine).values(value=str(boot)))
+            return boot
 
     # ------------------------------------------------------------- units and loudspeakers
     def add_unit(self, path: str) -> None:
@@ -172,6 +197,7 @@ class Store:
     def save_endpoints(self, changed: Iterable[Endpoint], seen_at: int | None) -> None:
         """Add or replace these loudspeakers, all or none; ValueError if a unit does not exist.
 
+        Their keys stay as they are: `enrol` and `revoke` alone change them.
         `seen_at`: UTC seconds if they were seen now, None if an operator writes about them.
         """
         by_unit = [(endpoint, self._unit_id(endpoint.unit)) for endpoint in changed]
@@ -193,6 +219,32 @@ class Store:
                 [{"of": name, "at": at} for name, at in last_seen.items()],
             )
 
+    # ------------------------------------------------------------- enrolment
+    def save_codes(self, new: Iterable[Code], removed: Collection[bytes] = ()) -> None:
+        """Keep these codes, and forget those of these numbers, at once."""
+        with self._transaction() as connection:
+            codes.remove(connection, removed)
+            codes.add(connection, new)
+
+    def enrol(self, enrolled: Sequence[tuple[bytes, Endpoint]], seen_at: int) -> None:
+        """Use up each code, by its number, for the loudspeaker it is for, with its key; at once.
+
+        Whatever happens, a code is there or the key that it admitted, never both. ValueError, and
+        nothing is changed, if one of the codes is not there or a key is another loudspeaker's.
+        """
+        by_unit = [(endpoint, self._unit_id(endpoint.unit)) for _, endpoint in enrolled]
+        numbers = [number for number, _ in enrolled]
+        with self._transaction() as connection:
+            if codes.remove(connection, numbers) != len(numbers):
+                raise ValueError("a code was used before")
+            endpoints.save(connection, by_unit, seen_at)
+            endpoints.set_keys(connection, {e.name: e.key for _, e in enrolled})
+
+    def revoke(self, name: str) -> None:
+        """Forget a loudspeaker's key; nothing if it has none."""
+        with self._transaction() as connection:
+            endpoints.set_keys(connection, {name: None})
+
     def remove_endpoint(self, name: str) -> None:
         """Nothing if it does not exist."""
         with self._transaction() as connection:
@@ -204,12 +256,12 @@ class Store:
         return self._units[path]
 
     # ------------------------------------------------------------- zones
-    def save_zone(self, name: str, definition: Any) -> None:
+    def save_zone(self, name: str, definition: Any, *, clear: bool = False) -> None:
         """Add or replace a zone; `definition` is plain JSON, ValueError or TypeError if not."""
         text = _json(definition)
         with self._transaction() as connection:
             connection.execute(delete(ZoneRow).where(ZoneRow.name == name))
-            connection.execute(insert(ZoneRow), {"name": name, "definition": text})
+            connection.execute(insert(ZoneRow), {"name": name, "definition": text, "clear": clear})
 
     def remove_zone(self, name: str) -> None:
         """Nothing if it does not exist."""

@@ -3,7 +3,17 @@
 Instants are UTC, in whole seconds since 1970. Nothing here is of one database alone.
 """
 
-from sqlalchemy import BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # Constraints have names, for a later revision can only change what it can name.
@@ -22,7 +32,7 @@ class Base(DeclarativeBase):
 
 
 class MetaRow(Base):
-    """What the database says of itself: `application`, `made_with`."""
+    """What the database says of itself: `application`, `made_with`; `boot` counts its runs."""
 
     __tablename__ = "meta"
 
@@ -42,10 +52,11 @@ class UnitRow(Base):
 
 
 class EndpointRow(Base):
-    """A registered loudspeaker. One that an operator registered may not have been seen yet."""
+    """A registered loudspeaker. `public_key` is null where it is not enrolled, or was revoked."""
 
     __tablename__ = "endpoints"
-    __table_args__ = (Index(None, "unit_id"),)
+    # SQLite can add no column that is unique by itself.
+    __table_args__ = (Index(None, "unit_id"), Index(None, "public_key", unique=True))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
@@ -58,6 +69,8 @@ class EndpointRow(Base):
     muted: Mapped[bool]
     first_seen: Mapped[int | None] = mapped_column(BigInteger)
     last_seen: Mapped[int | None] = mapped_column(BigInteger)
+    public_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    clear: Mapped[bool] = mapped_column(server_default=false())
 
 
 class TagRow(Base):
@@ -72,12 +85,29 @@ class TagRow(Base):
 
 
 class ZoneRow(Base):
-    """A zone; `definition` is JSON."""
+    """A zone; `definition` is JSON. Where it is `clear`, stock players may hear it."""
 
     __tablename__ = "zones"
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     definition: Mapped[str] = mapped_column(Text)
+    clear: Mapped[bool] = mapped_column(server_default=false())
+
+
+class EnrolmentRow(Base):
+    """A code that nobody has used: `secret_hash` checks who knows its secret.
+
+    `number` is hexadecimal. `name` is empty where a person shall name whoever comes; `unit` is a
+    path, for the unit may be gone before somebody comes.
+    """
+
+    __tablename__ = "enrolments"
+
+    number: Mapped[str] = mapped_column(String(8), primary_key=True)
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    name: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class ProgrammeRow(Base):

@@ -24,16 +24,19 @@ MAX_USES = 20_000
 
 
 class ZoneBook:
-    """Zones by name. A call that fails changes nothing; `version` rises with every change.
+    """Zones by name. A call that fails changes nothing; `version` rises with every definition.
 
     Members follow the directory: they are worked out when asked for and kept until it or the book
     changes. A unit or loudspeaker that has been removed since a zone was saved has no members.
+    A zone may be `clear`: what is addressed to it by its name goes to stock players too, who can
+    authenticate nothing. A zone made of it is not clear by that.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self._definitions: dict[str, Definition] = {}
         self._uses: dict[str, tuple[str, ...]] = {}
+        self._clear: frozenset[str] = frozenset()
         self._members: _Members | None = None
 
     @property
@@ -46,11 +49,27 @@ class ZoneBook:
         name = self._check_known(check_zone(name))
         return Zone(EVERYBODY) if name == EVERYBODY else self._definitions[name]
 
+    @property
+    def clear(self) -> frozenset[str]:
+        """The names of the zones in clear."""
+        return self._clear
+
+    def is_clear(self, name: str) -> bool:
+        """Whether a zone, by its one spelling, is in clear."""
+        return name in self._clear
+
+    def set_clear(self, name: str, *, clear: bool) -> str:
+        """Have a zone in clear, or sealed; its name in the one spelling. Its members stay."""
+        name = self._check_known(_definable(name))
+        self._clear = self._clear | {name} if clear else self._clear - {name}
+        return name
+
     def put(self, name: str, definition: Definition, directory: Directory) -> str:
         """Define a zone, or define it anew; its name in the one spelling.
 
         ZoneError if it would contain itself, or is `all`, or one too many. NoSuchError if it names
-        a unit, loudspeaker or zone that does not exist. Nobody need bear a tag yet.
+        a unit, loudspeaker or zone that does not exist. Nobody need bear a tag yet. A zone that is
+        defined anew is as clear as it was.
         """
         name = _definable(name)
         uses = _zones_in(definition)
@@ -72,9 +91,12 @@ class ZoneBook:
             more = f" and {len(users) - 5} more" if len(users) > 5 else ""
             raise ZoneError(f"zone {name!r} is used by {', '.join(users[:5])}{more}")
         del self._definitions[name], self._uses[name]
+        self._clear -= {name}
         self.version += 1
 
-    def restore(self, definitions: Mapping[str, Definition]) -> None:
+    def restore(
+        self, definitions: Mapping[str, Definition], clear: Collection[str] = frozenset()
+    ) -> None:
         """Instead of what the book holds, zones as they were saved, in any order.
 
         What they name in the directory is not asked for: it may have been removed since.
@@ -87,6 +109,7 @@ class ZoneBook:
             _check_zones(used, restored)
         _check_loops(uses)
         self._definitions, self._uses = restored, uses
+        self._clear = frozenset(clear) & restored.keys()
         self.version += 1
 
     def members(self, name: str, directory: Directory) -> frozenset[str]:

@@ -6,110 +6,58 @@ They are given as fixtures, and not imported, so that `mypy tests/server` finds 
 import asyncio
 import itertools
 import os
-import selectors
 import shutil
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any
 
 import pytest
-from typing_extensions import override
 
-from server import app, child, supervise
+from server import child, neighbours, supervise
 from server.__main__ import _open_store
 from server.app import Control
 from server.bus import (
+    FROM_GATEWAY,
     FROM_PRODUCER,
     FROM_SENDER,
+    TO_GATEWAY,
     TO_PRODUCER,
     TO_SENDER,
     Bus,
+    DeclarePaths,
     DeclareProgrammes,
+    DeclareRelays,
     DeclareRoutes,
+    GatewayReport,
+    PathReport,
     ProducerReport,
     ProgrammeReport,
     SenderReport,
-    StreamReport,
     WhoIsThere,
+    pack_sessions,
 )
 from server.child import Birth
 from server.data import DataFolder
+from server.directory import Endpoint
+from server.enrolment import Code
 from server.settings import Settings
-from server.store.store import Store
+from tests.support.sessions import Peer
 from tests.support.sessions import Room as SessionRoom
-from transport.control.messages import Hello
+from tests.support.stations import join, key_of_name, stream_report
+from tests.support.virtual_time import run_in_virtual_time
+from transport.control.messages import Listen, Welcome
 
-_T = TypeVar("_T")
-_Ts = TypeVarTuple("_Ts")
 STATION = "Tân Phú"
-# Only ever waited for when something is broken.
-_THREAD_S = 30.0
-
-
-class _Jumping(selectors.SelectSelector):
-    """Instead of waiting for a timeout, says so: `passed` is called with its seconds.
-
-    Threads are waited for, and what they do takes no time.
-    """
-
-    def __init__(self, passed: Callable[[float], None], in_threads: Callable[[], int]) -> None:
-        super().__init__()
-        self._passed = passed
-        self._in_threads = in_threads
-
-    @override
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout != 0 and self._in_threads():
-            ready = super().select(_THREAD_S)
-            assert ready, "a thread does not come to its end"
-        if not ready and timeout is None:
-            pytest.fail("everybody waits for ever")
-        if not ready and timeout:
-            self._passed(timeout)
-        return ready
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._now_s = 0.0
-        self._in_threads = 0
-        super().__init__(_Jumping(self._pass, lambda: self._in_threads))
-
-    @override
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
-    ) -> asyncio.Future[_T]:
-        future = super().run_in_executor(executor, func, *args)
-
-        def ended(_: asyncio.Future[_T]) -> None:
-            self._in_threads -= 1
-
-        self._in_threads += 1
-        future.add_done_callback(ended)
-        return future
-
-    def _pass(self, seconds: float) -> None:
-        self._now_s += seconds
-
-    @override
-    def time(self) -> float:
-        return self._now_s
 
 
 @pytest.fixture
 def run() -> Callable[[Coroutine[Any, Any, None]], None]:
     """Run a coroutine to its end in virtual time."""
 
-    def run(main: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=_Loop) as runner:
-            runner.run(asyncio.wait_for(main, 3600))
-
-    return run
+    return run_in_virtual_time
 
 
 @pytest.fixture
@@ -122,17 +70,16 @@ def births() -> Iterator[dict[str, Birth]]:
 @pytest.fixture(scope="session")
 def _an_empty_station(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """To make a database takes longer than most tests."""
-    folder = DataFolder(tmp_path_factory.mktemp("station"))
-    Store.create(folder.database, STATION).close()
-    return folder.database
+    folder = DataFolder(tmp_path_factory.mktemp("stations") / "station")
+    folder.create(STATION)
+    return folder.path
 
 
 @pytest.fixture
 def database(tmp_path: Path, _an_empty_station: Path) -> Path:
     """The database of a station in which nothing is registered yet."""
-    database = DataFolder(tmp_path).database
-    shutil.copy(_an_empty_station, database)
-    return database
+    shutil.copytree(_an_empty_station, tmp_path, dirs_exist_ok=True)
+    return DataFolder(tmp_path).database
 
 
 class ControlRoom:
@@ -143,21 +90,30 @@ class ControlRoom:
         self.producer: Bus[ProducerReport, DeclareProgrammes | WhoIsThere] = Bus(
             child.adopt(births["server.producer"].producer_bus), FROM_PRODUCER, TO_PRODUCER
         )
-        self.sender: Bus[SenderReport, DeclareRoutes | WhoIsThere] = Bus(
+        self.sender: Bus[SenderReport | DeclarePaths, DeclareRoutes | WhoIsThere] = Bus(
             child.adopt(births["server.sender"].sender_bus), FROM_SENDER, TO_SENDER
+        )
+        self.gateway: Bus[GatewayReport, DeclareRelays | WhoIsThere] = Bus(
+            child.adopt(births["server.gateway"].gateway_bus), FROM_GATEWAY, TO_GATEWAY
         )
         self.producer_life = "producer 1"
         self.sender_life = "sender 1"
+        self.gateway_life = "gateway 1"
         self.obeys = True
         self.state = "waiting"
         self._ssrcs = itertools.count(1000)
         self.numbers: dict[int, int] = {}
         self.ordered: list[DeclareProgrammes] = []
         self.routed: list[DeclareRoutes] = []
+        self.relayed: list[DeclareRelays] = []
+        self.at_gateway: set[int] = set()
+        self._codes = itertools.count(1)
         self._running: asyncio.Task[None] | None = None
-        self._bear_control()
+        self._sessions: list[asyncio.Task[None]] = []
+        self.bear_control()
 
-    def _bear_control(self) -> None:
+    def bear_control(self) -> None:
+        """Another control, with what the last one left; nobody has spoken to it yet."""
         birth = self.births["server"]
         self.store = _open_store(birth)
         self.control = Control(birth, self.store)
@@ -167,34 +123,46 @@ class ControlRoom:
         loop = asyncio.get_running_loop()
         loop.add_reader(self.producer.fileno(), self.serve_producer)
         loop.add_reader(self.sender.fileno(), self.serve_sender)
+        loop.add_reader(self.gateway.fileno(), self.serve_gateway)
         self._running = asyncio.create_task(self.control.run())
         await self.control.ready.wait()
 
     async def restart_control(self) -> None:
         """Kill control and begin another, as the supervisor would."""
         await self.kill_control()
-        self._bear_control()
+        self.bear_control()
         await self.start()
 
     async def kill_control(self) -> None:
         """It takes no leave of anybody."""
         if self._running is not None:
             loop = asyncio.get_running_loop()
-            loop.remove_reader(self.control._producer.fileno())
-            loop.remove_reader(self.control._sender.fileno())
+            for bus in (
+                self.control.neighbours._producer,
+                self.control.neighbours._sender,
+                self.control.neighbours._gateway,
+            ):
+                loop.remove_reader(bus.fileno())
             self._running.cancel()
             await asyncio.wait([self._running])
             if not self._running.cancelled():
                 self._running.result()
+        sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.cancel()
+        for result in await asyncio.gather(*sessions, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
         # A write that has begun goes through, as one that is committed does in a process killed.
         self.control._keeper._thread.shutdown(cancel_futures=True)
         self.store.close()
 
     def stop_reading(self) -> None:
-        """Producer and sender hang."""
+        """Producer, sender and gateway hang."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.producer.fileno())
         loop.remove_reader(self.sender.fileno())
+        loop.remove_reader(self.gateway.fileno())
 
     def serve_producer(self) -> None:
         for message in self.producer.receive():
@@ -209,6 +177,21 @@ class ControlRoom:
                 self.routed.append(message)
         self.sender.send(SenderReport(self.sender_life, 1, 2, 3, 4, 5, 6, 0.5))
 
+    def serve_gateway(self) -> None:
+        for message in self.gateway.receive():
+            if isinstance(message, DeclareRelays):
+                self.relayed.append(message)
+        self.report_gateway()
+
+    def report_gateway(self) -> None:
+        """The gateway's report on who is there."""
+        sessions = pack_sessions(self.at_gateway)
+        self.gateway.send(GatewayReport(self.gateway_life, sessions, 1, 2, 3))
+
+    def open_path(self, session: int, address: str, port: int) -> None:
+        """The sender has heard an authenticated keep-alive from there."""
+        self.sender.send(DeclarePaths((PathReport(session, address, port),), ()))
+
     def report(self) -> None:
         """The producer's report on all it was ordered to encode."""
         orders = self.ordered[-1].programmes if self.ordered else ()
@@ -221,11 +204,27 @@ class ControlRoom:
                 self.state,
                 -20.0,
                 1.5,
-                tuple(StreamReport(s.stream, self.numbers[s.stream], 7) for s in order.streams),
+                tuple(stream_report(s, self.numbers[s.stream]) for s in order.streams),
             )
             for order in orders
         )
         self.producer.send(ProducerReport(self.producer_life, tuple(programmes)))
+
+    def enrol(self, *names: str) -> None:
+        """These become loudspeakers of the station, in the store too, as if each had a code."""
+        now_s = self.control._clock.now_ns() // 1_000_000_000
+        directory = self.control.station.directory
+        new = [
+            (next(self._codes).to_bytes(4), Endpoint(name, directory.root, key=key_of_name(name)))
+            for name in names
+            if name not in directory.endpoints
+        ]
+        if not new:
+            return
+        self.store.save_codes([Code(number, bytes(32), e.name, None, now_s) for number, e in new])
+        self.store.enrol(new, now_s)
+        for _, endpoint in new:
+            self.control.station.enrol(endpoint)
 
     def join(
         self,
@@ -234,12 +233,36 @@ class ControlRoom:
         multicast: bool = False,
         address: str = "192.0.2.1",
         delivery: str = "lan",
-    ) -> None:
-        """A loudspeaker whose session is not of interest here."""
-        now_ns = self.control._clock.now_ns()
-        hello = Hello(1, name, multicast, 50_000, delivery)
-        self.control.station.join(hello, address, object(), now_ns)
+    ) -> int:
+        """A loudspeaker whose session is not of interest here; that session's number.
+
+        It was enrolled before, and its path is open.
+        """
+        self.enrol(name)
+        station, now_ns = self.control.station, self.control._clock.now_ns()
+        join(station, name, multicast=multicast, address=address, delivery=delivery, now_ns=now_ns)
         self.control.publish()
+        return station.speakers[name].session_number
+
+    def join_all(self, addresses: Mapping[str, str]) -> None:
+        """These come at once, each by its name from its address, and are declared at the tick."""
+        self.enrol(*addresses)
+        now_ns = self.control._clock.now_ns()
+        for name, address in addresses.items():
+            join(self.control.station, name, address=address, now_ns=now_ns)
+            self.control.sessions._joined()
+
+    async def connect(self, name: str) -> Peer:
+        """A loudspeaker that has said hello, and was told what there is to hear."""
+        self.enrol(name)
+        peer = Peer(name=name, tls_hash=self.control._own.credentials().tls_hash)
+        websocket: Any = peer
+        serving = asyncio.create_task(self.control.sessions.serve(websocket))
+        self._sessions.append(serving)
+        await peer.prove(peer.hello())
+        assert isinstance(await peer.hears(), Welcome)
+        assert isinstance(await peer.hears(), Listen)
+        return peer
 
     async def settle(self, seconds: float = 0.35) -> None:
         """Let what is under way arrive, and a few ticks pass."""
@@ -261,7 +284,7 @@ def play_control(
             return held.enter_context(socket.socket(fileno=os.dup(descriptor)))
 
         monkeypatch.setattr(child, "adopt", adopt)
-        monkeypatch.setattr(app, "adopt", adopt)
+        monkeypatch.setattr(neighbours, "adopt", adopt)
 
         def play(
             scenario: Callable[[ControlRoom], Coroutine[Any, Any, None]],
@@ -270,7 +293,13 @@ def play_control(
             real_time: bool = False,
         ) -> None:
             async def main() -> None:
-                birth = replace(births["server"], data=str(database.parent))
+                folder = DataFolder(database.parent)
+                birth = replace(
+                    births["server"],
+                    data=str(folder.path),
+                    tls_certificate=str(folder.tls_certificate),
+                    tls_key=str(folder.tls_key),
+                )
                 room = ControlRoom(births | {"server": birth})
                 if started:
                     await room.start()
@@ -285,12 +314,13 @@ def play_control(
 @pytest.fixture
 def play_sessions(
     run: Callable[[Coroutine[Any, Any, None]], None],
+    database: Path,
 ) -> Callable[[Callable[[SessionRoom], Coroutine[Any, Any, None]]], None]:
     """Play a scenario with the sessions of a fresh station."""
 
     def play(scenario: Callable[[SessionRoom], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
-            room = SessionRoom()
+            room = SessionRoom(database)
             await scenario(room)
             await room.end()
 

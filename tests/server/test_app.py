@@ -5,14 +5,20 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.bus import Destination, unpack_destinations
+from server.data import DataFolder
 from server.errors import NoSuchError, StationError
+from server.keys import KeyFolder
+from server.operator_token import TokenFile
 from server.programmes import LiveRequest
-from transport.control.messages import Hello, Telemetry
+from transport.control.messages import Listen, Telemetry
+from transport.security.certificates import StationCertificate, StreamCertificate
+from transport.security.keys import VerifyKey
 
 # The fixture's room; see conftest.
 Room = Any
@@ -31,6 +37,12 @@ def ordered(room: Room) -> list[str]:
 def routed(room: Room) -> dict[int, tuple[Destination, ...]]:
     """Where the sender was last told to send."""
     return {r.stream: unpack_destinations(r.destinations) for r in room.routed[-1].routes}
+
+
+def listens(room: Room, name: str) -> Listen:
+    """What a loudspeaker would be told now."""
+    listen: Listen = room.control.station.listen(name, 0, room.control._certify)
+    return listen
 
 
 def test_control_is_ready_when_producer_and_sender_have_reported(play_control: Play) -> None:
@@ -79,7 +91,7 @@ def test_a_ticket_comes_with_all_a_source_must_know(play_control: Play) -> None:
         assert grant["ticket"] == room.ordered[-1].programmes[0].ticket
         assert (grant["ingest_port"], grant["time_port"]) == (ports["ingest"], ports["time"])
         assert grant["playout_delay_ms"] == 100.0
-        assert len(set(ports.values())) == 4
+        assert len(set(ports.values())) == 6
 
     play_control(scenario)
 
@@ -108,15 +120,22 @@ def test_of_those_addressed_who_is_offline_is_named(play_control: Play) -> None:
     play_control(scenario)
 
 
-def test_only_what_goes_out_by_multicast_has_a_description(play_control: Play) -> None:
+def test_only_what_goes_out_in_clear_has_a_description(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        grant = await room.control.open_live(TO_ALL)
+        room.join("a", multicast=True)
+        for name, clear in {"sealed": False, "open": True}.items():
+            await room.control.editing.put_zone(name, {"speakers": ["a"]}, clear=clear)
+        grant = await room.control.open_live(LiveRequest(zones=("sealed",)))
         assert grant["sdp"] is None
-        with pytest.raises(StationError, match="--multicast"):
+        with pytest.raises(StationError, match="loa zones clear ZONE on"):
             room.control.description("live-1")
-        grant = await room.control.open_live(replace(TO_ALL, multicast=True))
+        grant = await room.control.open_live(LiveRequest(zones=("open",)))
         assert grant["sdp"] == "/programmes/live-2.sdp"
         assert "a=ptime:10\r\n" in room.control.description("live-2")
+        await room.settle()
+        (twin,) = (route for route in room.routed[-1].routes if route.announce is not None)
+        assert twin.announce == room.control.description("live-2")
+        assert twin.stream == room.ordered[-1].programmes[1].streams[0].clear
         with pytest.raises(NoSuchError, match="'live-9'"):
             room.control.description("live-9")
 
@@ -158,10 +177,7 @@ def test_a_programme_the_producer_refuses_is_refused_and_taken_back(play_control
 
 
 def join_a_province(room: Room) -> None:
-    publish, room.control.publish = room.control.publish, lambda: None
-    for number in range(9000):
-        room.join(f"s{number}", address=f"192.168.{number // 250}.{number % 250}")
-    room.control.publish = publish
+    room.join_all({f"s{n}": f"192.168.{n // 250}.{n % 250}" for n in range(9000)})
 
 
 def test_a_voice_to_more_loudspeakers_than_the_bus_carries_is_refused_and_taken_back(
@@ -187,9 +203,11 @@ def test_a_declaration_that_could_not_be_delivered_is_declared_again(play_contro
     async def scenario(room: Room) -> None:
         await room.control.open_live(TO_ALL)
         room.stop_reading()
-        room.control._sender._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        for number in range(60):  # more than that holds
-            room.join(f"s{number}", address=f"192.0.2.{number}")
+        room.control.neighbours._sender._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        names = [f"s{number}" for number in range(60)]  # more than that holds
+        room.enrol(*names)
+        for number, name in enumerate(names):
+            room.join(name, address=f"192.0.2.{number}")
         room.serve_sender()
         assert len(routed(room)[LIVE_1]) < 60
         await room.settle()
@@ -226,10 +244,8 @@ def test_loudspeakers_that_come_all_at_once_are_declared_once(play_control: Play
         await room.control.open_live(TO_ALL)
         await room.settle()
         room.routed.clear()
-        for number in range(500):
-            hello = Hello(1, f"s{number}", multicast=False, media_port=50_000)
-            room.control.station.join(hello, "192.0.2.1", object(), 0)
-            room.control.sessions._joined()
+        room.join_all({f"s{n}": f"192.0.2.{n // 250}" for n in range(500)})
+        assert room.routed == []
         await room.settle()
         assert len(room.routed) == 1
         assert len(routed(room)[LIVE_1]) == 500
@@ -245,7 +261,7 @@ def test_a_control_born_again_declares_what_the_last_one_did(play_control: Play)
         room.join("b", multicast=True)
         grant = await room.control.open_live(TO_ALL)
         await room.settle()
-        before = (room.ordered[-1], room.routed[-1], room.control.station.listen("a", 0))
+        before = (room.ordered[-1], room.routed[-1], listens(room, "a"))
         room.ordered.clear()
         room.routed.clear()
         await room.restart_control()
@@ -253,7 +269,7 @@ def test_a_control_born_again_declares_what_the_last_one_did(play_control: Play)
         # Nothing less was declared at any time, or sound would have ended.
         assert {*room.ordered} == {before[0]}
         assert {*room.routed} == {before[1]}
-        assert room.control.station.listen("a", 0) == before[2]
+        assert listens(room, "a") == before[2]
         assert room.ordered[0].programmes[0].ticket == grant["ticket"]
 
     play_control(scenario)
@@ -367,3 +383,78 @@ def test_a_loudspeaker_is_shown_as_it_says_it_is_while_it_is_heard_of(play_contr
         assert room.control.speakers()[0]["last_seen_s"] == pytest.approx(6.0, abs=0.2)
 
     play_control(scenario)
+
+
+# ------------------------------------------------------------------ keys that change meanwhile
+def folder_of(room: Room) -> DataFolder:
+    """The station's."""
+    return DataFolder(Path(room.births["server"].data))
+
+
+def test_a_key_rotated_on_the_disk_is_taken_up_in_seconds_and_every_session_ends(
+    play_control: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(room: Room) -> None:
+        peers = [await room.connect(name) for name in "ab"]
+        KeyFolder(folder_of(room).keys).rotate()
+        for peer in peers:
+            await asyncio.wait_for(peer.closed.wait(), 3)
+            assert peer.why_closed == (1012, "the station has another key now")
+        shown = StationCertificate.parse((await (await room.connect("a")).identity()).certificate)
+        assert shown.generation == 2
+
+    play_control(scenario)
+    assert "generation 2" in caplog.text
+
+
+def test_what_was_on_air_goes_on_with_certificates_of_the_new_generation(
+    play_control: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.state = "live"
+        room.join("a")
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        first = VerifyKey(room.control._own.keys.key.public)
+        (before,) = listens(room, "a").streams
+        order = room.ordered[-1]
+        KeyFolder(folder_of(room).keys).rotate()
+        await room.settle(3)
+        second = VerifyKey(room.control._own.keys.key.public)
+        (after,) = listens(room, "a").streams
+        assert before.seal is not None
+        assert after.seal is not None
+        old = StreamCertificate.parse(before.seal.certificate, first, 1)
+        new = StreamCertificate.parse(after.seal.certificate, second, 2)
+        assert (new.public, new.serial) == (old.public, old.serial)
+        assert after.seal.epochs == before.seal.epochs
+        assert room.ordered[-1] == order, "the producer has nothing to do with it"
+
+    play_control(scenario)
+
+
+def test_a_token_made_anew_is_the_only_one_in_seconds(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        old = room.control.access.token
+        TokenFile(folder_of(room).token).renew()
+        await room.settle(3)
+        assert room.control.access.token == TokenFile(folder_of(room).token).load() != old
+
+    play_control(scenario)
+
+
+def test_a_key_that_cannot_be_read_any_more_ends_nothing_and_is_told_of_once(
+    play_control: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(room: Room) -> None:
+        peer = await room.connect("a")
+        (folder_of(room).keys / "station.cert").write_bytes(b"nonsense")
+        folder_of(room).token.unlink()
+        await room.settle(5)
+        assert not peer.closed.is_set()
+        assert (await room.control.open_live(TO_ALL))["programme"] == "live-1"
+        assert isinstance(await peer.hears(), Listen)
+
+    play_control(scenario)
+    said = [message for message in caplog.messages if "goes on as before" in message]
+    assert len(said) == 2

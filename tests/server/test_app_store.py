@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from server.editing import EndpointChange
 from server.errors import StationError
 from server.programmes import LiveRequest
 from server.store import ProgrammeRecord, Store, StoreError
+from tests.support.stations import key_of_name
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
@@ -153,12 +154,35 @@ def test_a_station_that_went_dark_goes_on_counting(play_control: Play) -> None:
 
 
 # ------------------------------------------------------------------ loudspeakers
-def test_who_joins_is_on_the_disk_a_tick_later(play_control: Play) -> None:
+def by_wifi(room: Room, *names: str) -> None:
+    """These come by another network than they were enrolled with."""
+    for name in names:
+        room.join(name, delivery="wifi", multicast=True)
+
+
+def test_who_comes_by_another_network_is_on_the_disk_so_a_tick_later(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        room.join("a", delivery="wifi", multicast=True)
+        room.enrol("a")
+        by_wifi(room, "a")
+        assert room.control.station.unsaved == {"a"}
         await room.settle()
-        assert registered(room) == {"a": Endpoint("a", ROOT, "wifi", multicast=True)}
+        known = Endpoint("a", ROOT, "wifi", multicast=True, key=key_of_name("a"))
+        assert registered(room) == {"a": known}
         assert room.control.station.unsaved == set()
+
+    play_control(scenario)
+
+
+def test_who_comes_back_as_it_was_costs_no_write(
+    play_control: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.enrol("a")
+        writes: list[object] = []
+        monkeypatch.setattr(room.store, "save_endpoints", lambda *given: writes.append(given))
+        room.join("a")
+        await room.settle()
+        assert writes == []
 
     play_control(scenario)
 
@@ -171,8 +195,9 @@ def test_those_who_come_all_at_once_are_written_in_one_go(
         monkeypatch.setattr(
             room.store, "save_endpoints", lambda found, _: writes.append(len(found))
         )
-        for number in range(100):
-            room.join(f"s{number}")
+        names = [f"s{number}" for number in range(100)]
+        room.enrol(*names)
+        by_wifi(room, *names)
         await room.settle()
         assert writes == [100]
 
@@ -184,22 +209,22 @@ def test_who_could_not_be_written_is_written_when_there_is_room(
 ) -> None:
     async def scenario(room: Room) -> None:
         break_store("save_endpoints")
-        room.join("a")
+        by_wifi(room, "a")
         await room.settle()
-        assert registered(room) == {}
+        assert registered(room)["a"].delivery == "lan"
         monkeypatch.undo()
         await room.settle()
-        assert set(registered(room)) == {"a"}
+        assert registered(room)["a"].delivery == "wifi"
 
     play_control(scenario)
 
 
-def test_who_joined_a_moment_before_control_died_is_not_lost(play_control: Play) -> None:
+def test_who_came_a_moment_before_control_died_is_not_lost(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        room.join("a")
+        by_wifi(room, "a")
         await room.restart_control()
         await room.settle()
-        assert set(registered(room)) == {"a"}
+        assert registered(room)["a"].delivery == "wifi"
 
     play_control(scenario)
 
@@ -283,10 +308,99 @@ def test_what_a_loudspeaker_says_of_itself_does_not_undo_what_an_operator_said(
     play_control: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
-        room.join("a")
+        by_wifi(room, "a")
         room.control._save_newcomers()
         await room.control.editing.change_endpoints(["a"], EndpointChange(volume=30))
         await room.settle()
-        assert registered(room) == {"a": replace(Endpoint("a", ROOT), volume=30)}
+        (row,) = registered(room).values()
+        assert (row.volume, row.delivery, row.key) == (30, "wifi", key_of_name("a"))
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ what must never be alike twice
+def test_every_control_counts_its_beginning_and_no_serial_returns(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        boots, serials = [], []
+        for _ in range(3):
+            boots.append(room.control.station.boot)
+            await room.control.open_live(TO_ALL)
+            await room.settle()
+            serials += [s.serial for p in room.ordered[-1].programmes for s in p.streams]
+            forget_everything(room)
+            await room.restart_control()
+        assert boots == [boots[0], boots[0] + 1, boots[0] + 2]
+        assert len(set(serials)) == len(serials) == 3
+
+    play_control(scenario)
+
+
+def test_a_programme_keeps_its_serial_when_only_control_was_born_again(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        before = room.ordered[-1]
+        await room.restart_control()
+        await room.settle()
+        assert room.ordered[-1] == before
+
+    play_control(scenario)
+
+
+def test_session_numbers_rise_over_all_lives_of_control(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        numbers = []
+        for _ in range(3):
+            for _ in range(2):
+                peer = await room.connect("a")
+                numbers.append(peer.heard[0].number)
+                peer.go()
+                await peer.closed.wait()
+            forget_everything(room)
+            await room.restart_control()
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) == 6
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ keys of what is on air
+def drawn(room: Room) -> list[bytes]:
+    """The keys that the producer drew."""
+    (programme,) = room.control.station.programmes.values()
+    return [e.key for stream in programme.report.streams for e in stream.epochs]
+
+
+def test_keys_of_what_is_on_air_outlive_control_in_the_notebook_and_are_on_no_disk(
+    play_control: Play, database: Path
+) -> None:
+    async def scenario(room: Room) -> None:
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        keys = drawn(room)
+        assert len(keys) == 2
+        await room.kill_control()
+        room.bear_control()
+        assert drawn(room) == keys
+        files = [path for path in database.parent.rglob("*") if path.is_file()]
+        assert database in files
+        held = b"".join(path.read_bytes() for path in files)
+        assert not [key for key in keys if key in held or key.hex().encode() in held]
+
+    play_control(scenario)
+
+
+def test_no_list_that_people_are_shown_tells_a_key(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        control = room.control
+        shown = [control.programmes(), control.speakers(), control.summary(), control.found()]
+        told = str([*shown, await control.past_programmes(50)])
+        secret = [*drawn(room), room.control._own.keys.key.seed, room.control._own.token.encode()]
+        for key in secret:
+            assert key.hex() not in told
+            assert str(key)[2:-1] not in told
 
     play_control(scenario)

@@ -9,17 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.bus import (
+    FROM_GATEWAY,
     FROM_PRODUCER,
     FROM_SENDER,
+    TO_GATEWAY,
     TO_PRODUCER,
     TO_SENDER,
     Bus,
+    DeclarePaths,
     DeclareProgrammes,
+    DeclareRelays,
     DeclareRoutes,
     Destination,
+    EpochReport,
+    GatewayReport,
+    PathReport,
     ProducerReport,
     ProgrammeOrder,
     ProgrammeReport,
+    Relay,
     Route,
     SenderReport,
     StreamOrder,
@@ -28,7 +36,9 @@ from server.bus import (
     WhoIsThere,
     bus_pair,
     pack_destinations,
+    pack_sessions,
     unpack_destinations,
+    unpack_sessions,
 )
 from server.station import MAX_PROGRAMMES
 from transport.control.wire import vocabulary
@@ -55,9 +65,13 @@ def routes(loudspeakers: int, programmes: int = 1) -> DeclareRoutes:
     )
 
 
-STREAMS = (StreamOrder(8, 2.5), StreamOrder(9, 20.0))
-ORDER = ProgrammeOrder("live-1", STREAMS, "t" * 32, 24_000, 9, False, True, 20)
-NUMBERS = (StreamReport(8, 0xFFFF_FFFF, 0), StreamReport(9, 0, 0xFFFF_FFFF))
+STREAMS = (StreamOrder(8, 2.5, (1 << 64) - 1, clear=15), StreamOrder(9, 20.0, 0))
+ORDER = ProgrammeOrder("live-1", STREAMS, "t" * 32, 24_000, 9, False, True, 20, 3)
+EPOCHS = tuple(EpochReport(n, 0xFFFF_FFF0 + n, bytes([n]) * 28) for n in range(3))
+NUMBERS = (
+    StreamReport(8, 0xFFFF_FFFF, 0, bytes(32), EPOCHS, 7),
+    StreamReport(9, 0, 0xFFFF_FFFF, bytes(range(32)), EPOCHS[1:]),
+)
 REPORT = ProgrammeReport("live-1", "live", -20.5, 3.25, NUMBERS)
 
 
@@ -166,3 +180,31 @@ def test_half_a_destination_is_no_route() -> None:
     packed = pack_destinations([Destination("127.0.0.1", 1, 2)])
     with pytest.raises(ValueError, match="destination"):
         Route(1, packed[:-1])
+
+
+@given(st.lists(st.integers(0, (1 << 64) - 1), max_size=20))
+def test_packed_sessions_come_out_as_they_were(sessions: list[int]) -> None:
+    assert unpack_sessions(pack_sessions(sessions)) == tuple(sessions)
+
+
+def test_half_a_session_is_none() -> None:
+    with pytest.raises(ValueError, match="session"):
+        unpack_sessions(pack_sessions([1, 2])[:-1])
+
+
+def test_what_the_gateway_is_told_and_what_paths_there_are_arrives_as_it_was_sent() -> None:
+    relays = DeclareRelays((Relay(8, pack_sessions([1, (1 << 64) - 1])),))
+    paths = DeclarePaths((PathReport(1, "192.0.2.1", 40_000),), (2, 3))
+    report = GatewayReport("life", pack_sessions([1]), 2, 3, 4)
+    assert TO_GATEWAY.decode(TO_GATEWAY.encode(relays)) == relays
+    assert FROM_GATEWAY.decode(FROM_GATEWAY.encode(report)) == report
+    assert FROM_SENDER.decode(FROM_SENDER.encode(paths)) == paths
+
+
+def test_the_epoch_that_sounds_is_told_from_the_one_just_over_and_the_next() -> None:
+    assert [numbers.sounding.number for numbers in NUMBERS] == [1, 1]
+
+
+def test_a_key_is_not_in_what_an_epoch_looks_like() -> None:
+    assert "key" not in repr(EPOCHS)
+    assert "\\x" not in repr(REPORT.streams[0].epochs)

@@ -53,7 +53,8 @@ def test_every_setting_can_be_in_the_file_and_in_the_environment(tmp_path: Path)
         "group_port": 6000,
         "ttl": 5,
         "announce": False,
-        "insecure": True,
+        "tls_certificate": "/etc/loa.pem",
+        "tls_key": "/etc/key.pem",
     }
     assert wanted.keys() == KINDS.keys()
     settings = Settings(**wanted, data=tmp_path)  # type: ignore[arg-type]
@@ -69,12 +70,12 @@ def test_every_setting_can_be_in_the_file_and_in_the_environment(tmp_path: Path)
 
 @pytest.mark.parametrize("yes", ["1", "true", "YES", "on"])
 def test_yes_is_written_in_several_ways(tmp_path: Path, yes: str) -> None:
-    assert configure({"data": str(tmp_path)}, {"LOA_INSECURE": yes}).insecure
+    assert configure({"data": str(tmp_path)}, {"LOA_ANNOUNCE": yes}).announce
 
 
 def test_an_option_may_take_back_what_the_file_allows(tmp_path: Path) -> None:
-    (tmp_path / "loa.toml").write_text("insecure = true\n")
-    assert not configure({"data": str(tmp_path), "insecure": False}, {}).insecure
+    (tmp_path / "loa.toml").write_text("announce = true\n")
+    assert not configure({"data": str(tmp_path), "announce": False}, {}).announce
 
 
 # ------------------------------------------------------------------ loa.toml
@@ -87,7 +88,7 @@ LINES = [
     ("bind = [\n'a',\n'b']", "loa.toml line 1: bind = [...]: use text in quotation marks"),
     ("ttl = 1979-05-27", "loa.toml line 1: ttl = 1979-05-27: use a whole number"),
     ("port.number = 1", "loa.toml line 1: port = {...}: use a whole number"),
-    ("ttl = 1\r\nport = 70000\r\n", "loa.toml line 2: port = 70000: use 1 to 65532, or 0 for"),
+    ("ttl = 1\r\nport = 70000\r\n", "loa.toml line 2: port = 70000: use 1 to 65531, or 0 for"),
     ('groups = """\nport = 3\n"""\nport = "x"', 'loa.toml line 4: port = "x": use a whole number'),
     ("ttl = 999\n[a]\n", "loa.toml line 2: no setting 'a'"),
     ("prot = 3", "loa.toml line 1: no setting 'prot'; did you mean port?"),
@@ -100,7 +101,8 @@ LINES = [
     ('ttl = 3\nbind = """\nabc\n', "loa.toml line 3: "),
     (b"\xef\xbb\xbfttl = 300", "loa.toml line 1: ttl = 300: use 0 to 255"),
     (b"ttl = 3\nbind = '\xff'\n", "loa.toml line 2: save the file as UTF-8"),
-    ('bind = "0.0.0.0"', 'loa.toml line 1: bind = "0.0.0.0": anybody on the network could speak'),
+    ("insecure = true", "loa.toml line 1: no setting 'insecure'; "),
+    ('\ntls_key = "/k"', 'loa.toml line 2: tls_key = "/k": set tls_certificate as well'),
 ]
 
 
@@ -145,17 +147,9 @@ def test_what_is_wrong_in_the_environment_is_named_with_its_variable(
     assert refused(tmp_path, environment=environment).startswith(says)
 
 
-def test_what_would_allow_it_is_named_as_it_would_be_written_there(tmp_path: Path) -> None:
-    for said, remedy in (
-        (refused(tmp_path, 'bind = "0.0.0.0"'), "insecure = true"),
-        (refused(tmp_path, environment={"LOA_BIND": "0.0.0.0"}), "LOA_INSECURE=1"),
-        (refused(tmp_path, options={"bind": "0.0.0.0"}), "--insecure"),
-    ):
-        assert said.endswith(f"; if that is what you want, add {remedy}")
-
-
 def test_variables_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     environment = {"LOA_SERVICE_HOST": "10.0.0.1", "LOA_PORT_7460_TCP": "tcp://10.0.0.1:7460"}
+    environment |= {"LOA_TOKEN": "x", "LOA_FINGERPRINT": "x", "LOA_SERVER": "x"}
     assert configure({"data": str(tmp_path)}, environment) == Settings(data=tmp_path)
 
 
@@ -171,7 +165,7 @@ def test_who_has_no_home_is_told_to_name_a_folder(
 OPTIONS: list[tuple[Mapping[str, str | bool | None], str]] = [
     ({"port": "abc"}, "--port abc: use a whole number"),
     ({"group_port": "5005"}, "--group-port 5005: use an even port"),
-    ({"bind": "0.0.0.0"}, "--bind 0.0.0.0: anybody on the network could speak"),
+    ({"tls_key": "k.pem"}, "--tls-key k.pem: use the whole path"),
 ]
 
 

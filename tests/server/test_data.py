@@ -1,6 +1,7 @@
 """The station's folder: made whole or not at all, found, and kept from others."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -24,6 +25,10 @@ def folder(tmp_path: Path) -> DataFolder:
 def line(refused: pytest.ExceptionInfo[DataError]) -> str:
     assert len(str(refused.value).splitlines()) == 1
     return str(refused.value)
+
+
+def contents(folder: DataFolder) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
 
 
 # ------------------------------------------------------------------ making
@@ -58,11 +63,11 @@ def test_folders_above_are_made_as_well(tmp_path: Path) -> None:
 
 def test_a_station_that_exists_is_not_touched(folder: DataFolder) -> None:
     folder.create("First", "# first\n")
-    before = {file: file.read_bytes() for file in folder.path.iterdir()}
+    before = contents(folder)
     with pytest.raises(DataError) as refused:
         folder.create("Second", "# second\n")
     assert "holds a station already" in line(refused)
-    assert {file: file.read_bytes() for file in folder.path.iterdir()} == before
+    assert contents(folder) == before
 
 
 def test_a_folder_with_something_in_it_is_not_taken(folder: DataFolder) -> None:
@@ -84,7 +89,9 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-@pytest.mark.parametrize("at", ["Store.create", "_sync", "_write"])
+@pytest.mark.parametrize(
+    "at", ["store.Store.create", "data.sync_folder", "data._write", "private._fill"]
+)
 def test_what_fails_halfway_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, exists: bool
 ) -> None:
@@ -94,7 +101,7 @@ def test_what_fails_halfway_leaves_nothing(
     folder = DataFolder(tmp_path / "above" / "station")
     if exists:
         folder.path.mkdir(parents=True)
-    monkeypatch.setattr(f"server.store.{at}" if "." in at else f"server.data.{at}", fail)
+    monkeypatch.setattr(f"server.{at}", fail)
     with pytest.raises(DataError) as refused:
         folder.create("Station", "# settings\n")
     assert "No space left" in line(refused)
@@ -120,6 +127,51 @@ def test_of_two_who_make_the_same_station_one_is_told(
     monkeypatch.setattr(data, "_write", write)
     folder.create("First", "# first\n")
     folder.check()
+
+
+# ------------------------------------------------------------------ keys, certificate and token
+def test_all_that_is_secret_is_for_its_user_alone(folder: DataFolder) -> None:
+    before = os.umask(0)
+    try:
+        folder.create("Station")
+    finally:
+        os.umask(before)
+    secret = [path for place in folder.secrets for path in (place, *place.rglob("*"))]
+    assert len(secret) == 8
+    for path in secret:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_what_an_older_version_has_not_is_made_and_nothing_else(folder: DataFolder) -> None:
+    folder.create("Station", "# settings\n")
+    shutil.rmtree(folder.tls_certificate.parent)
+    folder.token.unlink()
+    before = contents(folder)
+    with pytest.raises(DataError) as refused:
+        folder.check_secrets()
+    assert "holds no tls and no operator.token" in line(refused)
+    assert f"`loa keys create --data {folder.path}`" in line(refused)
+    assert folder.complete() == ["tls", "operator.token"]
+    folder.check_secrets()
+    after = contents(folder)
+    assert before.items() <= after.items()
+    assert folder.complete() == []
+    assert contents(folder) == after
+
+
+def test_nothing_is_made_under_a_station_that_runs(folder: DataFolder) -> None:
+    folder.create("Station")
+    folder.token.unlink()
+    with folder.lock(), pytest.raises(DataError, match="in use by another"):
+        folder.complete()
+    assert not folder.token.exists()
+
+
+def test_a_folder_without_a_station_is_not_completed(folder: DataFolder) -> None:
+    folder.path.mkdir()
+    with pytest.raises(DataError, match="holds no station"):
+        folder.complete()
+    assert list(folder.path.iterdir()) == []
 
 
 # ------------------------------------------------------------------ checking

@@ -35,6 +35,41 @@ def directory() -> Directory:
     return made
 
 
+# ------------------------------------------------------------------ keys
+KEY, OTHER_KEY = bytes(32), bytes(range(32))
+
+
+def test_a_loudspeaker_is_found_by_its_key_until_that_is_another_or_none(
+    directory: Directory,
+) -> None:
+    market = directory.put_endpoint(replace(directory.endpoint("market"), key=KEY))
+    assert directory.by_key(KEY) == market
+    moved = directory.put_endpoint(replace(market, unit=ROOT))
+    assert directory.by_key(KEY) == moved
+    directory.put_endpoint(replace(moved, key=OTHER_KEY))
+    assert directory.by_key(KEY) is None
+    directory.put_endpoint(replace(moved, key=None))
+    assert directory.by_key(OTHER_KEY) is None
+    directory.put_endpoint(moved)
+    directory.remove_endpoint("market")
+    assert directory.by_key(KEY) is None
+
+
+def test_a_key_is_of_one_loudspeaker_alone(directory: Directory) -> None:
+    market = directory.put_endpoint(replace(directory.endpoint("market"), key=KEY))
+    version = directory.version
+    with pytest.raises(DirectoryError, match="already, as 'market': revoke that first"):
+        directory.put_endpoint(Endpoint("school", VILLAGE, key=KEY))
+    assert (directory.by_key(KEY), directory.version) == (market, version)
+    assert "school" not in directory.endpoints
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_what_is_no_key_is_refused(length: int) -> None:
+    with pytest.raises(DirectoryError, match="a public key has 32 bytes"):
+        Endpoint("market", VILLAGE, key=bytes(length))
+
+
 # ------------------------------------------------------------------ names
 @pytest.mark.parametrize("text", ["", " a", "a ", "a/b", "a\nb", "-a", "a" * 65, "?", "\ud800"])
 def test_a_label_that_is_none_is_refused_in_one_line(text: str) -> None:

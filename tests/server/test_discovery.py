@@ -112,8 +112,8 @@ def test_two_stations_of_one_name_are_both_visible(caplog: pytest.LogCaptureFixt
 
 def test_loudspeakers_come_join_a_station_and_go() -> None:
     name = _unique("Sân")
-    alone = SpeakerAdvert(name, "", "127.0.0.1", 5004, IDENTITY)
-    joined = SpeakerAdvert(name, "10.0.0.9:7460", "127.0.0.1", 5004, IDENTITY)
+    alone = SpeakerAdvert(name, "", "127.0.0.1", IDENTITY)
+    joined = SpeakerAdvert(name, "10.0.0.9:7460", "127.0.0.1", IDENTITY)
 
     async def test() -> None:
         with Ear() as ear:

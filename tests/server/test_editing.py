@@ -10,13 +10,14 @@ import pytest
 
 from server.directory import Directory, Endpoint, Position
 from server.editing import Editing, EndpointChange
+from server.enrolment import Code
 from server.errors import NoSuchError, StationError
 from server.keeper import Keeper
 from server.programmes import LiveRequest
 from server.station import Station
 from server.store import Store
 from server.zones.definition import parse
-from tests.support.stations import ROOT, join
+from tests.support.stations import ROOT, join, key_of_name
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 VILLAGE = f"{ROOT}/Thôn 3"
@@ -46,7 +47,8 @@ class Office:
         """A loudspeaker that was there, is stored, and is switched off."""
         self.station.leave(name, join(self.station, name))
         self.station.unsaved.discard(name)
-        self.store.save_endpoints([self.directory.endpoint(name)], 7)
+        self.store.save_codes([Code(b"code", bytes(32), name, None, 1)])
+        self.store.enrol([(b"code", self.directory.endpoint(name))], 7)
 
     def memory(self) -> tuple[Any, ...]:
         """All that an operator may change."""
@@ -108,6 +110,7 @@ CHANGES: dict[str, Callable[[Editing], Awaitable[object]]] = {
     "the volume of two": lambda editing: editing.change_endpoints(
         ["a", "b"], EndpointChange(volume=30)
     ),
+    "in clear": lambda editing: editing.change_endpoints(["a"], EndpointChange(clear=True)),
     "no sound": lambda editing: editing.change_endpoints(["b"], EndpointChange(muted=True)),
     "a loudspeaker less": lambda editing: editing.remove_endpoint("a"),
     "a new zone": lambda editing: editing.put_zone(
@@ -264,7 +267,7 @@ def test_a_zone_that_another_uses_is_not_removed(run: Run, office: Office) -> No
 def test_who_is_connected_is_not_removed(run: Run, office: Office) -> None:
     async def scenario() -> None:
         join(office.station, "a")
-        with pytest.raises(StationError, match="switch it off"):
+        with pytest.raises(StationError, match="revoke it first, with `loa speakers revoke a`"):
             await office.editing.remove_endpoint("a")
         office.check_stored()
 
@@ -277,10 +280,13 @@ def test_changes_asked_for_at_once_are_all_made(run: Run, office: Office) -> Non
         await asyncio.gather(
             office.editing.change_endpoints(["a"], EndpointChange(volume=30)),
             office.editing.change_endpoints(["a"], EndpointChange(muted=True)),
+            office.editing.change_endpoints(["a"], EndpointChange(clear=True)),
             office.editing.remove_unit(VILLAGE),
             office.editing.put_zone("x", {"zone": "schools"}),
         )
-        assert office.directory.endpoint("a") == Endpoint("a", ROOT, volume=30, muted=True)
+        assert office.directory.endpoint("a") == Endpoint(
+            "a", ROOT, volume=30, muted=True, clear=True, key=key_of_name("a")
+        )
         office.check_stored()
 
     run(scenario())
@@ -310,15 +316,21 @@ def test_who_comes_back_by_another_network_while_a_change_fails_keeps_that(
     run(scenario())
 
 
-def test_who_comes_back_while_its_removal_fails_keeps_its_place(run: Run, office: Office) -> None:
+def test_who_is_being_removed_is_nobody_and_is_itself_again_if_that_fails(
+    run: Run, office: Office
+) -> None:
     async def scenario() -> None:
         placed = EndpointChange(unit=VILLAGE, volume=30)
         await office.editing.change_endpoints(["a"], placed)
-        before = office.directory.endpoint("a")
+        before, memory = office.directory.endpoint("a"), office.memory()
+        key = before.key
+        assert key is not None
+        meanwhile: list[object] = []
         change = office.editing.remove_endpoint("a")
-        await fail_while(office, change, lambda: join(office.station, "a", delivery="wifi"))
-        assert office.directory.endpoint("a") == replace(before, delivery="wifi")
-        assert office.station.speakers["a"].session is not None
+        await fail_while(office, change, lambda: meanwhile.append(office.directory.by_key(key)))
+        assert meanwhile == [None]
+        assert office.directory.by_key(key) == before
+        assert office.memory() == memory
 
     run(scenario())
 
@@ -327,7 +339,7 @@ def test_who_is_not_stored_yet_is_still_to_be_stored_after_a_removal_that_failed
     run: Run, office: Office
 ) -> None:
     async def scenario() -> None:
-        office.station.leave("new", join(office.station, "new"))
+        office.station.leave("new", join(office.station, "new", delivery="wan"))
         before = office.memory()
         office.break_store()
         with pytest.raises(StationError):

@@ -37,7 +37,7 @@ def test_a_bitrate_at_which_short_frames_carry_no_sound_is_refused() -> None:
         encoder_settings(replace(ORDER, bitrate=6000), 2.5)
 
 
-@pytest.mark.parametrize("frame_ms", [40.0, 60.0])
+@pytest.mark.parametrize("frame_ms", [20.0, 40.0, 60.0])
 def test_a_bitrate_whose_packets_would_not_fit_a_datagram_is_refused(frame_ms: float) -> None:
     with pytest.raises(ValueError, match="would not pass the network whole"):
         encoder_settings(replace(ORDER, bitrate=510_000), frame_ms)

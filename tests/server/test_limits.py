@@ -1,9 +1,11 @@
-"""What one peer may cost the HTTP side, over real loopback sockets; patience is short here."""
+"""What one peer may cost the HTTP side, over TLS and real loopback sockets; patience is short."""
 
 import asyncio
 import json
 import resource
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -13,6 +15,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI, Request, WebSocket
 
+from server.__main__ import _Server
 from server.api.errors import BodyLimit, add_errors
 from server.limits import (
     Crowd,
@@ -25,6 +28,7 @@ from server.limits import (
     limits_here,
 )
 from server.supervise import _allow_descriptors
+from tests.support.tls import station_tls
 
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
@@ -73,10 +77,24 @@ class Station:
         self.peers: list[Peer] = []
 
     async def connect(self, said: bytes = b"") -> "Peer":
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=station_tls().calling()
+        )
+        writer.write(said)
+        self.peers.append(Peer(reader, writer))
+        return self.peers[-1]
+
+    async def knock(self, said: bytes = b"") -> "Peer":
+        """Without a word of TLS, but for what is said."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(said)
         self.peers.append(Peer(reader, writer))
         return self.peers[-1]
+
+    def call(self) -> ssl.SSLSocket:
+        """Over a socket that reads when it is told to; blocks for a moment."""
+        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE_S)
+        return station_tls().trust.secure(plain, "127.0.0.1")
 
     async def ask(self, said: bytes = GET) -> bytes:
         peer = await self.connect(said)
@@ -106,13 +124,15 @@ class Peer:
 
     async def is_sent_away(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, ssl.SSLError):
                 while await self.reader.read(1 << 16):
                     pass
 
 
 @asynccontextmanager
-async def serving(limits: Limits, **budget: float) -> AsyncIterator[Station]:
+async def serving(
+    limits: Limits, handshake_s: float = PATIENCE_S, **budget: float
+) -> AsyncIterator[Station]:
     connection = http_connection(limits)
     config = uvicorn.Config(
         little_api(**budget),
@@ -123,20 +143,22 @@ async def serving(limits: Limits, **budget: float) -> AsyncIterator[Station]:
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, station_tls().accepting(), handshake_s)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         give_up_on_the_deaf(listening)
         task = asyncio.create_task(server._serve([listening]))
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0)
         station = Station(listening.getsockname()[1], connection)
-        yield station
-        for peer in station.peers:
-            peer.writer.close()
-            with suppress(ConnectionError):
-                await peer.writer.wait_closed()
-        server.should_exit = server.force_exit = True
-        await task
+        try:
+            yield station
+        finally:
+            for peer in station.peers:
+                peer.writer.close()
+                with suppress(ConnectionError, ssl.SSLError):
+                    await peer.writer.wait_closed()
+            server.should_exit = server.force_exit = True
+            await task
 
 
 @pytest.mark.parametrize(
@@ -188,7 +210,7 @@ def test_who_does_not_read_the_reply_is_sent_away() -> None:
     async def scenario() -> None:
         async with serving(Limits(patience_s=0.1)) as station:
             asked = b"GET /long HTTP/1.1\r\nHost: loa\r\n\r\n" * 2
-            with socket.create_connection(("127.0.0.1", station.port)) as deaf:
+            with await asyncio.to_thread(station.call) as deaf:
                 deaf.sendall(asked)
                 await station.hosts(1)
                 await station.hosts(0)
@@ -206,6 +228,60 @@ def test_the_oldest_idle_connection_of_an_address_makes_room() -> None:
             await idle[0].is_sent_away()
             idle[1].writer.write(GET)
             assert await idle[1].status() == b"200"
+
+    play(scenario())
+
+
+def test_many_unfinished_handshakes_shut_nobody_out_and_are_ended() -> None:
+    async def scenario() -> None:
+        began_s = time.monotonic()
+        async with serving(Limits(), handshake_s=1.0) as station:
+            # Nothing; the beginning of a client's first word; and something else.
+            for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16"):
+                for _ in range(100):
+                    await station.knock(said)
+            held = list(station.peers)
+            assert await station.ask() == b"200"
+            session = await station.connect(UPGRADE)
+            assert await session.status() == b"101"
+            assert not any(peer.reader.at_eof() for peer in held), "they were not held"
+            for peer in held:
+                await peer.is_sent_away()
+            assert time.monotonic() - began_s >= 1.0
+            await station.hosts(1)
+
+    play(scenario())
+
+
+@pytest.mark.parametrize(
+    "said", [GET, bytes(100), b"\x16\x03\x01\xff\xff" + bytes(600)], ids=["HTTP", "zeros", "long"]
+)
+def test_who_speaks_no_tls_is_ended_and_fills_no_log(
+    said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            await (await station.knock(said)).is_sent_away()
+            assert await station.ask() == b"200"
+
+    play(scenario())
+    assert caplog.text == ""
+
+
+def test_older_tls_is_not_spoken() -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+
+            def call() -> None:
+                context = station_tls().calling()
+                context.maximum_version = ssl.TLSVersion.TLSv1_2
+                with (
+                    socket.create_connection(("127.0.0.1", station.port), PATIENCE_S) as plain,
+                    pytest.raises((ssl.SSLError, ConnectionError)),
+                ):
+                    context.wrap_socket(plain)
+
+            await asyncio.to_thread(call)
 
     play(scenario())
 
@@ -300,15 +376,18 @@ def test_short_bodies_have_a_budget_too() -> None:
 
 async def flood(station: Station, frames: bytes, opening: bytes = b"") -> None:
     """Send for ever and read nothing, until the connection is ended."""
-    loop = asyncio.get_running_loop()
-    with socket.socket() as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.setblocking(False)
-        await loop.sock_connect(deaf, ("127.0.0.1", station.port))
-        await loop.sock_sendall(deaf, UPGRADE + opening)
-        with suppress(ConnectionError):
+
+    def send() -> None:
+        with station.call() as deaf, suppress(ConnectionError, ssl.SSLError):
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.sendall(UPGRADE)
+            while not deaf.recv(4096).endswith(b"\r\n\r\n"):
+                pass
+            deaf.sendall(opening)
             while True:
-                await loop.sock_sendall(deaf, frames)
+                deaf.sendall(frames)
+
+    await asyncio.to_thread(send)
 
 
 def test_who_pings_and_never_reads_is_ended() -> None:
@@ -318,6 +397,27 @@ def test_who_pings_and_never_reads_is_ended() -> None:
             await flood(station, ping * 500)
 
     play(scenario())
+
+
+def test_who_does_not_wait_to_be_let_in_is_ended_and_fills_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            for rubbish in (b"\xff" * 20, b"\x00\x80\x00\x00\x00\x00"):
+                # Some come in one piece with the request, and some before its answer.
+                for wait in range(4):
+                    peer = await station.connect(UPGRADE)
+                    for _ in range(wait):
+                        await asyncio.sleep(0)
+                    peer.writer.write(rubbish)
+                    with suppress(ConnectionError, ssl.SSLError):
+                        await asyncio.wait_for(peer.reader.read(4096), PATIENCE_S)
+                    peer.writer.write(rubbish)
+                    await peer.is_sent_away()
+
+    play(scenario())
+    assert caplog.text == ""
 
 
 def test_a_message_of_endless_empty_pieces_is_ended() -> None:

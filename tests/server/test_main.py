@@ -1,8 +1,10 @@
 """Control's uvicorn, as it is configured, over real loopback sockets and in real time."""
 
 import asyncio
+import hashlib
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,6 +19,10 @@ from websockets.typing import Subprotocol
 from server.__main__ import _open_store, _server
 from server.child import Birth, adopt
 from server.limits import Limits
+from server.remote import ApiError, Credentials, call
+from server.tls import Trust, certificate_hash, server_context
+from tests.support.stations import signer_of_name
+from tests.support.tls import station_tls
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
@@ -28,11 +34,14 @@ from transport.control.messages import (
     Refused,
     Welcome,
 )
+from transport.security.certificates import StationCertificate
+from transport.security.handshake import Ear, prove, recognise
+from transport.security.keys import VerifyKey
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
+Word = Welcome | Refused | Adjust | Listen
 
-HELLO = TO_STATION.encode(Hello(VERSION, "a", False, 50_000))
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
 
@@ -40,79 +49,109 @@ PATIENCE_S = 5.0
 @asynccontextmanager
 async def serving(room: Room, limits: Limits | None = None) -> AsyncIterator[str]:
     """Control serves; `host:port`."""
-    server = _server(room.control, limits)
-    with adopt(room.births["server"].http) as listening:
+    birth = room.births["server"]
+    context = server_context(Path(birth.tls_certificate), Path(birth.tls_key))
+    server = _server(room.control, context, limits)
+    with adopt(birth.http) as listening:
         host, port = listening.getsockname()
         task = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0)
-        yield f"{host}:{port}"
-        server.should_exit = server.force_exit = True
-        await task
+        try:
+            yield f"{host}:{port}"
+        finally:
+            server.should_exit = server.force_exit = True
+            await task
 
 
-def session(address: str) -> connect:
-    return connect(
-        f"ws://{address}/control",
+class Loudspeaker:
+    """One that was enrolled, at its end of a real connection."""
+
+    def __init__(self, connection: ClientConnection, name: str) -> None:
+        self.connection = connection
+        self._key = signer_of_name(name)
+        self._name = name
+        self._ear: Ear | None = None
+
+    async def hello(self) -> None:
+        """See who the station is, and say who we are."""
+        identity = TO_SPEAKER.decode(await self._frame())
+        secured = self.connection.transport.get_extra_info("ssl_object")
+        seen = hashlib.sha256(secured.getpeercert(binary_form=True)).digest()
+        root = StationCertificate.parse(identity.certificate).root
+        station = VerifyKey(recognise(identity, seen, root, 1).public)
+        nonce = bytes(32)
+        self._ear = Ear(station, self._key.public, nonce, identity.nonce)
+        hello = Hello(VERSION, self._name, False, self._key.public, nonce)
+        await self.connection.send(prove(self._key, identity.nonce, seen, TO_STATION.encode(hello)))
+
+    async def word(self) -> Word:
+        """The next of the station's words, if it is truly its own."""
+        assert self._ear is not None
+        heard: Word = TO_SPEAKER.decode(self._ear.hear(await self._frame()))
+        return heard
+
+    async def is_told_everything(self) -> None:
+        """Until it has heard all that a newcomer is told."""
+        for kind in (Welcome, Adjust, Listen):
+            assert isinstance(await self.word(), kind)
+
+    async def _frame(self) -> bytes:
+        data = await asyncio.wait_for(self.connection.recv(), PATIENCE_S)
+        assert isinstance(data, bytes)
+        return data
+
+
+@asynccontextmanager
+async def session(address: str, name: str = "a") -> AsyncIterator[Loudspeaker]:
+    async with connect(
+        f"wss://{address}/control",
+        ssl=station_tls().calling(),
         subprotocols=[Subprotocol(SUBPROTOCOL)],
         proxy=None,
         close_timeout=0.1,
-    )
-
-
-async def word(connection: ClientConnection) -> Welcome | Refused | Adjust | Listen:
-    data = await asyncio.wait_for(connection.recv(), PATIENCE_S)
-    assert isinstance(data, bytes)
-    heard: Welcome | Refused | Adjust | Listen = TO_SPEAKER.decode(data)
-    return heard
-
-
-async def is_told_everything(connection: ClientConnection) -> None:
-    """Until the loudspeaker has heard all that a newcomer is told."""
-    for kind in (Welcome, Adjust, Listen):
-        assert isinstance(await word(connection), kind)
+    ) as connection:
+        yield Loudspeaker(connection, name)
 
 
 def test_a_loudspeaker_s_session_over_a_real_socket(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        async with serving(room) as address, session(address) as connection:
-            await connection.send(HELLO)
-            welcome = await word(connection)
+        room.enrol("a")
+        async with serving(room) as address, session(address) as speaker:
+            await speaker.hello()
+            welcome = await speaker.word()
             assert isinstance(welcome, Welcome)
             ports = room.control.summary()["ports"]
-            assert (welcome.time_port, welcome.rtcp_port) == (ports["time"], ports["rtcp"])
-            assert await word(connection) == Adjust(100, muted=False)
-            assert isinstance(await word(connection), Listen)
-            assert connection.subprotocol == SUBPROTOCOL
+            assert (welcome.time_port, welcome.media_port) == (ports["time"], ports["media"])
+            assert await speaker.word() == Adjust(100, muted=False)
+            assert isinstance(await speaker.word(), Listen)
+            assert speaker.connection.subprotocol == SUBPROTOCOL
             # It would cost 87 KB a session.
-            assert "Sec-WebSocket-Extensions" not in connection.response.headers  # type: ignore[union-attr]
+            response = speaker.connection.response
+            assert "Sec-WebSocket-Extensions" not in response.headers  # type: ignore[union-attr]
             assert room.control.station.speakers["a"].address == "127.0.0.1"
 
     play_control(scenario, real_time=True)
 
 
-@pytest.mark.parametrize(
-    "said",
-    ["hello", b"\xc1", HELLO],
-    ids=["text", "rubbish", "hello twice"],
-)
+@pytest.mark.parametrize("said", ["hello", b"\xc1"], ids=["text", "rubbish"])
 def test_what_does_not_belong_ends_that_session_and_no_other(
     play_control: Play, said: str | bytes
 ) -> None:
     async def scenario(room: Room) -> None:
+        room.enrol("a", "good")
         async with (
             serving(room) as address,
             session(address) as bad,
-            session(address) as good,
+            session(address, "good") as good,
         ):
-            await good.send(TO_STATION.encode(Hello(VERSION, "good", False, 50_000)))
-            await bad.send(HELLO)
-            for connection in (good, bad):
-                await is_told_everything(connection)
-            await bad.send(said)
+            for speaker in (good, bad):
+                await speaker.hello()
+                await speaker.is_told_everything()
+            await bad.connection.send(said)
             with pytest.raises(ConnectionClosed):
-                await word(bad)
-            pong = await good.ping()
+                await bad.word()
+            pong = await good.connection.ping()
             await asyncio.wait_for(pong, PATIENCE_S)
             assert room.control.station.speakers["good"].session is not None
 
@@ -121,43 +160,64 @@ def test_what_does_not_belong_ends_that_session_and_no_other(
 
 def test_a_message_larger_than_any_of_ours_is_not_even_read(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        async with serving(room) as address, session(address) as connection:
-            await connection.send(HELLO)
-            await is_told_everything(connection)
-            await connection.send(bytes((1 << 16) + 1))
+        room.enrol("a")
+        async with serving(room) as address, session(address) as speaker:
+            await speaker.hello()
+            await speaker.is_told_everything()
+            await speaker.connection.send(bytes((1 << 16) + 1))
             with pytest.raises(ConnectionClosed):
-                await word(connection)
-            assert connection.close_code == 1009  # RFC 6455: too big to process
+                await speaker.word()
+            assert speaker.connection.close_code == 1009  # RFC 6455: too big to process
 
     play_control(scenario, real_time=True)
 
 
-def test_a_name_in_use_is_refused_over_a_real_socket(play_control: Play) -> None:
+def test_who_is_not_enrolled_is_refused_over_a_real_socket(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        async with serving(room) as address, session(address) as first:
-            await first.send(HELLO)
-            await word(first)
-            async with session(address) as second:
-                await second.send(HELLO)
-                refusal = await word(second)
-                assert isinstance(refusal, Refused)
-                assert "in use" in refusal.reason
+        async with serving(room) as address, session(address) as stranger:
+            await stranger.hello()
+            refusal = await stranger.word()
+            assert isinstance(refusal, Refused)
+            assert "not enrolled" in refusal.reason
 
     play_control(scenario, real_time=True)
 
 
 def test_who_says_nothing_is_sent_away_and_a_session_is_not(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
+        room.enrol("a")
         async with (
             serving(room, Limits(patience_s=0.1)) as address,
-            session(address) as connection,
+            session(address) as speaker,
         ):
-            await connection.send(HELLO)
-            await is_told_everything(connection)
-            reader, writer = await asyncio.open_connection(*address.split(":"))
+            await speaker.hello()
+            await speaker.is_told_everything()
+            host, port = address.split(":")
+            context: ssl.SSLContext = station_tls().calling()
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
             assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
             writer.close()
-            await asyncio.wait_for(await connection.ping(), PATIENCE_S)
+            await asyncio.wait_for(await speaker.connection.ping(), PATIENCE_S)
+
+    play_control(scenario, real_time=True)
+
+
+def test_the_api_is_asked_with_the_token_of_the_moment(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        trust = Trust(certificate_hash(Path(room.births["server"].tls_certificate)))
+        access = room.control.access
+        async with serving(room) as address:
+
+            def ask(token: str) -> Any:
+                credentials = Credentials(token, trust)
+                return call(address, "GET", "/api/station", credentials=credentials)
+
+            first = access.token
+            assert (await asyncio.to_thread(ask, first))["name"] == room.control.name
+            access.token = "f" * 64
+            with pytest.raises(ApiError, match="does not take this token"):
+                await asyncio.to_thread(ask, first)
+            assert await asyncio.to_thread(ask, access.token)
 
     play_control(scenario, real_time=True)
 
@@ -165,14 +225,15 @@ def test_who_says_nothing_is_sent_away_and_a_session_is_not(play_control: Play) 
 def test_an_interrupt_does_not_stop_the_serving(play_control: Play) -> None:
     # Ctrl-C reaches the whole group, and the supervisor alone shall answer it.
     async def scenario(room: Room) -> None:
+        room.enrol("a")
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             async with serving(room) as address:
                 os.kill(os.getpid(), signal.SIGINT)
                 await asyncio.sleep(0)
-                async with session(address) as connection:
-                    await connection.send(HELLO)
-                    assert isinstance(await word(connection), Welcome)
+                async with session(address) as speaker:
+                    await speaker.hello()
+                    assert isinstance(await speaker.word(), Welcome)
                 assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         finally:
             signal.signal(signal.SIGINT, before)

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.bus import ProgrammeReport, StreamReport
+from server.bus import ProgrammeReport
 from server.directory import Endpoint
 from server.errors import StationError
 from server.programmes import LiveRequest, Plan, Programme, programme_of
+from tests.support.stations import CERTIFIER, stream_report
 from transport.control.delivery import DELIVERIES
 from transport.control.priority import Priority
 from transport.session.sender import OPUS_PAYLOAD_TYPE
@@ -35,9 +36,7 @@ def programme(request: LiveRequest, deliveries: set[str], *, begun: bool = True)
         since_ns=0,
     )
     if begun:
-        streams = tuple(
-            StreamReport(stream.stream, 100 + n, 7) for n, stream in enumerate(made.streams)
-        )
+        streams = tuple(stream_report(stream, 100 + n, 7) for n, stream in enumerate(made.streams))
         made.report = ProgrammeReport(made.name, "live", -20.0, 1.0, streams)
     return made
 
@@ -118,7 +117,7 @@ def test_whoever_was_there_when_it_began_is_in_step(
     made = programme(replace(TO_ALL, playout_delay_ms=asked_ms), deliveries)
     for delivery in deliveries:
         assert made.is_in_step(endpoint(delivery))
-        spec = made.spec(endpoint(delivery), 5004)
+        spec = made.spec(endpoint(delivery), 5004, CERTIFIER.certificate)
         assert spec is not None
         assert spec.playout_delay_ms == made.plan.playout_delay_ms
 
@@ -126,7 +125,7 @@ def test_whoever_was_there_when_it_began_is_in_step(
 # ------------------------------------------------------------------ newcomers
 def test_a_newcomer_as_quick_as_the_others_is_in_step() -> None:
     made = programme(TO_ALL, {"wifi"})
-    spec = made.spec(endpoint("lan"), 5004)
+    spec = made.spec(endpoint("lan"), 5004, CERTIFIER.certificate)
     assert spec is not None
     assert made.is_in_step(endpoint("lan"))
     assert spec.playout_delay_ms == 100.0
@@ -134,7 +133,7 @@ def test_a_newcomer_as_quick_as_the_others_is_in_step() -> None:
 
 def test_a_slower_newcomer_is_not_in_step_and_has_the_delay_of_its_own_network() -> None:
     made = programme(TO_ALL, {"lan"})
-    spec = made.spec(endpoint("wan"), 5004)
+    spec = made.spec(endpoint("wan"), 5004, CERTIFIER.certificate)
     assert spec is not None
     assert not made.is_in_step(endpoint("wan"))
     assert spec.playout_delay_ms == 500.0
@@ -161,12 +160,12 @@ def test_a_loudspeaker_has_the_frames_of_its_network_or_the_nearest(
 # ------------------------------------------------------------------ what a loudspeaker is told
 def test_before_it_has_begun_there_is_nothing_to_tell() -> None:
     made = programme(TO_ALL, {"lan"}, begun=False)
-    assert made.spec(endpoint(), 5004) is None
+    assert made.spec(endpoint(), 5004, CERTIFIER.certificate) is None
 
 
 def test_a_loudspeaker_is_told_all_that_it_must_know_of_its_stream() -> None:
     request = replace(TO_ALL, inband_fec=True, priority=Priority.EMERGENCY)
-    spec = programme(request, {"lan", "wan"}).spec(endpoint("wan"), 5004)
+    spec = programme(request, {"lan", "wan"}).spec(endpoint("wan"), 5004, CERTIFIER.certificate)
     assert spec is not None
     assert (spec.programme, spec.order, spec.priority) == ("live-3", 3, Priority.EMERGENCY)
     assert (spec.ssrc, spec.timestamp_offset) == (101, 7)
@@ -177,15 +176,35 @@ def test_a_loudspeaker_is_told_all_that_it_must_know_of_its_stream() -> None:
 
 @pytest.mark.parametrize("delivery", ["lan", "wifi"])
 def test_who_can_hears_it_from_the_group(delivery: str) -> None:
-    spec = programme(TO_ALL, {"lan", "saver"}).spec(endpoint(delivery, multicast=True), 5004)
+    spec = programme(TO_ALL, {"lan", "saver"}).spec(
+        endpoint(delivery, multicast=True), 5004, CERTIFIER.certificate
+    )
     assert spec is not None
     assert (spec.group, spec.port, spec.frame_ms) == ("239.192.76.9", 5004, 10.0)
 
 
 def test_who_wants_longer_frames_than_the_group_s_hears_it_alone() -> None:
-    spec = programme(TO_ALL, {"lan", "saver"}).spec(endpoint("saver", multicast=True), 5004)
+    spec = programme(TO_ALL, {"lan", "saver"}).spec(
+        endpoint("saver", multicast=True), 5004, CERTIFIER.certificate
+    )
     assert spec is not None
     assert (spec.group, spec.port, spec.frame_ms) == (None, None, 60.0)
+
+
+def test_the_twin_in_clear_is_ordered_of_the_shortest_frames_alone() -> None:
+    made = programme(TO_ALL, set(DELIVERIES), begun=False)
+    made.clear = True
+    short, *longer = made.ordered().streams
+    assert short.clear is not None
+    assert short.clear not in {stream.stream for stream in made.streams}
+    assert {stream.clear for stream in longer} == {None}
+
+
+def test_a_serial_is_the_stream_s_number_and_the_start_of_the_station_that_began_it() -> None:
+    made = programme(TO_ALL, {"lan"})
+    made.boot = (1 << 32) - 1
+    (stream,) = made.streams
+    assert (stream.serial >> 32, stream.serial % (1 << 32)) == (made.boot, stream.stream)
 
 
 def test_a_producer_is_ordered_every_encoding_under_its_own_number() -> None:

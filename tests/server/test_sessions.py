@@ -2,22 +2,41 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import msgpack
 import pytest
 
-from tests.support.sessions import IDLE, WELCOME, Peer, Room, Word, hello, lasting
+from tests.support.sessions import (
+    BOOT,
+    IDLE,
+    ROOT,
+    SECRET,
+    TLS_HASH,
+    Peer,
+    Room,
+    Word,
+    credentials,
+    lasting,
+)
+from tests.support.stations import key_of_name, signer_of_name
 from transport.control.messages import (
     SUBPROTOCOL,
     TO_SPEAKER,
-    TO_STATION,
     VERSION,
+    Enrolled,
     Listen,
     Ready,
     Refused,
+    Welcome,
 )
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
+from transport.errors import MalformedPacket
+from transport.security.certificates import StationCertificate
+from transport.security.handshake import recognise
+from transport.security.session_keys import session_key
 
 Play = Callable[[Callable[[Room], Coroutine[Any, Any, None]]], None]
 
@@ -26,9 +45,10 @@ def test_who_says_hello_is_welcomed_and_told_what_to_listen_to(play_sessions: Pl
     async def scenario(room: Room) -> None:
         programme = room.speak("all")
         peer = Peer()
+        room.register()
         room.connect(peer)
-        peer.say(hello())
-        assert await peer.hears() == WELCOME
+        await peer.prove(peer.hello())
+        assert isinstance(await peer.hears(), Welcome)
         told = await peer.hears()
         assert isinstance(told, Listen)
         assert [spec.programme for spec in told.streams] == [programme.name]
@@ -40,8 +60,9 @@ def test_with_nothing_on_air_the_first_word_is_silence(play_sessions: Play) -> N
     # Or a loudspeaker that comes back would play on what has ended meanwhile.
     async def scenario(room: Room) -> None:
         peer = Peer()
+        room.register()
         room.connect(peer)
-        peer.say(hello())
+        await peer.prove(peer.hello())
         await peer.hears()
         told = await peer.hears()
         assert isinstance(told, Listen)
@@ -64,8 +85,9 @@ def test_of_the_protocols_offered_ours_is_chosen(
 ) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer(subprotocols=offered)
+        room.register()
         room.connect(peer)
-        peer.say(hello())
+        await peer.prove(peer.hello())
         await peer.hears()
         assert peer.subprotocol == chosen
 
@@ -76,7 +98,7 @@ def test_who_speaks_another_version_is_refused_for_good(play_sessions: Play) -> 
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
-        peer.say(hello(version=VERSION + 1))
+        await peer.prove(peer.hello(version=VERSION + 1))
         refusal = await peer.hears()
         assert isinstance(refusal, Refused)
         assert refusal.final
@@ -87,33 +109,19 @@ def test_who_speaks_another_version_is_refused_for_good(play_sessions: Play) -> 
     play_sessions(scenario)
 
 
-def test_a_name_in_use_is_refused_and_may_be_asked_for_again(play_sessions: Play) -> None:
-    async def scenario(room: Room) -> None:
-        first = await room.join("a", "192.0.2.1")
-        second = Peer("192.0.2.2")
-        room.connect(second)
-        second.say(hello("a"))
-        refusal = await second.hears()
-        assert isinstance(refusal, Refused)
-        assert not refusal.final
-        assert "192.0.2.1" in refusal.reason
-        await second.closed.wait()
-        assert not first.closed.is_set()
-
-    play_sessions(scenario)
-
-
-def test_a_name_whose_session_fell_silent_is_taken_over_and_the_old_session_ends(
+def test_who_comes_again_takes_over_at_once_and_the_session_before_is_told_so(
     play_sessions: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
         old = await room.join("a", "192.0.2.1")
-        await asyncio.sleep(4)
-        new = await room.join("a", "192.0.2.2")
-        old.say(IDLE)
-        await old.closed.wait()
+        with lasting(room, 0):
+            new = await room.join("a", "192.0.2.2")
+            await old.closed.wait()
+        refusal = old.heard[-1]
+        assert isinstance(refusal, Refused)
+        assert not refusal.final
         assert not new.closed.is_set()
-        assert room.is_online()
+        assert room.station.speakers["a"].address == "192.0.2.2"
         programme = room.speak("a")
         told = await new.hears()
         assert isinstance(told, Listen)
@@ -122,6 +130,189 @@ def test_a_name_whose_session_fell_silent_is_taken_over_and_the_old_session_ends
     play_sessions(scenario)
 
 
+# ------------------------------------------------------------------ who it is
+def test_who_is_not_enrolled_is_refused_for_good(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peer = Peer()
+        room.connect(peer)
+        await peer.prove(peer.hello())
+        refusal = await peer.hears()
+        assert isinstance(refusal, Refused)
+        assert refusal.final
+        assert "not enrolled here (or was revoked): get a code with `loa enrol`" in refusal.reason
+        await peer.closed.wait()
+        assert room.station.speakers == {}
+
+    play_sessions(scenario)
+
+
+def test_who_is_known_by_another_name_is_told_it(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.register("a")
+        peer = Peer(name="b", key=signer_of_name("a"))
+        room.connect(peer)
+        await peer.prove(peer.hello())
+        assert await peer.hears() == Enrolled("a")
+        await peer.closed.wait()
+        assert not room.is_online()
+
+    play_sessions(scenario)
+
+
+def test_no_bit_of_a_hello_can_be_another(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.register()
+        first = Peer()
+        room.connect(first)
+        length = len(await first.frame(first.hello()))
+        for bit in [*range(0, 8 * length, 61), 8 * length - 1]:
+            peer = Peer()
+            room.connect(peer)
+            frame = bytearray(await peer.frame(peer.hello()))
+            frame[bit // 8] ^= 1 << bit % 8
+            peer.say_bytes(bytes(frame))
+            await peer.closed.wait()
+            assert peer.why_closed is not None
+            assert peer.why_closed[0] == 1007
+            assert peer.heard == []
+        assert room.station.speakers == {}
+
+    play_sessions(scenario)
+
+
+def test_who_has_another_key_than_it_says_is_told_nothing(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.register("a")
+        thief = Peer(name="a", key=signer_of_name("thief"))
+        room.connect(thief)
+        await thief.prove(replace(thief.hello(), key=key_of_name("a")))
+        await thief.closed.wait()
+        assert thief.why_closed == (1007, "signature")
+        assert thief.heard == []
+        assert room.station.speakers == {}
+
+    play_sessions(scenario)
+
+
+def test_a_hello_that_was_recorded_is_good_for_no_other_session(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.register()
+        peer, thief = Peer(), Peer()
+        room.connect(peer)
+        recorded = await peer.frame(peer.hello())
+        peer.say_bytes(recorded)
+        assert isinstance(await peer.hears(), Welcome)
+        room.connect(thief)
+        assert (await thief.identity()).nonce != (await peer.identity()).nonce
+        thief.say_bytes(recorded)
+        await thief.closed.wait()
+        assert thief.why_closed == (1007, "signature")
+        assert not peer.closed.is_set()
+
+    play_sessions(scenario)
+
+
+def test_the_station_shows_its_certificate_and_that_this_tls_is_its_own(
+    play_sessions: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        peer = Peer()
+        room.connect(peer)
+        identity = await peer.identity()
+        certificate = recognise(identity, TLS_HASH, ROOT.public, 1)
+        assert certificate.public == credentials(1).key.public
+        with pytest.raises(MalformedPacket, match="tls_binding"):
+            recognise(identity, bytes(32), ROOT.public, 1)
+        peer.go()
+
+    play_sessions(scenario)
+
+
+def test_each_session_has_a_higher_number_than_all_before_and_a_key_of_its_own(
+    play_sessions: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        words = []
+        for _ in range(3):
+            peer = await room.join()
+            word = peer.heard[0]
+            assert isinstance(word, Welcome)
+            assert word.key == session_key(SECRET, word.session)
+            assert room.station.speakers["a"].session_number == word.session
+            words.append(word)
+        assert [word.number for word in words] == [(BOOT << 32) + n for n in (1, 2, 3)]
+        assert len({word.session for word in words}) == 3
+
+    play_sessions(scenario)
+
+
+def test_all_that_a_session_hears_is_numbered_from_one(play_sessions: Play) -> None:
+    # That each word is signed, a `Peer` checks of everything it hears.
+    async def scenario(room: Room) -> None:
+        peer = await room.join()
+        for _ in range(3):
+            room.speak("a")
+            await peer.hears()
+        numbers = [int.from_bytes(frame[:8]) for frame in peer.frames]
+        assert numbers == list(range(1, len(peer.frames) + 1))
+        assert len(numbers) == 6  # Welcome, Adjust, and four times Listen
+
+    play_sessions(scenario)
+
+
+def test_nothing_is_signed_when_it_is_declared(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peers = [await room.join(f"n{number}") for number in range(200)]
+        before = [len(peer.frames) for peer in peers]
+        room.speak("all")
+        assert [len(peer.frames) for peer in peers] == before
+        told: list[int] = []
+        while len(told) < 1000 and (not told or told[-1] < len(peers)):
+            await asyncio.sleep(0)
+            told.append(sum(len(p.frames) for p in peers) - sum(before))
+        steps = [after - before for before, after in pairwise([0, *told])]
+        # In between, whoever has said something is heard.
+        assert max(steps) <= 32
+
+    play_sessions(scenario)
+
+
+def test_who_is_sent_away_hears_why_and_nothing_after_that(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peer, other = await room.join("a"), await room.join("b")
+        why = Refused("enough", final=True)
+        room.sessions.end("a", why)
+        room.sessions.end("nobody", why)
+        room.speak("all")
+        await peer.closed.wait()
+        assert peer.heard[-1] == why
+        assert not room.is_online("a")
+        assert isinstance(await other.hears(), Listen)
+
+    play_sessions(scenario)
+
+
+def test_who_spoke_with_a_key_that_is_replaced_begins_anew(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peer = await room.join()
+        room.register("b")
+        late = Peer(name="b")
+        room.connect(late)
+        frame = await late.frame(late.hello())
+        room.sessions.rotate(credentials(2))
+        await peer.closed.wait()
+        assert peer.why_closed == (1012, "the station has another key now")
+        late.say_bytes(frame)
+        await late.closed.wait()
+        assert late.heard == []
+        again = await room.join()
+        certificate = StationCertificate.parse((await again.identity()).certificate)
+        assert certificate.generation == 2
+
+    play_sessions(scenario)
+
+
+# ------------------------------------------------------------------ who says what
 def test_who_connects_and_says_nothing_is_cut_off(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = Peer()
@@ -132,19 +323,24 @@ def test_who_connects_and_says_nothing_is_cut_off(play_sessions: Play) -> None:
     play_sessions(scenario)
 
 
+HELLO = {
+    "type": "Hello",
+    "version": VERSION,
+    "name": "a",
+    "multicast": False,
+    "key": bytes(32),
+    "nonce": bytes(32),
+}
 RUBBISH = {
     "no msgpack": b"\xc1",
     "nothing": b"",
     "no map": msgpack.packb([1, 2]),
     "an unknown word": msgpack.packb({"type": "Miracle"}),
-    "a word of the station's": TO_SPEAKER.encode(WELCOME),
-    "a name that is none": msgpack.packb(
-        {"type": "Hello", "version": 1, "name": "all", "multicast": False, "media_port": 1}
-    ),
-    "a port that is none": msgpack.packb(
-        {"type": "Hello", "version": 1, "name": "a", "multicast": False, "media_port": 0}
-    ),
-    "too much": TO_STATION.encode(hello()) + bytes(1 << 16),
+    "a word of the station's": TO_SPEAKER.encode(Enrolled("a")),
+    "a name that is none": msgpack.packb({**HELLO, "name": "all"}),
+    "a key that is none": msgpack.packb({**HELLO, "key": bytes(31)}),
+    "a nonce that is none": msgpack.packb({**HELLO, "nonce": bytes(33)}),
+    "too much": msgpack.packb(HELLO) + bytes(1 << 17),
 }
 
 
@@ -155,15 +351,14 @@ def test_rubbish_for_a_hello_ends_the_session_with_the_reason(
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
-        peer.say_bytes(data)
-        answer = await peer.hears()
+        await peer.identity()
+        peer.say_bytes(bytes(64) + data)
         await peer.closed.wait()
         assert peer.why_closed is not None
         code, why = peer.why_closed
         assert code == 1007
         assert why.startswith("message_")
-        assert answer == Refused(f"no hello of protocol version 1: {why}", final=True)
-        assert peer.heard_nothing_more
+        assert peer.heard == []
         assert room.station.speakers == {}
 
     play_sessions(scenario)
@@ -190,9 +385,9 @@ def test_a_first_word_that_is_no_hello_ends_the_session(play_sessions: Play, wor
     async def scenario(room: Room) -> None:
         peer = Peer()
         room.connect(peer)
-        peer.say(word)
+        await peer.prove(word)
         await peer.closed.wait()
-        assert peer.heard_nothing_more
+        assert peer.heard == []
 
     play_sessions(scenario)
 
@@ -200,7 +395,7 @@ def test_a_first_word_that_is_no_hello_ends_the_session(play_sessions: Play, wor
 def test_hello_twice_ends_the_session(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
-        peer.say(hello())
+        await peer.prove(peer.hello())
         await peer.closed.wait()
         assert not room.is_online()
 
@@ -283,10 +478,12 @@ def test_a_loudspeaker_that_does_not_read_its_welcome_is_cut_off_and_not_counted
     play_sessions: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
+        room.register()
         peer = Peer()
-        peer.reads.clear()
         room.connect(peer)
-        peer.say(hello())
+        frame = await peer.frame(peer.hello())
+        peer.reads.clear()
+        peer.say_bytes(frame)
         with lasting(room, 5):
             await peer.closed.wait()
         assert not room.is_online()
@@ -298,10 +495,12 @@ def test_a_loudspeaker_that_goes_before_its_welcome_is_not_counted_as_there(
     play_sessions: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
+        room.register()
         peer = Peer()
-        peer.reads.clear()
         room.connect(peer)
-        peer.say(hello())
+        frame = await peer.frame(peer.hello())
+        peer.reads.clear()
+        peer.say_bytes(frame)
         await asyncio.sleep(1)
         peer.broken = True
         peer.reads.set()
@@ -326,8 +525,9 @@ def test_a_loudspeaker_without_an_address_is_refused(play_sessions: Play) -> Non
     async def scenario(room: Room) -> None:
         peer = Peer()
         peer.client = None
+        room.register()
         room.connect(peer)
-        peer.say(hello())
+        await peer.prove(peer.hello())
         assert isinstance(await peer.hears(), Refused)
         await peer.closed.wait()
 

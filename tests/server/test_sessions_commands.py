@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.support.sessions import IDLE, Peer, Room, hello, lasting
+from tests.support.sessions import IDLE, Peer, Room, lasting
 from transport.control.messages import Adjust, Done, Listen, Welcome
 
 Play = Callable[[Callable[[Room], Coroutine[Any, Any, None]]], None]
@@ -50,9 +50,10 @@ def test_who_comes_back_is_told_what_was_changed_meanwhile(play_sessions: Play) 
 def test_how_loud_to_be_is_told_before_what_to_listen_to(play_sessions: Play) -> None:
     # Or who comes back in the middle of a programme would begin too loud.
     async def scenario(room: Room) -> None:
+        room.register()
         peer = Peer()
         room.connect(peer)
-        peer.say(hello())
+        await peer.prove(peer.hello())
         await asyncio.sleep(1)
         assert [type(word) for word in peer.heard] == [Welcome, Adjust, Listen]
 
@@ -249,7 +250,7 @@ def test_an_answer_that_is_none_ends_the_session(play_sessions: Play, number: ob
 def test_a_session_whose_successor_is_already_forgotten_ends_in_peace(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         old = await room.join("a", "192.0.2.1")
-        await asyncio.sleep(4)
+        old.reads.clear()
         new = await room.join("a", "192.0.2.2")
         new.go()
         await new.closed.wait()

@@ -6,8 +6,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from server.bus import ProducerReport, ProgrammeReport, StreamReport
-from server.directory import Endpoint
+from server.bus import ProducerReport, ProgrammeReport, StreamOrder
 from server.errors import NoSuchError, StationError
 from server.programmes import LiveRequest
 from server.station import MAX_PROGRAMMES, NoGroupError, Station
@@ -22,8 +21,11 @@ from tests.support.stations import (
     names,
     on_air,
     put_zone,
+    remembered,
     report_of,
     sent_to,
+    spec_of,
+    stream_report,
 )
 from transport.control.priority import Priority
 
@@ -34,16 +36,11 @@ def station() -> Station:
 
 
 # ------------------------------------------------------------------ loudspeakers
-def test_a_name_is_held_by_the_session_that_was_heard_of_lately(station: Station) -> None:
+def test_whoever_proves_its_key_takes_over_from_its_former_session_at_once(
+    station: Station,
+) -> None:
     join(station, "a", address="192.0.2.1")
-    with pytest.raises(StationError, match=r"'a' is in use by a loudspeaker at 192\.0\.2\.1"):
-        join(station, "a", address="192.0.2.2", now_ns=3 * S - 1)
-    assert station.speakers["a"].address == "192.0.2.1"
-
-
-def test_a_name_whose_session_has_fallen_silent_may_be_taken_over(station: Station) -> None:
-    join(station, "a", address="192.0.2.1")
-    session = join(station, "a", address="192.0.2.2", now_ns=3 * S)
+    session = join(station, "a", address="192.0.2.2")
     assert station.speakers["a"].address == "192.0.2.2"
     assert station.speakers["a"].session is session
 
@@ -73,9 +70,10 @@ def test_a_loudspeaker_that_cannot_be_sent_to_cannot_join(station: Station, addr
     assert station.speakers == {}
 
 
-def test_who_joins_is_registered_in_the_station_s_own_unit(station: Station) -> None:
+def test_what_a_loudspeaker_says_of_its_network_is_kept(station: Station) -> None:
     join(station, "a", delivery="wifi", multicast=True)
-    assert station.directory.endpoint("a") == Endpoint("a", ROOT, "wifi", multicast=True)
+    endpoint = station.directory.endpoint("a")
+    assert (endpoint.unit, endpoint.delivery, endpoint.multicast) == (ROOT, "wifi", True)
     assert station.unsaved == {"a"}
 
 
@@ -100,7 +98,7 @@ def test_who_comes_back_by_another_network_keeps_its_place(station: Station) -> 
 
 def test_who_is_connected_is_not_forgotten(station: Station) -> None:
     join(station, "a")
-    with pytest.raises(StationError, match="switch it off"):
+    with pytest.raises(StationError, match="revoke it first"):
         station.forget("a")
     assert "a" in station.speakers
     assert "a" in station.directory.endpoints
@@ -261,7 +259,9 @@ def test_only_news_need_be_told(station: Station) -> None:
 
 
 def test_a_report_of_what_nobody_ordered_is_nothing(station: Station) -> None:
-    stray = ProgrammeReport("live-9", "live", 0.0, 0.0, (StreamReport(72, 1, 1),))
+    stray = ProgrammeReport(
+        "live-9", "live", 0.0, 0.0, (stream_report(StreamOrder(72, 10.0, 72), 1),)
+    )
     assert not station.update(ProducerReport("life", (stray,)), 0)
     assert station.programmes == {}
 
@@ -270,7 +270,7 @@ def test_a_producer_born_again_gives_every_listener_the_new_numbers(station: Sta
     join(station, "a")
     programme = on_air(station, ssrc=1)
     assert station.update(report_of(programme, "waiting", ssrc=2, offset=3), 60 * S)
-    (spec,) = station.listen("a", 1).streams
+    spec = spec_of(station, "a")
     assert (spec.ssrc, spec.timestamp_offset) == (2, 3)
 
 
@@ -331,29 +331,47 @@ def test_an_ended_programme_stays_ended(station: Station) -> None:
 
 
 # ------------------------------------------------------------------ memory
-def remembered(station: Station) -> Station:
-    """Another station, with the memory of this one as the notebook keeps it."""
-    other = a_station()
-    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
-    return other
-
-
 def test_a_programme_is_restored_as_it_was(station: Station) -> None:
     join(station, "a", delivery="saver")
     join(station, "b", multicast=True)
     put_zone(station, "z", {"tag": "market"})
-    request = LiveRequest(("a",), ("z",), priority=Priority.EMERGENCY, dtx=True, multicast=True)
+    request = LiveRequest(("a",), ("z",), priority=Priority.EMERGENCY, dtx=True, test=True)
     programme = on_air(station, request)
     station.stop(programme.name, "it was stopped", S)
     assert remembered(station).programmes == station.programmes
 
 
-def test_who_registered_a_moment_ago_is_registered_again_and_saved(station: Station) -> None:
+def test_what_a_loudspeaker_said_of_its_network_a_moment_ago_is_not_forgotten(
+    station: Station,
+) -> None:
     # The store may not have heard of it before control died.
     join(station, "a", delivery="wifi", multicast=True)
-    other = remembered(station)
+    other = a_station()
+    other.enrol(replace(station.directory.endpoint("a"), delivery="lan", multicast=False))
+    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
     assert other.directory.endpoint("a") == station.directory.endpoint("a")
     assert other.unsaved == {"a"}
+
+
+def test_who_was_revoked_in_control_s_last_moment_has_no_way_and_knows_no_key(
+    station: Station,
+) -> None:
+    join(station, "a")
+    on_air(station)
+    other = a_station()
+    other.directory.put_endpoint(replace(station.directory.endpoint("a"), key=None))
+    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    assert other.speakers == {}
+    assert [order.rekey for order in other.orders().programmes] == [1]
+
+
+def test_whoever_s_key_is_not_known_any_more_is_sent_nothing(station: Station) -> None:
+    for name in ("a", "b"):
+        join(station, name)
+    programme = on_air(station)
+    station.revoke("a")
+    assert len(sent_to(station, programme)[10.0]) == 1
+    assert [order.rekey for order in station.orders().programmes] == [1]
 
 
 def test_the_numbers_of_programmes_in_the_store_are_not_given_again(station: Station) -> None:
@@ -374,7 +392,6 @@ def test_nobody_has_a_session_with_a_station_that_was_restored(station: Station)
     join(station, "a")
     other = remembered(station)
     assert other.speakers["a"].session is None
-    join(other, "a")  # at once, for nobody holds the name
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,28 @@
 """Whatever happens to a station in whatever order, it declares what follows from its state."""
 
 import itertools
+from dataclasses import replace
 
-import msgpack
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from server.bus import Destination, unpack_destinations
+from server.bus import Destination, StreamOrder, unpack_destinations, unpack_sessions
 from server.errors import NoSuchError
 from server.programmes import LiveRequest, Programme
-from server.station import NoGroupError, Speaker, Station
+from server.station import NoGroupError, Station
 from server.zones.definition import EVERYBODY
-from tests.support.stations import MS, S, a_station, join, put_zone, report_of, routes
+from tests.support.stations import (
+    MS,
+    S,
+    a_station,
+    join,
+    listen,
+    put_zone,
+    remembered,
+    report_of,
+    routes,
+)
 from transport.control.delivery import DELIVERIES
 from transport.control.messages import StreamSpec
 
@@ -54,7 +64,8 @@ class StationLife(RuleBasedStateMachine):
         for name in NAMES[:2]:
             self.join(name, data.draw(st.booleans()), data.draw(st.sampled_from(NETWORKS)))
         self.define(data, ZONES[0])
-        self.open(data.draw(TARGETS), multicast=data.draw(st.booleans()), begun=True)
+        self.set_clear(ZONES[0], data.draw(st.booleans()))
+        self.open(data.draw(TARGETS), begun=True)
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -90,16 +101,47 @@ class StationLife(RuleBasedStateMachine):
         put_zone(self.station, zone, {"speakers": list(members)})
         self.zones[zone] = members
 
-    @rule(whom=TARGETS, multicast=st.booleans(), begun=st.booleans())
-    def open(
-        self, whom: tuple[tuple[str, ...], tuple[str, ...]], *, multicast: bool, begun: bool
-    ) -> None:
+    @precondition(lambda self: self.zones)
+    @rule(zone=st.sampled_from(ZONES), clear=st.booleans())
+    def set_clear(self, zone: str, clear: bool) -> None:
+        if zone in self.zones:
+            self.station.zones.set_clear(zone, clear=clear)
+
+    @precondition(lambda self: self.station.speakers)
+    @rule(data=st.data(), clear=st.booleans())
+    def listen_in_clear(self, data: st.DataObject, clear: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.station.speakers)))
+        changed = replace(self.station.directory.endpoint(name), clear=clear)
+        self.station.directory.put_endpoint(changed)
+
+    @precondition(lambda self: self.station.speakers)
+    @rule(data=st.data(), opened=st.booleans())
+    def open_or_close_a_path(self, data: st.DataObject, opened: bool) -> None:
+        speaker = self.station.speakers[data.draw(st.sampled_from(sorted(self.station.speakers)))]
+        if opened:
+            port = 60_000 + NAMES.index(speaker.name)
+            self.station.opened(speaker.session_number, "192.0.2.7", port)
+        else:
+            self.station.closed(speaker.path_number)
+
+    @precondition(lambda self: self.station.speakers)
+    @rule(data=st.data())
+    def come_to_the_gateway(self, data: st.DataObject) -> None:
+        names = data.draw(st.sets(st.sampled_from(sorted(self.station.speakers))))
+        self.station.relayed({self.station.speakers[name].session_number for name in names})
+
+    @rule()
+    def rekey(self) -> None:
+        self.station.rekey_all()
+
+    @rule(whom=TARGETS, begun=st.booleans())
+    def open(self, whom: tuple[tuple[str, ...], tuple[str, ...]], *, begun: bool) -> None:
         to, zones = whom
         known = {*to} <= {*self.station.speakers, EVERYBODY} and {*zones} <= {
             *self.zones,
             EVERYBODY,
         }
-        request = LiveRequest(to, zones, multicast=multicast)
+        request = LiveRequest(to, zones)
         try:
             programme = self.station.open(request, self.now_ns)
         except NoSuchError:
@@ -158,12 +200,17 @@ class StationLife(RuleBasedStateMachine):
         everybody = EVERYBODY in (*request.to, *request.zones)
         return {*self.station.speakers} if everybody else members & {*self.station.speakers}
 
+    def _order(self, programme: Programme, spec: StreamSpec) -> StreamOrder:
+        """The encoding that a loudspeaker was told of, whether sealed or its twin in clear."""
+        known_by = spec.ssrc if spec.seal is not None else spec.ssrc ^ 1 << 31
+        return programme.streams[known_by - self.numbered[programme.name]]
+
     def _streams(self) -> list[tuple[str, Programme, StreamSpec]]:
         """Every loudspeaker, what it listens to, and by which stream."""
         return [
             (name, self.station.programmes[spec.programme], spec)
             for name in self.station.speakers
-            for spec in self.station.listen(name, 1).streams
+            for spec in listen(self.station, name).streams
         ]
 
     @invariant()
@@ -181,8 +228,7 @@ class StationLife(RuleBasedStateMachine):
     @invariant()
     def everybody_knows_the_newest_numbers_of_a_stream_that_suits_its_network(self) -> None:
         for name, programme, spec in self._streams():
-            place = spec.ssrc - self.numbered[programme.name]
-            assert programme.streams[place].frame_ms == spec.frame_ms
+            assert self._order(programme, spec).frame_ms == spec.frame_ms
             wanted = DELIVERIES[self.station.directory.endpoints[name].delivery].frame_ms
             nearest = min(abs(ms - wanted) for ms in programme.plan.frames_ms)
             assert abs(spec.frame_ms - wanted) == nearest
@@ -196,35 +242,52 @@ class StationLife(RuleBasedStateMachine):
     @invariant()
     def sound_goes_where_somebody_listens(self) -> None:
         declared = routes(self.station)
-        assert set(declared) == {
-            stream.stream
+        streams = [
+            stream
             for name in self.asked
             if name in self.numbered
             for stream in self.station.programmes[name].streams
-        }
-        for name, programme, spec in self._streams():
-            stream = programme.streams[spec.ssrc - self.numbered[programme.name]]
-            to = {d[:2] for d in unpack_destinations(declared[stream.stream].destinations)}
-            speaker = self.station.speakers[name]
-            assert ((spec.group, spec.port) if spec.group else speaker_place(speaker)) in to
+        ]
+        twins = {stream.clear for stream in streams if stream.clear is not None}
+        assert set(declared) == {stream.stream for stream in streams} | twins
+        for _, programme, spec in self._streams():
+            if spec.group is not None:
+                order = self._order(programme, spec)
+                number = order.stream if spec.seal is not None else order.clear
+                assert number is not None
+                to = {d[:2] for d in unpack_destinations(declared[number].destinations)}
+                assert (spec.group, spec.port) in to
 
     @invariant()
-    def unicast_goes_to_nobody_twice_or_in_vain(self) -> None:
+    def what_goes_to_one_alone_goes_by_its_one_way_and_to_nobody_in_vain(self) -> None:
         sent = [
-            (stream, to[:2])
+            (stream, to)
             for stream, route in routes(self.station).items()
             for to in unpack_destinations(route.destinations)
             if not is_group(to)
         ]
-        wanted = [
-            (
-                programme.streams[spec.ssrc - self.numbered[programme.name]].stream,
-                speaker_place(self.station.speakers[name]),
-            )
-            for name, programme, spec in self._streams()
-            if spec.group is None
+        passed_on = [
+            (relay.stream, session)
+            for relay in self.station.relays().relays
+            for session in unpack_sessions(relay.sessions)
         ]
+        wanted: list[tuple[int, Destination]] = []
+        wanted_there: list[tuple[int, int]] = []
+        for name, programme, spec in self._streams():
+            speaker, number = self.station.speakers[name], self._order(programme, spec).stream
+            if spec.group is None and speaker.relayed:
+                wanted_there.append((number, speaker.relay_number))
+            elif spec.group is None and speaker.path is not None:
+                wanted.append((number, speaker.path))
         assert sorted(sent) == sorted(wanted)
+        assert sorted(passed_on) == sorted(wanted_there)
+
+    @invariant()
+    def nobody_hears_in_clear_who_was_not_told_to(self) -> None:
+        for name, programme, spec in self._streams():
+            if spec.seal is None:
+                assert self.station.directory.endpoints[name].clear
+                assert programme.clear
 
     @invariant()
     def groups_are_shared_by_nobody(self) -> None:
@@ -239,22 +302,12 @@ class StationLife(RuleBasedStateMachine):
 
     @invariant()
     def a_station_restored_from_its_memory_declares_the_same(self) -> None:
-        other = self._restored()
+        other = remembered(self.station)
         assert other.orders() == self.station.orders()
         assert sorted_routes(other) == sorted_routes(self.station)
+        assert other.relays() == self.station.relays()
         for name in self.station.speakers:
-            assert other.listen(name, 1) == self.station.listen(name, 1)
-
-    def _restored(self) -> Station:
-        """Another station with this one's zones, as from the store, and its memory."""
-        other = a_station()
-        other.zones.restore(self.station.zones.definitions)
-        other.restore(msgpack.unpackb(msgpack.packb(self.station.to_plain())))
-        return other
-
-
-def speaker_place(speaker: Speaker) -> tuple[str, int]:
-    return speaker.address, speaker.media_port
+            assert listen(other, name) == listen(self.station, name)
 
 
 def is_group(to: Destination) -> bool:

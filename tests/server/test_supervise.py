@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import socket
 import stat
 from contextlib import ExitStack, suppress
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 from server import supervise
-from server.child import Birth
+from server.child import Birth, adopt, read_secret
 from server.data import DataFolder
 from server.settings import Settings, SettingsError
 from server.supervise import Child
+from tests.support.tls import station_tls
 from transport.net.mdns import Interface
 
 
@@ -44,12 +46,13 @@ def port_of(descriptor: int) -> int:
 
 # ------------------------------------------------------------------ what is bound
 def test_the_ports_are_next_to_each_other_in_the_promised_order() -> None:
-    port = free_ports(4)
+    port = free_ports(5)
     with supervise._resources(Settings(port=port)) as (births, _, http):
         birth = births["server"]
-        ports = [port_of(d) for d in (birth.http, birth.time, birth.ingest, birth.rtp, birth.rtcp)]
+        descriptors = (birth.http, birth.time, birth.ingest, birth.rtp, birth.rtcp, birth.gateway)
+        ports = [port_of(descriptor) for descriptor in descriptors]
     assert http == port
-    assert ports == [port, port, port + 1, port + 2, port + 3]
+    assert ports == [port, port, port + 1, port + 2, port + 3, port + 4]
 
 
 def test_port_zero_means_any() -> None:
@@ -69,12 +72,13 @@ def test_port_zero_means_any() -> None:
         (1, socket.SOCK_STREAM, "TCP"),
         (2, socket.SOCK_DGRAM, "UDP"),
         (3, socket.SOCK_DGRAM, "UDP"),
+        (4, socket.SOCK_STREAM, "TCP"),
     ],
 )
 def test_a_port_in_use_is_named_with_what_to_do(
     step: int, kind: socket.SocketKind, name: str
 ) -> None:
-    port = free_ports(4)
+    port = free_ports(5)
     with socket.socket(socket.AF_INET, kind) as other:
         other.bind(("127.0.0.1", port + step))
         if kind == socket.SOCK_STREAM:
@@ -91,7 +95,7 @@ def test_a_port_in_use_is_named_with_what_to_do(
 
 
 def test_an_address_of_another_machine_is_named_with_what_to_do() -> None:
-    settings = Settings(bind="192.0.2.1", interface="127.0.0.1", port=0, insecure=True)
+    settings = Settings(bind="192.0.2.1", interface="127.0.0.1", port=0)
     with pytest.raises(SettingsError) as refused, supervise._resources(settings):
         pass
     assert "on 192.0.2.1: Cannot assign requested address" in str(refused.value)
@@ -107,7 +111,7 @@ def test_an_interface_of_another_machine_is_named_with_what_to_do() -> None:
 
 
 def test_when_binding_fails_nothing_stays_bound() -> None:
-    port = free_ports(4)
+    port = free_ports(5)
     with socket.create_server(("127.0.0.1", port + 1)):
         with pytest.raises(SettingsError), supervise._resources(Settings(port=port)):
             pass
@@ -121,12 +125,12 @@ def test_multicast_leaves_by_the_address_that_is_bound() -> None:
 
 def test_bound_to_every_address_multicast_leaves_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "route_interface", lambda _: "127.0.0.1")
-    settings = Settings(bind="0.0.0.0", insecure=True, port=0)
+    settings = Settings(bind="0.0.0.0", port=0)
     with supervise._resources(settings) as (births, _, _):
         assert births["server"].interface == "127.0.0.1"
 
 
-EVERYWHERE = Settings(bind="0.0.0.0", insecure=True, port=0)
+EVERYWHERE = Settings(bind="0.0.0.0", port=0)
 
 
 def no_route_but(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -190,6 +194,8 @@ def test_every_descriptor_of_a_birth_is_handed_down() -> None:
         "ttl",
         "announce",
         "data",
+        "tls_certificate",
+        "tls_key",
     }
 
 
@@ -197,9 +203,53 @@ def test_buses_and_notebook_belong_to_those_alone_whom_they_concern() -> None:
     with supervise._resources(Settings(port=0)) as (births, _, _):
         assert births["server.producer"].sender_bus == births["server.producer"].notebook == -1
         assert births["server.sender"].producer_bus == births["server.sender"].notebook == -1
+        gateway = births["server.gateway"]
+        assert gateway.sender_bus == gateway.producer_bus == gateway.notebook == -1
+        assert births["server.sender"].gateway_bus == births["server.producer"].gateway_bus == -1
         control = births["server"]
-        assert min(control.producer_bus, control.sender_bus, control.notebook) >= 0
+        buses = (control.producer_bus, control.sender_bus, control.gateway_bus)
+        assert min(*buses, control.notebook) >= 0
         assert stat.S_ISREG(os.fstat(control.notebook).st_mode)
+
+
+def test_all_but_the_producer_have_one_secret_that_nobody_can_change() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        assert births.pop("server.producer").secret == -1
+        secrets = {read_secret(birth.secret) for birth in births.values()}
+        (secret,) = secrets
+        assert len(secret) == 32
+        for change in (
+            lambda fd: os.pwrite(fd, b"x", 0),
+            lambda fd: os.pwrite(fd, b"x", 32),
+            lambda fd: os.ftruncate(fd, 0),
+        ):
+            with pytest.raises(PermissionError):
+                change(births["server"].secret)
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        assert read_secret(births["server"].secret) != secret
+
+
+def test_no_secret_is_on_a_command_line() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        secret = read_secret(births["server"].secret)
+        for birth in births.values():
+            assert secret.hex() not in birth.to_argument()
+
+
+def test_who_has_said_nothing_waits_in_the_kernel() -> None:
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        birth = births["server"]
+        for descriptor in (birth.http, birth.ingest, birth.gateway):
+            with (
+                adopt(descriptor) as listening,
+                socket.create_connection(listening.getsockname(), 5) as caller,
+            ):
+                listening.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    listening.accept()
+                caller.sendall(b"x")
+                assert select.select([listening], [], [], 5)[0]
+                listening.accept()[0].close()
 
 
 def test_all_have_one_media_clock() -> None:
@@ -220,7 +270,7 @@ def test_nothing_stays_open() -> None:
     before = opened()
     with supervise._resources(Settings(port=0)):
         during = opened() - before
-        assert len(during) == 5 + 2 + 4  # ports, pipes, ends of buses
+        assert len(during) == 6 + 2 + 6  # ports, pipes, ends of buses
     assert not during & opened()
 
 
@@ -254,6 +304,55 @@ def test_the_stations_folder_is_handed_down_whole_wherever_a_child_may_be(
     monkeypatch.chdir(tmp_path)
     with supervise._resources(Settings(port=0, data=Path("station"))) as (births, _, _):
         assert births["server"].data == str(tmp_path / "station")
+
+
+def test_all_show_the_certificate_that_the_folder_holds(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "station")
+    folder.create("Station")
+    with supervise._resources(Settings(port=0, data=folder.path)) as (births, _, _):
+        for birth in births.values():
+            assert birth.tls_certificate == str(folder.tls_certificate)
+            assert birth.tls_key == str(folder.tls_key)
+
+
+def test_a_certificate_of_the_operators_goes_before_that(tmp_path: Path) -> None:
+    folder, tls = DataFolder(tmp_path / "station"), station_tls()
+    folder.create("Station")
+    settings = Settings(
+        port=0, data=folder.path, tls_certificate=str(tls.certificate), tls_key=str(tls.key)
+    )
+    with supervise._resources(settings) as (births, _, _):
+        assert births["server"].tls_certificate == str(tls.certificate)
+        assert births["server"].tls_key == str(tls.key)
+
+
+def test_a_key_of_another_certificate_is_told_before_anything_is_bound(tmp_path: Path) -> None:
+    folder, tls = DataFolder(tmp_path / "station"), station_tls()
+    folder.create("Station")
+    before = opened()
+    settings = Settings(
+        port=0, data=folder.path, tls_certificate=str(tls.certificate), tls_key=str(folder.tls_key)
+    )
+    with (
+        pytest.raises(SettingsError, match=r"key\.pem is not the key of .*certificate\.pem$"),
+        supervise._resources(settings),
+    ):
+        pass
+    assert not opened() - before
+
+
+def test_a_folder_without_keys_is_told_before_anything_is_bound(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "station")
+    folder.create("Station")
+    shutil.rmtree(folder.keys)
+    before = opened()
+    with (
+        pytest.raises(SettingsError, match="holds no keys: `loa keys create --data") as refused,
+        supervise._resources(Settings(port=0, data=folder.path)),
+    ):
+        pass
+    assert len(str(refused.value).splitlines()) == 1
+    assert not opened() - before
 
 
 def test_two_stations_do_not_share_a_folder(tmp_path: Path) -> None:
@@ -313,12 +412,16 @@ BIRTH = Birth(
     time=-1,
     rtp=-1,
     rtcp=-1,
+    gateway=-1,
     ring=-1,
     wake=-1,
+    gateway_wake=-1,
+    secret=-1,
     lifeline=-1,
     ready=-1,
     producer_bus=-1,
     sender_bus=-1,
+    gateway_bus=-1,
     notebook=-1,
     interface="127.0.0.1",
     groups="239.192.76.0/24",

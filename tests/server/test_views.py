@@ -7,12 +7,31 @@ import pytest
 
 from server.bus import SenderReport
 from server.directory import Position
+from server.enrolment import Code, Enrolment, Waiting
 from server.programmes import LiveRequest
 from server.station import Station
-from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows
-from tests.support.stations import ROOT, TO_ALL, S, a_station, join, on_air, put_zone, report_of
+from server.views import (
+    enrolment_rows,
+    is_online,
+    programme_rows,
+    sdp_path,
+    sender_row,
+    speaker_rows,
+)
+from tests.support.stations import (
+    ROOT,
+    TO_ALL,
+    S,
+    a_station,
+    join,
+    key_of_name,
+    on_air,
+    put_zone,
+    report_of,
+)
 from transport.control.messages import Telemetry
 from transport.control.priority import Priority
+from transport.security.keys import shown_fingerprint
 
 NOW = 1_000 * S
 PLAYING = Telemetry("playing", -20.0, 5.0, 6.0, 75, 25, 9, 10, 12.0, 11, hearing="live-1")
@@ -122,6 +141,60 @@ def test_who_hears_it_later_by_its_network_is_out_of_step(station: Station) -> N
     assert speaker_row(station, PLAYING)["in_step"] is True
 
 
+def test_who_has_no_key_is_not_enrolled_whatever_it_was_before(station: Station) -> None:
+    station.revoke("a")
+    (row,) = speaker_rows(station, {"a": 400}, NOW)
+    assert (row["state"], row["enrolled"], row["last_seen_s"]) == ("not enrolled", False, 600.0)
+    assert row["fault"] == "it has no key here: get a code with `loa enrol`"
+    assert row["in_step"] is None
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_who_plays_what_is_in_clear_is_not_authenticated(station: Station, clear: bool) -> None:
+    station.directory.put_endpoint(replace(station.directory.endpoint("a"), clear=clear))
+    row = speaker_row(station)
+    assert (row["clear"], row["authenticated"]) == (clear, not clear)
+
+
+def test_who_says_that_it_hears_something_in_clear_is_not_authenticated(station: Station) -> None:
+    row = speaker_row(station, replace(PLAYING, authenticated=False, way="multicast"))
+    assert (row["clear"], row["authenticated"], row["way"]) == (False, False, "multicast")
+    later = speaker_row(station, replace(PLAYING, authenticated=False), NOW + 5 * S)
+    assert later["authenticated"]
+
+
+# ------------------------------------------------------------------ codes
+def test_codes_are_shown_without_what_checks_them_and_who_waits_by_its_key() -> None:
+    named = Code(b"\x00\x01\x02\x03", b"\x01" * 32, "b", ROOT, 1060)
+    unnamed = Code(b"\xff\xfe\xfd\xfc", b"\x01" * 32, "", None, 1001)
+    old = Code(b"1234", b"\x01" * 32, "a", None, 1000)
+    enrolment = Enrolment([named, old, unnamed])
+    key = key_of_name("x")
+    enrolment.wait(Waiting(key, unnamed, "x", "192.0.2.1", "lan", multicast=False, since_ns=NOW))
+    shown = enrolment_rows(enrolment, NOW + 1_500_000_000)
+    assert shown == {
+        "codes": [
+            {
+                "number": "fffefdfc",
+                "name": "",
+                "unit": None,
+                "expires_in_s": 0,
+                "in_use": True,
+            },
+            {"number": "00010203", "name": "b", "unit": ROOT, "expires_in_s": 59, "in_use": False},
+        ],
+        "pending": [
+            {
+                "key": shown_fingerprint(key),
+                "name": "x",
+                "unit": None,
+                "address": "192.0.2.1",
+                "waits_s": 1.5,
+            }
+        ],
+    }
+
+
 # ------------------------------------------------------------------ programmes
 def test_a_programme_is_shown_without_its_ticket(station: Station) -> None:
     put_zone(station, "z", {"tag": "school"})
@@ -169,12 +242,14 @@ def test_who_hears_a_programme_later_is_named(station: Station) -> None:
     assert (row["speakers"], row["not_in_step"]) == (3, ["c", "d"])
 
 
-def test_a_description_is_there_for_what_goes_out_by_multicast(station: Station) -> None:
-    unicast = on_air(station)
-    assert sdp_path(station, unicast) is None
-    grouped = on_air(station, replace(TO_ALL, multicast=True))
-    assert sdp_path(station, grouped) == programme_row(station, "live-2")["sdp"]
-    assert sdp_path(station, grouped) == "/programmes/live-2.sdp"
+def test_a_description_is_there_for_what_goes_out_in_clear(station: Station) -> None:
+    sealed = on_air(station)
+    assert sdp_path(sealed) is None
+    put_zone(station, "z", {"zone": "all"})
+    station.zones.set_clear("z", clear=True)
+    clear = on_air(station, LiveRequest(zones=("z",)))
+    assert sdp_path(clear) == programme_row(station, "live-2")["sdp"]
+    assert sdp_path(clear) == "/programmes/live-2.sdp"
 
 
 # ------------------------------------------------------------------ the sender

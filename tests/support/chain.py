@@ -4,6 +4,8 @@ True time is what the test counts in; the station's media clock shows `media_ns`
 loudspeaker has an `OwnClock` and a `Crystal` that are wrong in their own way.
 """
 
+import hashlib
+import itertools
 import math
 import wave
 from collections import deque
@@ -24,13 +26,17 @@ from endpoints.simulate import Crystal, Simulation
 from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import Exchange
-from transport.control.messages import Listen, StreamSpec
+from transport.control.messages import EpochSpec, Listen, SealSpec, StreamSpec
 from transport.control.priority import Priority
 from transport.rtp.packet import RtpPacket
+from transport.security.certificates import StreamCertificate
+from transport.security.keys import SigningKey, VerifyKey
+from transport.security.sealing import EPOCH_PACKETS, SealedSender
 from transport.session.sender import StreamSender
 
 MEDIA_EPOCH = MEDIA_EPOCH_NS * 48 // 1_000_000  # in samples
 BLOCK = 240  # 5 ms: every block of a perfect card begins on a whole sample
+_TOLD_NS = 50_000_000
 _VOICE = Path(__file__).parents[2] / "bench" / "audio" / "voice.wav"
 
 
@@ -42,6 +48,41 @@ def human_voice() -> Samples:
     return interpolate(voice, np.arange(32, 32 + len(pcm), 1 / 3))
 
 
+STATION, GENERATION = SigningKey(b"station" + bytes(25)), 3
+TRUSTED = VerifyKey(STATION.public), GENERATION
+
+
+class Drawn:
+    """Random bytes that are the same every time, and never the same twice."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._number = itertools.count()
+
+    def __call__(self, count: int) -> bytes:
+        said = f"{self._seed} {next(self._number)}".encode()
+        return hashlib.shake_128(said).digest(count)
+
+
+def certificate(
+    public: bytes,
+    serial: int,
+    highest: int = Priority.LIVE,
+    *,
+    test: bool = False,
+    station: SigningKey = STATION,
+    generation: int = GENERATION,
+) -> bytes:
+    """A stream's certificate, from the station that the loudspeakers here trust."""
+    made = StreamCertificate.issue(station, generation, serial, public, highest, test)
+    return made.serialise()
+
+
+def seal_of(sender: SealedSender, certified: bytes) -> SealSpec:
+    """What a loudspeaker is told of a sealed stream now."""
+    return SealSpec(certified, tuple(EpochSpec(*epoch) for epoch in sender.epochs))
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
     """A datagram and when it leaves the station."""
@@ -51,7 +92,11 @@ class Packet:
 
 
 class Programme:
-    """Sound that begins at media sample `start` after the epoch; its packets and its reference."""
+    """Sound that begins at media sample `start` after the epoch; its packets and its reference.
+
+    In clear, or sealed with an epoch of `epoch_packets`; `rekeys` are the numbers of the frames
+    before which the station has a new key drawn. `told` is what loudspeakers are told, and when.
+    """
 
     def __init__(
         self,
@@ -68,38 +113,65 @@ class Programme:
         dtx: bool = False,
         fec: bool = False,
         goodbye: bool = True,
+        sealed: bool = False,
+        epoch_packets: int = EPOCH_PACKETS,
+        rekeys: Sequence[int] = (),
     ) -> None:
         settings = EncoderSettings(
             frame_ms=frame_ms, dtx=dtx, inband_fec=fec, expected_loss_percent=20 if fec else 0
         )
         encoder = Encoder(settings)
+        self.key = SigningKey(hashlib.sha256(f"stream {order}".encode()).digest())
+        self.serial = order
+        self.delay = round(delay_ms * 48)
+        self.frame = samples_of_ms(frame_ms)
+        self.start = MEDIA_EPOCH + start - encoder.lookahead
+        if sealed:
+            draw = Drawn(f"programme {ssrc} {order}")
+            self.sender: StreamSender | SealedSender = SealedSender(
+                self.key, order, offset, frame_ms, "station", lambda: 0.5, draw, epoch_packets
+            )
+        else:
+            self.sender = StreamSender(
+                ssrc, first_sequence, offset, frame_ms, "station", lambda: 0.5
+            )
         self.spec = StreamSpec(
             "p",
             order,
-            ssrc,
+            self.sender.ssrc,
             96,
             offset,
             frame_ms,
             inband_fec=fec,
             playout_delay_ms=delay_ms,
             priority=priority,
+            seal=self._seal(priority),
         )
-        self.delay = round(delay_ms * 48)
-        self.frame = samples_of_ms(frame_ms)
-        self.start = MEDIA_EPOCH + start - encoder.lookahead
-        sender = StreamSender(ssrc, first_sequence, offset, frame_ms, "station", lambda: 0.5)
+        self.told: list[tuple[int, StreamSpec]] = [(0, self.spec)]
         self.payloads: list[bytes] = []
         self.packets: list[Packet] = []
         for index, frame in enumerate(self._frames(sound, encoder.lookahead)):
-            payload = encoder.encode(frame)
-            self.payloads.append(payload)
             captured = start + (index + 1) * self.frame
-            if payload:
-                data = sender.packet(payload, self.start + index * self.frame)
-                self.packets.append(Packet(_true_ns(captured), data))
+            if index in rekeys and isinstance(self.sender, SealedSender):
+                self.sender.rekey(MEDIA_EPOCH_NS + _true_ns(captured))
+            self._send(encoder.encode(frame), self.start + index * self.frame, _true_ns(captured))
         if goodbye:
             end = start + (len(self.payloads) + 1) * self.frame
-            self.packets.append(Packet(_true_ns(end), sender.bye()))
+            self.packets.append(Packet(_true_ns(end), self.sender.bye()))
+
+    def _seal(self, priority: int) -> SealSpec | None:
+        if not isinstance(self.sender, SealedSender):
+            return None
+        return seal_of(self.sender, certificate(self.key.public, self.serial, priority))
+
+    def _send(self, payload: bytes, media_sample: int, true_ns: int) -> None:
+        self.payloads.append(payload)
+        if payload:
+            data = self.sender.packet(payload, media_sample)
+            self.packets.append(Packet(true_ns, data))
+        spec = replace(self.spec, seal=self._seal(self.spec.priority))
+        if spec != self.told[-1][1]:
+            self.told.append((true_ns, spec))
 
     def _frames(self, sound: Samples, tail: int) -> Iterator[Samples]:
         whole = -(-(len(sound) + tail) // self.frame) * self.frame
@@ -157,13 +229,18 @@ class Loudspeaker:
     ) -> None:
         """It knows the media clock perfectly, unless it `learns` it from exchanges.
 
-        With `later`, packets are not on their way yet; see `queue`.
+        With `later`, packets are not on their way yet; see `queue`. What it is told of new epochs
+        comes over a control session, `_TOLD_NS` after it is said.
         """
         self.own = own or OwnClock()
         self.crystal = Crystal(world or Simulation())
         self.estimate = perfect_estimate(self.own) if learns is None else None
-        self.player = Player(lambda: self.estimate, "us")
-        self.player.declare(Listen(1, tuple(programme.spec for programme in programmes)))
+        self.player = Player(lambda: self.estimate)
+        self.player.trust(*TRUSTED)
+        self._told = {programme.spec.ssrc: programme.spec for programme in programmes}
+        changes = [change for programme in programmes for change in programme.told[1:]]
+        self._changes = deque(sorted(changes, key=lambda change: change[0]))
+        self._declare()
         packets = [] if later else [p for programme in programmes for p in programme.packets]
         self._packets = deque(sorted(packets, key=lambda packet: packet.true_ns))
         self.link = Link(path or Impairments(), np.random.default_rng(seed))
@@ -205,6 +282,9 @@ class Loudspeaker:
     def _sounds_ns(self) -> int:
         return round(self.crystal.seconds_at(self._played) * SECOND)
 
+    def _declare(self) -> None:
+        self.player.declare(Listen(1, tuple(self._told.values())))
+
     def _deliver(self, now_ns: int, change: Callable[[bytes], bytes]) -> None:
         while self._exchanges and self._exchanges[0][0] <= now_ns:
             if self._estimator.add(self._exchanges.popleft()[1]):
@@ -214,7 +294,14 @@ class Loudspeaker:
             packet = self._packets.popleft()
             self.link.send(packet.data, packet.true_ns)
         for arrived_ns, data in self.link.due(now_ns):
+            self._hear_of_changes(arrived_ns)
             self.player.receive(change(data), self.own.of_true(arrived_ns))
+
+    def _hear_of_changes(self, now_ns: int) -> None:
+        while self._changes and self._changes[0][0] + _TOLD_NS <= now_ns:
+            _, spec = self._changes.popleft()
+            self._told[spec.ssrc] = spec
+            self._declare()
 
 
 def snr_db(heard: Samples, expected: Samples) -> float:

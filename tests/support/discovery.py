@@ -1,4 +1,4 @@
-"""A station's discovery in a process of its own: NAME PORT BIND. Tells who comes and goes.
+"""A station's discovery in a process of its own: NAME PORT BIND [ROOT]. Tells who comes and goes.
 
 Run by its path, until its standard input is closed.
 """
@@ -11,8 +11,8 @@ import uvloop
 from server.discovery import Discovery
 
 
-async def _run(name: str, port: int, bind: str) -> None:
-    discovery = Discovery(name, port, bind)
+async def _run(name: str, port: int, bind: str, root: str = "") -> None:
+    discovery = Discovery(name, port, bind, root=root)
     await discovery.start()
     before: set[str] = set()
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -28,4 +28,4 @@ async def _run(name: str, port: int, bind: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_run(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    uvloop.run(_run(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

@@ -1,12 +1,17 @@
 """A control session by itself: the loudspeaker that it serves only remembers what it is told."""
 
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 
-from endpoints.session import ControlSession
-from tests.support.station import Station, Talk, running_station
+from endpoints.session import ControlSession, Look
+from endpoints.store import KnownStation, SpeakerState, SpeakerStore
+from endpoints.tls import TlsPeer
+from tests.support.chain import GENERATION, Drawn
+from tests.support.station import ROOT, Station, Talk, running_station
 from transport.control.address import StationAddress
 from transport.control.messages import (
     VERSION,
@@ -17,30 +22,66 @@ from transport.control.messages import (
     Telemetry,
     Welcome,
 )
+from transport.security.keys import VerifyKey
 
-HELLO = Hello(VERSION, "a", multicast=False, media_port=5004)
+SEED = b"speaker" + bytes(25)
 TELEMETRY = Telemetry("idle", -96.0, 0.0, 1.0, 0, 0, 0, 0, 1.0)
 BELOW_ONE = 1 - 2**-53
+
+
+async def at_once(write: Callable[[], None]) -> None:
+    """Virtual time would pass while a thread writes."""
+    write()
+    await trio.lowlevel.checkpoint()
+
+
+def store_of(
+    folder: Path,
+    port: int = 1,
+    *,
+    host: str = "127.0.0.1",
+    name: str = "a",
+    seed: bytes = SEED,
+    generation: int = GENERATION,
+    session_number: int = 0,
+) -> SpeakerStore:
+    """The state file of a loudspeaker that is enrolled at the station of the tests."""
+    store = SpeakerStore.open(folder / "state.json", lambda _: seed, at_once)
+    known = KnownStation(
+        StationAddress(host, port), ROOT.public, generation, session_number=session_number
+    )
+    store.write(SpeakerState(seed, name, known))
+    return store
 
 
 @dataclass
 class FakeSpeaker:
     """Remembers what the session tells it."""
 
+    trusted: list[tuple[bytes, int]] = field(default_factory=list)
     welcomes: list[tuple[str, str, Welcome]] = field(default_factory=list)
+    peers: list[TlsPeer] = field(default_factory=list)
     listens: list[Listen] = field(default_factory=list)
     adjusts: list[Adjust] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     objection: str = ""
+    unreachable_s: float = 0.0
 
-    def hello(self) -> Hello:
-        return HELLO
+    def hello(self, name: str, key: bytes, nonce: bytes) -> Hello:
+        return Hello(VERSION, name, multicast=False, key=key, nonce=nonce)
 
-    def welcomed(self, address: str, local_address: str, welcome: Welcome) -> None:
+    def trust(self, station: VerifyKey, generation: int) -> None:
+        self.trusted.append((station.public, generation))
+
+    def welcomed(self, address: str, local_address: str, welcome: Welcome, tls: TlsPeer) -> None:
         self.welcomes.append((address, local_address, welcome))
+        self.peers.append(tls)
 
     def declared(self, listen: Listen) -> None:
         self.listens.append(listen)
+
+    async def reachable(self) -> None:
+        await trio.sleep(self.unreachable_s)
 
     def adjusted(self, adjust: Adjust) -> None:
         self.adjusts.append(adjust)
@@ -56,12 +97,27 @@ class FakeSpeaker:
 class Visitor:
     """A session, what it said, and when it drew how long to wait."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        store: SpeakerStore,
+        *,
+        server: StationAddress | None = None,
+        look: Look | None = None,
+        draw: Callable[[int], bytes] | None = None,
+    ) -> None:
+        self.store = store
         self.speaker = FakeSpeaker()
         self.said: list[str] = []
         self.waits_s: list[float] = []
-        address = StationAddress(host, port)
-        self.session = ControlSession(address, self.speaker, self._uniform, self.said.append)
+        self.session = ControlSession(
+            store,
+            self.speaker,
+            self._uniform,
+            draw or Drawn("speaker"),
+            self.said.append,
+            server=server,
+            look=look,
+        )
 
     def _uniform(self) -> float:
         self.waits_s.append(trio.current_time())
@@ -76,10 +132,12 @@ async def visit(
     talk: Talk, seconds: float, meanwhile: Callable[[Station], Awaitable[None]] | None = None
 ) -> tuple[Visitor, Station]:
     """A loudspeaker's life with a station that talks so."""
-    async with running_station(talk) as station, trio.open_nursery() as nursery:
-        visitor = Visitor(station.port)
-        if meanwhile is not None:
-            nursery.start_soon(meanwhile, station)
-        await visitor.run_for(seconds)
-        nursery.cancel_scope.cancel()
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_station(talk) as station, trio.open_nursery() as nursery:
+            visitor = Visitor(store_of(Path(folder), station.port))
+            if meanwhile is not None:
+                nursery.start_soon(meanwhile, station)
+            await visitor.run_for(seconds)
+            nursery.cancel_scope.cancel()
+        visitor.store.close()
     return visitor, station

@@ -108,7 +108,12 @@ def test_everybody_is_a_zone_from_the_beginning(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
         (row,) = (await ask(room, "GET", "/api/zones")).json()
-        assert row == {"name": "all", "speakers": 1, "definition": {"zone": "all"}}
+        assert row == {
+            "name": "all",
+            "speakers": 1,
+            "definition": {"zone": "all"},
+            "authenticated": True,
+        }
         reply = await ask(room, "GET", "/api/zones/all")
         assert (reply.status, reply.json()["speakers"]) == (200, ["a"])
 
@@ -119,7 +124,7 @@ def test_a_zone_is_defined_shown_and_removed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
         definition = {"union": [{"tag": "school"}, {"speakers": ["a"]}]}
-        shown = {"name": "chợ", "definition": definition, "speakers": ["a"]}
+        shown = {"name": "chợ", "definition": definition, "speakers": ["a"], "authenticated": True}
         reply = await put(room, f"/api/zones/{nfd('chợ')}", {"definition": definition})
         assert (reply.status, reply.json()) == (200, shown)
         reply = await ask(room, "GET", f"/api/zones/{nfd('chợ')}")

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from server.directory import Endpoint
 from tests.support.asking import ask, patch, post, put
-from tests.support.sessions import Peer, hello
-from transport.control.messages import Adjust, Command, Done
+from tests.support.sessions import Peer
+from tests.support.stations import key_of_name
+from transport.control.messages import Adjust, Command, Done, Refused
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
@@ -18,10 +20,13 @@ VILLAGE = f"{ROOT}/Thôn 3"
 
 
 async def connect(room: Room, name: str) -> Peer:
-    """A loudspeaker with a session, which does as it is told."""
-    peer = Peer()
-    room.serving.append(asyncio.create_task(room.control.sessions.serve(peer)))
-    peer.say(hello(name))
+    """A loudspeaker with a session, which does as it is told; it is enrolled."""
+    control = room.control
+    if name not in control.station.directory.endpoints:
+        control.station.enrol(Endpoint(name, ROOT, key=key_of_name(name)))
+    peer = Peer(name=name, tls_hash=control.sessions.credentials.tls_hash)
+    room.serving.append(asyncio.create_task(control.sessions.serve(peer)))
+    await peer.prove(peer.hello())
     await peer.hears()
     await peer.hears()
     return peer
@@ -149,12 +154,49 @@ def test_who_is_switched_off_may_be_forgotten(play: Play) -> None:
     play(scenario)
 
 
+def test_what_goes_out_in_clear_is_for_those_of_whom_it_is_said(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        assert (await speakers(room))["a"]["authenticated"] is True
+        for clear in (True, False):
+            row = (await patch(room, "/api/speakers/a", {"clear": clear})).json()
+            assert (row["clear"], row["authenticated"]) == (clear, not clear)
+            await room.restart_control()
+            assert (await speakers(room))["a"]["clear"] is clear
+
+    play(scenario)
+
+
+def test_who_is_revoked_is_told_so_stays_registered_and_is_revoked_after_a_restart(
+    play: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        peer = await connect(room, "a")
+        reply = await post(room, "/api/speakers/a/revoke", {})
+        assert (reply.status, reply.body) == (204, b"")
+        refusal = await peer.hears()
+        assert isinstance(refusal, Refused)
+        assert refusal.final
+        await peer.closed.wait()
+        for _ in range(2):
+            row = (await speakers(room))["a"]
+            assert (row["state"], row["enrolled"]) == ("not enrolled", False)
+            assert row["fault"] == "it has no key here: get a code with `loa enrol`"
+            await room.restart_control()
+        reply = await post(room, "/api/speakers/a/revoke", {})
+        assert (reply.status, "nothing to revoke" in reply.error()) == (409, True)
+        assert (await ask(room, "DELETE", "/api/speakers/a")).status == 204
+
+    play(scenario)
+
+
 def test_who_is_connected_is_not_forgotten(play: Play) -> None:
     async def scenario(room: Room) -> None:
         await connect(room, "a")
         reply = await ask(room, "DELETE", "/api/speakers/a")
         assert reply.status == 409
-        assert "switch it off" in reply.error()
+        assert "revoke it first" in reply.error()
 
     play(scenario)
 

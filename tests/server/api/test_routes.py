@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.directory import Endpoint
-from tests.support.asking import ask, post
+from tests.support.asking import ask, post, put
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
@@ -259,7 +259,8 @@ def test_what_is_on_air_and_who_hears_it_is_listed(play_control: Play) -> None:
 
 def test_a_description_is_served_as_sdp(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/live", {"to": ["all"], "multicast": True})
+        await put(room, "/api/zones/z", {"definition": {"zone": "all"}, "clear": True})
+        await post(room, "/api/live", {"zones": ["z"]})
         reply = await ask(room, "GET", "/programmes/live-1.sdp")
         assert reply.status == 200
         assert reply.headers[b"content-type"] == b"application/sdp"
@@ -273,7 +274,7 @@ def test_why_there_is_no_description_is_said_in_one_line(play_control: Play) -> 
         await post(room, "/api/live", {"to": ["all"]})
         reply = await ask(room, "GET", "/programmes/live-1.sdp")
         assert reply.status == 409
-        assert "--multicast" in reply.error()
+        assert "loa zones clear" in reply.error()
 
     play_control(scenario)
 

@@ -1,10 +1,13 @@
 """What is on air and what has been, over HTTP; whom a voice reaches, and how it is ended."""
 
+import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from server.programmes import LiveRequest
 from tests.support.asking import ask, post, put
 from transport.control.address import StationAddress
 from transport.discovery.records import FoundSpeaker
@@ -210,6 +213,162 @@ def test_no_more_is_listed_than_anybody_reads(play_control: Play, limit: str) ->
     play_control(scenario)
 
 
+# ------------------------------------------------------------------ keys
+async def on_air_in_clear(room: Room) -> str:
+    """A programme to a zone in clear, with a loudspeaker that hears it sealed from the group."""
+    room.join("a", multicast=True)
+    await put(room, "/api/zones/z", {"definition": {"zone": "all"}, "clear": True})
+    room.state = "live"
+    reply = await post(room, "/api/live", {"zones": ["z"]})
+    name = reply.json()["programme"]
+    assert isinstance(name, str)
+    return name
+
+
+def test_no_answer_but_one_shows_a_key(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        name = await on_air_in_clear(room)
+        station = room.control.station
+        secret = [
+            spelling
+            for stream in station.programmes[name].report.streams
+            for epoch in stream.epochs
+            for spelling in spellings(epoch.key)
+        ]
+        described = (await ask(room, "GET", "/api/openapi.json")).json()["paths"]
+        paths = [path for path, methods in described.items() if "get" in methods]
+        assert len(paths) > 8
+        shown = []
+        for path in paths:
+            reply = await ask(room, "GET", path.replace("{name}", name if "prog" in path else "z"))
+            assert reply.status == 200, path
+            if any(spelling in reply.body for spelling in secret):
+                shown.append(path)
+        assert shown == ["/api/programmes/{name}/key"]
+
+    play_control(scenario)
+
+
+def spellings(key: bytes) -> list[bytes]:
+    """How a key may look in an answer."""
+    plain = json.dumps(key.decode("latin-1")).strip('"').encode()
+    return [key, key.hex().encode(), base64.b64encode(key), base64.b85encode(key), plain]
+
+
+def test_the_key_of_the_epoch_that_sounds_is_told_for_a_stock_player(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        name = await on_air_in_clear(room)
+        room.join("far", delivery="saver")
+        programme = room.control.station.programmes[name]
+        reply = await ask(room, "GET", f"/api/programmes/{name}/key")
+        assert reply.status == 200
+        sounding = programme.report.streams[0].sounding
+        assert reply.json() == {
+            "programme": name,
+            "streams": [
+                {
+                    "frame_ms": 10.0,
+                    "payload_type": 96,
+                    "group": programme.group,
+                    "port": 5004,
+                    "epoch": sounding.number,
+                    "ssrc": f"{sounding.ssrc:08x}",
+                    "key": sounding.key.hex(),
+                }
+            ],
+        }
+
+    play_control(scenario)
+
+
+def test_what_goes_by_unicast_alone_is_said_to_go_to_no_group(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a")
+        room.join("far", delivery="saver")
+        reply = await ask(room, "GET", f"/api/programmes/{await speak(room)}/key")
+        assert [row["group"] for row in reply.json()["streams"]] == [None, None]
+
+    play_control(scenario)
+
+
+def test_what_is_not_on_air_or_has_not_begun_has_no_key(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        assert (await ask(room, "GET", "/api/programmes/live-9/key")).status == 404
+        name = room.control.station.open(LiveRequest(("all",)), 0).name
+        reply = await ask(room, "GET", f"/api/programmes/{name}/key")
+        assert (reply.status, "not started yet" in reply.error()) == (409, True)
+
+    play_control(scenario)
+
+
+def test_a_key_is_not_for_whoever_has_no_token(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        path = f"/api/programmes/{await speak(room)}/key"
+        reply = await ask(room, "GET", path, shown=b"")
+        assert reply.status == 401
+        assert list(reply.json()) == ["error"]
+
+    play_control(scenario)
+
+
+# ------------------------------------------------------------------ in clear, and tests
+def test_a_zone_in_clear_and_what_goes_to_it_are_said_to_be_unauthenticated(
+    play_control: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        await on_air_in_clear(room)
+        await speak(room)
+        zones = (await ask(room, "GET", "/api/zones")).json()
+        assert {row["name"]: row["authenticated"] for row in zones} == {"all": True, "z": False}
+        programmes = (await ask(room, "GET", "/api/programmes")).json()
+        assert [row["authenticated"] for row in programmes] == [False, True]
+
+    play_control(scenario)
+
+
+def test_a_zone_is_in_clear_from_the_next_programme_on_and_stays_so_when_defined_anew(
+    play_control: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        definition = {"definition": {"zone": "all"}}
+        assert (await put(room, "/api/zones/z", definition)).json()["authenticated"]
+        before = await post(room, "/api/live", {"zones": ["z"]})
+        reply = await ask(room, "PATCH", "/api/zones/z", b'{"clear": true}')
+        assert (reply.status, reply.json()["authenticated"]) == (200, False)
+        after = await post(room, "/api/live", {"zones": ["z"]})
+        assert (before.json()["sdp"], after.json()["sdp"]) == (None, "/programmes/live-2.sdp")
+        assert not (await put(room, "/api/zones/z", definition)).json()["authenticated"]
+        await room.restart_control()
+        (_, row) = (await ask(room, "GET", "/api/zones")).json()
+        assert (row["name"], row["authenticated"]) == ("z", False)
+
+    play_control(scenario)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "why"), [("all", 409, "built in"), ("nowhere", 404, "no zone 'nowhere'")]
+)
+def test_no_zone_that_is_not_defined_is_in_clear(
+    play_control: Play, name: str, status: int, why: str
+) -> None:
+    async def scenario(room: Room) -> None:
+        reply = await ask(room, "PATCH", f"/api/zones/{name}", b'{"clear": true}')
+        assert (reply.status, why in reply.error()) == (status, True)
+
+    play_control(scenario)
+
+
+def test_a_test_is_said_to_be_one(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await speak(room, test=True)
+        await speak(room)
+        rows = (await ask(room, "GET", "/api/programmes")).json()
+        assert [row["test"] for row in rows] == [True, False]
+        assert [row["request"]["test"] for row in await past(room)] == [False, True]
+
+    play_control(scenario)
+
+
 # ------------------------------------------------------------------ who is near
 def test_what_mdns_has_found_is_listed_and_whether_it_is_registered(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
@@ -239,10 +398,16 @@ def test_every_way_to_ask_is_described_on_the_station_itself(play_control: Play)
             "/api/programmes",
             "/api/programmes/past",
             "/api/programmes/{name}",
+            "/api/programmes/{name}/key",
             "/api/stop",
             "/programmes/{name}.sdp",
             "/api/speakers",
             "/api/speakers/{name}",
+            "/api/speakers/{name}/revoke",
+            "/api/enrolments",
+            "/api/enrolments/{number}",
+            "/api/enrolments/pending/{key}",
+            "/api/enrolments/pending/{key}/approve",
             "/api/volume",
             "/api/mute",
             "/api/tone",

@@ -1,4 +1,4 @@
-"""A real station behind real HTTP, and the commands asked of it as a person would."""
+"""A real station behind real HTTPS, and the commands asked of it as a person would."""
 
 import asyncio
 import importlib
@@ -11,6 +11,7 @@ import pytest
 
 from loa.__main__ import VERBS
 from server.__main__ import _server
+from tests.support.tls import station_tls
 
 Room = Any  # the fixture's; see the conftest above
 
@@ -70,7 +71,9 @@ def at_desk(
     async def serve(room: Room, scenario: Callable[[Desk], Awaitable[None]]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             monkeypatch.setenv("LOA_SERVER", f"127.0.0.1:{listening.getsockname()[1]}")
-            server = _server(room.control)
+            monkeypatch.setenv("LOA_FINGERPRINT", station_tls().hash.hex())
+            monkeypatch.setenv("LOA_TOKEN", room.control.access.token)
+            server = _server(room.control, station_tls().accepting())
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             try:
                 await scenario(Desk(room, capsys))

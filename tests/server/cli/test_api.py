@@ -5,19 +5,30 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 from typing_extensions import override
 
 from server.cli import commands, loudness, speakers, stop, top, zones
 from server.remote import ApiError, call, path_of, rows
+from tests.support.tls import TOKEN, station_tls
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes to be let in."""
+    for name, value in station_tls().environment.items():
+        monkeypatch.setenv(name, value)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     reply = (200, b"[]")
     address = ""
+    shown: ClassVar[list[str | None]] = []
 
     def _answer(self) -> None:
+        self.shown.append(self.headers["Authorization"])
         status, body = self.reply
         self.send_response(status)
         self.end_headers()
@@ -35,9 +46,10 @@ def answering() -> Iterator[type[_Handler]]:
     """Something that answers every request alike; `address` is where."""
 
     class Handler(_Handler):
-        pass
+        shown: ClassVar[list[str | None]] = []
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = station_tls().accepting().wrap_socket(server.socket, server_side=True)
         Handler.address = f"127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -73,6 +85,46 @@ def test_what_answers_something_else_is_no_station(
     answering.reply = reply
     with pytest.raises(ApiError, match=f"^what answers at {answering.address} is not a station$"):
         call(answering.address, "GET", "/")
+
+
+def test_a_token_that_is_not_taken_is_told_with_where_the_right_one_is(
+    answering: type[_Handler],
+) -> None:
+    answering.reply = (401, b'{"error": "no"}')
+    with pytest.raises(ApiError, match=f"^{answering.address} does not take this token: .*LOA_TOK"):
+        call(answering.address, "GET", "/")
+
+
+def test_what_has_another_certificate_is_told_nothing(
+    answering: type[_Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOA_FINGERPRINT", "ab" * 32)
+    with pytest.raises(ApiError, match="has another certificate than the one trusted here"):
+        call(answering.address, "GET", "/")
+    assert answering.shown == []
+
+
+def test_what_is_asked_is_asked_with_the_token(answering: type[_Handler]) -> None:
+    call(answering.address, "GET", "/")
+    assert answering.shown == [f"Bearer {TOKEN}"]
+
+
+def test_what_speaks_no_tls_is_no_station_and_is_told_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        heard: list[bytes] = []
+
+        def serve() -> None:
+            caller, _ = listening.accept()
+            with caller:
+                heard.append(caller.recv(1 << 16))
+                caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ApiError, match="is not a station"):
+            call(f"127.0.0.1:{listening.getsockname()[1]}", "GET", "/")
+        thread.join(5)
+    assert TOKEN.encode() not in heard[0]
 
 
 def test_what_is_done_without_a_word_is_none(answering: type[_Handler]) -> None:

@@ -23,6 +23,7 @@ def _speaker(name: str, **different: Any) -> dict[str, Any]:
         "sync_error_us": 3.0,
         "level_dbfs": -96.0,
         "hearing": "",
+        "authenticated": True,
     }
     return row | different
 
@@ -30,8 +31,8 @@ def _speaker(name: str, **different: Any) -> dict[str, Any]:
 OFFLINE = {"state": "offline", "in_step": None, "fault": "it cannot be reached"}
 
 
-def _programme(name: str) -> dict[str, Any]:
-    return {
+def _programme(name: str, **different: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "name": name,
         "priority": "live",
         "to": ["all"],
@@ -43,7 +44,10 @@ def _programme(name: str) -> dict[str, Any]:
         "speakers": 4,
         "interrupted_at": 0,
         "not_in_step": [],
+        "test": False,
+        "authenticated": True,
     }
+    return row | different
 
 
 def _look(
@@ -57,6 +61,16 @@ def _look(
 
 def _texts(*looks: Look, **more: Any) -> list[str]:
     return [text for text, _ in draw(looks, **more)]
+
+
+def test_what_nobody_can_authenticate_and_what_is_a_test_is_said_to_be_so() -> None:
+    rows = [_programme("live-1", authenticated=False, test=True), _programme("live-2")]
+    look = Look(0, _look().station, rows, [_speaker("a", authenticated=False), _speaker("b")])
+    lines = {text.split()[0]: text for text, _ in draw([look]) if text}
+    assert "unauthenticated, test" in lines["live-1"]
+    assert "unauthenticated" in lines["a"]
+    for name in ("live-2", "b"):
+        assert "authenticated" not in lines[name]
 
 
 def test_who_needs_attention_comes_first_and_the_others_by_name() -> None:

@@ -1,11 +1,13 @@
 """`loa serve`: its options become settings, and wrong ones one line."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from server.cli import serve
+from server.data import DataFolder
 from server.settings import Settings
 
 
@@ -41,7 +43,8 @@ def test_without_options_the_settings_are_the_defaults(
 
 def test_every_option_becomes_a_setting(supervised: list[Settings]) -> None:
     words = "--bind 0.0.0.0 --port 8000 --interface 192.0.2.1 --groups 239.1.0.0/16 "
-    words += "--group-port 6000 --ttl 5 --no-announce --insecure --data /srv/loa"
+    words += "--group-port 6000 --ttl 5 --no-announce --data /srv/loa "
+    words += "--tls-certificate /c.pem --tls-key /k.pem"
     serve.main(words.split())
     assert supervised == [
         Settings(
@@ -52,7 +55,8 @@ def test_every_option_becomes_a_setting(supervised: list[Settings]) -> None:
             group_port=6000,
             ttl=5,
             announce=False,
-            insecure=True,
+            tls_certificate="/c.pem",
+            tls_key="/k.pem",
             data=Path("/srv/loa"),
         )
     ]
@@ -67,7 +71,7 @@ def test_file_and_environment_are_asked_where_an_option_is_not_given(
     assert supervised == [Settings(port=3000, ttl=3, group_port=6000, data=tmp_path)]
 
 
-@pytest.mark.parametrize("words", ["--bind 0.0.0.0", "--port abc", "--ttl 256"])
+@pytest.mark.parametrize("words", ["--bind market", "--port abc", "--ttl 256", "--tls-key /k"])
 def test_a_wrong_setting_is_one_line_and_nothing_starts(
     supervised: list[Settings], capsys: pytest.CaptureFixture[str], words: str
 ) -> None:
@@ -89,8 +93,23 @@ def test_a_folder_without_a_station_is_one_line_that_names_the_verb(
     assert not folder.exists()
 
 
+def test_a_folder_of_an_older_version_is_one_line_that_names_the_verb(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = DataFolder(tmp_path / "station")
+    folder.create("Station")
+    shutil.rmtree(folder.keys)
+    folder.token.unlink()
+    assert serve.main(["--data", str(folder.path), "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    verb = f"loa keys create --data {folder.path}"
+    assert said == (
+        f"loa serve: {folder.path} holds no keys and no operator.token: `{verb}` makes them\n"
+    )
+
+
 def test_ready_is_said_with_the_address(
     supervised: list[Settings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve.main([])
-    assert capsys.readouterr().out == "station ready at http://127.0.0.1:7460\n"
+    assert capsys.readouterr().out == "station ready at https://127.0.0.1:7460\n"

@@ -117,12 +117,38 @@ def test_where_a_loudspeaker_belongs_and_stands_is_set(at_desk: AtDesk) -> None:
         words = ["--unit", f"{desk.room.control.name}/Thôn", "--tag", "school", "indoor"]
         said = await desk.says("speakers", "set", "a", *words, "--position", "-6.2,106.8")
         assert said.lines[1:] == [
-            f"unit      {desk.room.control.name}/Thôn",
-            "tags      indoor, school",
-            "position  latitude -6.2, longitude 106.8",
+            f"unit           {desk.room.control.name}/Thôn",
+            "tags           indoor, school",
+            "position       latitude -6.2, longitude 106.8",
+            "authenticated  yes",
         ]
         said = await desk.says("speakers", "set", "a", "--no-tags")
-        assert said.lines[2:] == ["tags      -", "position  latitude -6.2, longitude 106.8"]
+        assert said.lines[2] == "tags           -"
+
+    at_desk(scenario)
+
+
+def test_one_that_plays_what_is_in_clear_is_shown_as_unauthenticated(at_desk: AtDesk) -> None:
+    async def scenario(desk: Desk) -> None:
+        _join(desk, "a", WELL)
+        said = await desk.says("speakers", "set", "a", "--clear")
+        assert said.lines[-1] == "authenticated  no"
+        assert (await desk.says("speakers")).cells()[2] == "playing (unauthenticated)"
+        await desk.says("speakers", "set", "a", "--sealed")
+        assert (await desk.says("speakers")).cells()[2] == "playing"
+
+    at_desk(scenario)
+
+
+def test_one_that_is_revoked_is_shown_as_not_enrolled(at_desk: AtDesk) -> None:
+    async def scenario(desk: Desk) -> None:
+        _join(desk, "a", WELL)
+        said = await desk.says("speakers", "revoke", "a")
+        assert said.out == "loudspeaker a revoked; a code from `loa enrol` admits it again\n"
+        table = await desk.says("speakers")
+        assert table.cells()[2] == "not enrolled"
+        assert table.cells()[4:8] == ["-"] * 4
+        assert table.cells()[-1] == "it has no key here: get a code with `loa enrol`"
 
     at_desk(scenario)
 
@@ -161,6 +187,8 @@ def test_what_answers_by_mdns_is_listed(at_desk: AtDesk) -> None:
         (["show", "b"], 1, "no loudspeaker 'b'; nearest: a"),
         (["set", "b", "--no-tags"], 1, "no loudspeaker 'b'"),
         (["set", "a"], 2, "what? give --unit"),
+        (["set", "a", "--clear", "--sealed"], 2, "not allowed with"),
+        (["revoke", "b"], 1, "no loudspeaker 'b'"),
         (["set", "a", "--position", "here"], 2, "use LAT,LON"),
         (["set", "a", "--position", "106.7,20.9"], 2, "latitude comes first, as in 20.9,106.7"),
         (["set", "a", "--position", "91,181"], 1, "position.latitude"),

@@ -108,6 +108,7 @@ def test_what_is_on_air_is_in_the_table(at_desk: AtDesk) -> None:
             "priority": "live",
             "to": "a, zone x",
             "state": "live",
+            "note": "-",
             "for": "2 s",
             "level": "-20.0 dBFS",
             "D": "40 ms",
@@ -125,9 +126,17 @@ def test_what_was_on_air_is_listed_newest_first(at_desk: AtDesk) -> None:
         assert (await desk.says("programmes", "--past")).out == "nothing was on air yet\n"
         await _speak(desk, 2)
         table = await desk.says("programmes", "--past")
-        assert table.cells(0) == ["name", "priority", "to", "began", "lasted", "why it ended"]
+        assert table.cells(0) == [
+            "name",
+            "priority",
+            "to",
+            "note",
+            "began",
+            "lasted",
+            "why it ended",
+        ]
         assert table.cells(1)[:3] == ["live-2", "live", "a"]
-        assert table.cells(1)[4:] == ["-", "it is on air"]
+        assert table.cells(1)[5:] == ["-", "it is on air"]
         assert len((await desk.says("programmes", "--past", "--limit", "1")).lines) == 2
 
     at_desk(scenario)

@@ -26,9 +26,9 @@ def test_a_zone_that_was_added_is_in_the_table(at_desk: AtDesk) -> None:
         said = await desk.says("zones", "add", "Bắc", "--speaker", "chợ")
         assert said.out == "zone Bắc defined: 1 loudspeaker (chợ)\n"
         table = await desk.says("zones")
-        assert table.cells(0) == ["zone", "speakers", "who"]
-        assert table.cells(1) == ["Bắc", "1", "chợ"]
-        assert table.cells(2) == ["all", "1", "everybody"]
+        assert table.cells(0) == ["zone", "speakers", "note", "who"]
+        assert table.cells(1) == ["Bắc", "1", "-", "chợ"]
+        assert table.cells(2) == ["all", "1", "-", "everybody"]
 
     at_desk(scenario)
 
@@ -59,6 +59,35 @@ def test_a_unit_holds_what_is_below_it(at_desk: AtDesk) -> None:
         await desk.says("speakers", "set", "a", "--unit", f"{root}/Thôn 3")
         said = await desk.says("zones", "add", "x", "--unit", root)
         assert said.out == f"zone x defined: 1 loudspeaker (unit {root})\n"
+
+    at_desk(scenario)
+
+
+def test_a_zone_in_clear_is_said_to_be_unauthenticated(at_desk: AtDesk) -> None:
+    async def scenario(desk: Desk) -> None:
+        said = await desk.says("zones", "add", "x", "--zone", "all", "--clear")
+        assert said.out == "zone x defined: 0 loudspeakers (everybody), unauthenticated\n"
+        assert (await desk.says("zones")).cells(2) == ["x", "0", "unauthenticated", "everybody"]
+        assert "unauthenticated" in (await desk.says("zones", "show", "x")).out
+
+    at_desk(scenario)
+
+
+def test_a_zone_is_in_clear_or_sealed_from_the_next_programme_on(at_desk: AtDesk) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.says("zones", "add", "x", "--zone", "all")
+        said = await desk.says("zones", "clear", "x", "on")
+        assert said.out == (
+            "zone x is heard in clear too, unauthenticated, from the next programme on\n"
+        )
+        await desk.says(
+            "zones", "add", "x", "--zone", "all"
+        )  # defined anew, and as clear as it was
+        assert desk.room.control.station.zones.is_clear("x")
+        said = await desk.says("zones", "clear", "x", "off")
+        assert said.out == "zone x is sealed from the next programme on\n"
+        row = json.loads((await desk.says("zones", "clear", "x", "on", "--json")).out)
+        assert (row["name"], row["authenticated"]) == ("x", False)
 
     at_desk(scenario)
 
@@ -97,7 +126,7 @@ def test_a_zone_is_removed_however_its_name_was_typed(at_desk: AtDesk) -> None:
 def test_json_is_what_the_api_answered(at_desk: AtDesk) -> None:
     async def scenario(desk: Desk) -> None:
         added = await desk.says("zones", "add", "x", "--zone", "all", "--json")
-        row = {"name": "x", "definition": {"zone": "all"}, "speakers": []}
+        row = {"name": "x", "definition": {"zone": "all"}, "speakers": [], "authenticated": True}
         assert json.loads(added.out) == row
         assert json.loads((await desk.says("zones", "--json", "show", "x")).out) == row
         assert json.loads((await desk.says("zones", "--json")).out)[1] == row | {"speakers": 0}
@@ -116,6 +145,10 @@ def test_json_is_what_the_api_answered(at_desk: AtDesk) -> None:
         (["add", "x", "--speaker", "nobody"], 1, "no loudspeaker 'nobody'"),
         (["add", "a/b", "--zone", "all"], 1, "'a/b' is no name"),
         (["show", "x"], 1, "no zone 'x'"),
+        (["clear", "x", "on"], 1, "no zone 'x'"),
+        (["clear", "all", "on"], 1, "'all' is built in"),
+        (["clear", "x"], 2, "on|off"),
+        (["clear", "x", "perhaps"], 2, "invalid choice: 'perhaps'"),
         (["remove", ""], 1, "'' is no name"),
         (["remove", "all"], 1, "all"),
         (["forget", "x"], 2, "invalid choice: 'forget'"),

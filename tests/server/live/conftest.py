@@ -1,4 +1,4 @@
-"""A station for those who speak: HTTP, time and ingest, each a thread on loopback."""
+"""A station for those who speak: HTTP, time and ingest, each a thread on loopback, with TLS."""
 
 import json
 import select
@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from server.ingest import ObjectStream
 from server.sender.timekeeper import TimeKeeper
+from tests.support.tls import station_tls
 from transport.net.clocks import MediaClock, media_epoch_ns
 from transport.net.stamped import udp_socket
 
@@ -29,6 +30,7 @@ class FakeStation:
 
     def __init__(self, held: ExitStack) -> None:
         self.asked: list[Any] = []
+        self.shown: list[str | None] = []  # what stood in the head of each request
         self.reply: tuple[int, bytes] | None = None
         self.ingest: list[Callable[[ObjectStream, Any], None]] = []
         self.clock = MediaClock(media_epoch_ns())
@@ -37,7 +39,11 @@ class FakeStation:
         self.time_port = int(self._time.getsockname()[1])
         self._listening = held.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.ingest_port = int(self._listening.getsockname()[1])
+        self._tls = station_tls().accepting()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.socket = self._tls.wrap_socket(
+            self._http.socket, server_side=True, do_handshake_on_connect=False
+        )
         self.address = f"127.0.0.1:{self._http.server_address[1]}"
         self._threads = [
             threading.Thread(target=act)
@@ -74,6 +80,7 @@ class FakeStation:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                station.shown.append(self.headers["Authorization"])
                 length = int(self.headers["Content-Length"])
                 station.asked.append(json.loads(self.rfile.read(length)))
                 status, body = station.reply or (201, json.dumps(station.grant()).encode())
@@ -92,7 +99,7 @@ class FakeStation:
         self._http.serve_forever(poll_interval=0.01)
 
     def _tell_time(self) -> None:
-        keeper = TimeKeeper(self._time, self.clock)
+        keeper = TimeKeeper(self._time, self.clock, bytes(32))
         while not self._over.is_set():
             if select.select([self._time], [], [], 0.01)[0]:
                 keeper.serve()
@@ -106,8 +113,12 @@ class FakeStation:
             connection.settimeout(PATIENCE_S)
             # Chosen only now: a test may still be saying what shall happen while this thread waits.
             act = self._next_ingest()
-            with connection, suppress(OSError):
-                stream = ObjectStream(connection)
+            with (
+                suppress(OSError),
+                connection,
+                self._tls.wrap_socket(connection, server_side=True) as secured,
+            ):
+                stream = ObjectStream(secured)
                 if act is not None:
                     act(stream, stream.receive())
 
@@ -120,8 +131,13 @@ class FakeStation:
 
 
 @pytest.fixture
-def station() -> Iterator[FakeStation]:
-    """See FakeStation; it grants, tells the time, and takes sound as `ingest` says."""
+def station(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStation]:
+    """See FakeStation; it grants, tells the time, and takes sound as `ingest` says.
+
+    The environment holds what it takes to be let in.
+    """
+    for name, value in station_tls().environment.items():
+        monkeypatch.setenv(name, value)
     with ExitStack() as held:
         station = FakeStation(held)
         try:

@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
-from server.live.station import Grant, LiveError, ask
+from server.live.station import Grant, LiveError
+from server.live.station import ask as ask_with
+from server.remote import Credentials
+from server.tls import Trust
+from tests.support.tls import TOKEN, station_tls
 
 Station = Any  # the fixture's; see conftest
+
+
+def ask(server: str, request: dict[str, object]) -> Grant:
+    return ask_with(server, request, station_tls().credentials)
 
 
 def test_what_is_granted_is_what_the_station_said(station: Station) -> None:
@@ -30,9 +38,20 @@ def test_what_is_granted_is_what_the_station_said(station: Station) -> None:
     assert station.asked == [request]
 
 
+def test_the_token_is_shown_to_the_station(station: Station) -> None:
+    ask(station.address, {})
+    assert station.shown == [f"Bearer {TOKEN}"]
+
+
+def test_the_token_is_not_shown_to_whom_we_do_not_trust(station: Station) -> None:
+    with pytest.raises(LiveError, match="has another certificate than the one trusted here"):
+        ask_with(station.address, {}, Credentials(TOKEN, Trust(bytes(32))))
+    assert station.shown == []
+
+
 def test_a_description_is_given_with_its_whole_address(station: Station) -> None:
     station.reply = (201, json.dumps({**station.grant(), "sdp": "/programmes/x.sdp"}).encode())
-    assert ask(station.address, {}).sdp == f"http://{station.address}/programmes/x.sdp"
+    assert ask(station.address, {}).sdp == f"https://{station.address}/programmes/x.sdp"
 
 
 @pytest.mark.parametrize("status", [404, 409, 422, 500])
@@ -91,8 +110,8 @@ def saying(answer: bytes) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/9.9 what\r\n\r\n"])
-def test_what_speaks_no_http_is_no_station(answer: bytes) -> None:
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 400 Bad\r\n\r\n"])
+def test_what_speaks_no_tls_is_no_station(answer: bytes) -> None:
     with saying(answer) as address, pytest.raises(LiveError, match="is not a station"):
         ask(address, {})
 

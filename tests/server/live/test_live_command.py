@@ -63,7 +63,7 @@ def test_a_file_is_spoken_whole_and_said_to_have_ended(
     assert heard[-1] is None
     asked = station.asked[0]
     assert (asked["to"], asked["bitrate"], asked["frame_ms"]) == (["a", "b"], 32_000, 20.0)
-    assert (asked["inband_fec"], asked["dtx"], asked["multicast"]) == (True, True, False)
+    assert (asked["inband_fec"], asked["dtx"], asked["test"]) == (True, True, False)
     said = capsys.readouterr()
     assert said.out.splitlines() == ["live-1 on air to a", "live-1 ended after 0.1 s"]
     assert said.err == "not listening: b; they join when they return\n"

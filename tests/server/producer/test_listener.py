@@ -2,7 +2,9 @@
 
 import errno
 import queue
+import random
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -18,15 +20,24 @@ from hypothesis import strategies as st
 from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
 from server.ingest import MAX_BLOCK_SAMPLES, VERSION, ObjectStream
 from server.producer.listener import Listener
-from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
+from server.producer.programme import ENDED, LIVE, WAITING, Programme
 from server.producer.registry import Registry
 from server.ring import RTCP, RTP, Entry
+from tests.support.tls import station_tls
 from transport.clock.timeline import NS_PER_SECOND, samples_of_ns
 from transport.rtp.rtcp import Bye, parse_compound
 
 NOW_NS = 1_800_000_000 * NS_PER_SECOND
 NOW = samples_of_ns(NOW_NS)
-ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0),), "ticket-1", 24_000, 5, False, False, 0)
+# What is sealed tells nothing here, so each stream has a twin in clear, of so much higher a number.
+CLEAR = 1000
+
+
+def stream(number: int) -> StreamOrder:
+    return StreamOrder(number, 10.0, number, CLEAR + number)
+
+
+ORDER = ProgrammeOrder("live-1", (stream(1),), "ticket-1", 24_000, 5, False, False, 0)
 BLOCK = np.full(480, 1000, "<i2").tobytes()
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
@@ -65,6 +76,7 @@ class Door:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.listener = Listener(
             self._listening,
+            station_tls().accepting(),
             self.registry,
             self.clock,
             lambda: self.changes.put(None),
@@ -75,12 +87,15 @@ class Door:
         self._thread = threading.Thread(target=self.listener.run)
 
     def _build(self, order: ProgrammeOrder) -> Programme:
-        number = order.streams[0].stream
-        numbers = StreamNumbers(number, number, number)
-        return Programme(order, lambda: numbers, lambda: 0.5, self.written.append)
+        draw = random.Random(order.ticket).randbytes
+        return Programme(order, draw, lambda: 0.5, self._write)
+
+    def _write(self, entry: Entry) -> None:
+        if entry.stream > CLEAR:
+            self.written.append(entry)
 
     def __enter__(self) -> Self:
-        self.registry.declare(DeclareProgrammes((ORDER,)))
+        self.declare(ORDER)
         self._thread.start()
         return self
 
@@ -91,9 +106,17 @@ class Door:
         self._listening.close()
         assert not self._thread.is_alive()
 
-    def call(self) -> socket.socket:
+    def declare(self, *orders: ProgrammeOrder) -> None:
+        self.registry.declare(DeclareProgrammes(orders), NOW_NS)
+
+    def knock(self) -> socket.socket:
+        """A connection that has not said a word of TLS."""
         connection = socket.create_connection(self._listening.getsockname(), PATIENCE_S)
         return self._calls.enter_context(connection)
+
+    def call(self) -> ssl.SSLSocket:
+        secured = station_tls().trust.secure(self.knock(), "127.0.0.1")
+        return self._calls.enter_context(secured)
 
     def source(self, ticket: str = ORDER.ticket) -> "Source":
         source = Source(self.call())
@@ -133,7 +156,7 @@ class Source:
 
     def is_cut_off(self) -> bool:
         """Blocks until the connection has ended; what was said before is no matter."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             while self.connection.recv(1 << 16):
                 pass
         return True
@@ -210,26 +233,26 @@ MISTAKES = {
 def test_a_source_that_talks_rubbish_is_cut_off_and_the_others_speak_on(
     door: Door, mistake: bytes
 ) -> None:
-    other = replace(ORDER, programme="live-2", streams=(StreamOrder(2, 10.0),), ticket="ticket-2")
-    door.registry.declare(DeclareProgrammes((ORDER, other)))
+    other = replace(ORDER, programme="live-2", streams=(stream(2),), ticket="ticket-2")
+    door.declare(ORDER, other)
     bad, good = door.source(), door.source("ticket-2")
     bad.connection.sendall(mistake)
     assert bad.is_cut_off()
     good.send([NOW - 480, BLOCK])
     good.send(None)
     assert good.answer() == {"ended": True}
-    assert {entry.stream for entry in door.written} == {2}
+    assert {entry.stream for entry in door.written} == {CLEAR + 2}
 
 
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(data=st.binary(max_size=200))
-def test_whatever_a_stranger_says_the_next_is_heard(door: Door, data: bytes) -> None:
-    stranger = Source(door.call())
+@given(data=st.binary(max_size=200), secured=st.booleans())
+def test_whatever_a_stranger_says_the_next_is_heard(door: Door, data: bytes, secured: bool) -> None:
+    stranger = Source(door.call() if secured else door.knock())
     stranger.connection.sendall(data)
     with suppress(OSError):
-        stranger.connection.shutdown(socket.SHUT_WR)
+        socket.socket.shutdown(stranger.connection, socket.SHUT_WR)
     assert stranger.is_cut_off()
     stranger.connection.close()
     door.source().connection.close()
@@ -295,7 +318,7 @@ def test_a_source_whose_programme_was_ended_by_the_station_is_cut_off(door: Door
     source = door.source()
     source.send([NOW - 960, BLOCK])
     door.wait_until(LIVE)
-    door.registry.declare(DeclareProgrammes(()))
+    door.declare()
     source.send([NOW - 480, BLOCK])
     assert source.is_cut_off()
 
@@ -309,8 +332,33 @@ def test_a_source_that_vanished_without_a_farewell_is_noticed_by_its_silence() -
 
 
 def test_who_connects_and_says_nothing_is_cut_off() -> None:
-    with Door(handshake_s=0.05) as door:
+    with Door(handshake_s=0.2) as door:
+        assert Source(door.knock()).is_cut_off()
         assert Source(door.call()).is_cut_off()
+
+
+def test_who_does_not_finish_the_handshake_is_cut_off_however_it_drips() -> None:
+    with Door(handshake_s=0.2) as door:
+        caller = door.knock()
+        with suppress(ConnectionError):
+            for byte in b"\x16\x03\x01\x02\x00" + bytes(512):
+                caller.sendall(bytes([byte]))
+                threading.Event().wait(0.01)  # a drip a moment, for five seconds if it may
+            pytest.fail("it was waited for")
+
+
+def test_who_speaks_without_tls_is_not_heard(door: Door) -> None:
+    source = Source(door.knock())
+    source.send({"version": VERSION, "ticket": ORDER.ticket})
+    assert source.is_cut_off()
+    assert door.report().state == WAITING
+
+
+def test_who_waits_longest_with_his_handshake_makes_room_for_the_next() -> None:
+    with Door(handshake_s=60.0) as door:
+        waiting = [Source(door.knock()) for _ in range(64)]
+        door.source()
+        assert waiting[0].is_cut_off()
 
 
 def test_who_drips_his_first_object_is_cut_off_when_its_time_is_over() -> None:
@@ -345,7 +393,7 @@ def test_who_waits_longest_without_a_ticket_makes_room_for_the_next() -> None:
 
 def many(count: int) -> tuple[ProgrammeOrder, ...]:
     return tuple(
-        replace(ORDER, programme=f"live-{n}", streams=(StreamOrder(n, 10.0),), ticket=f"ticket-{n}")
+        replace(ORDER, programme=f"live-{n}", streams=(stream(n),), ticket=f"ticket-{n}")
         for n in range(count)
     )
 
@@ -358,7 +406,7 @@ def asked(door: Door, ticket: str) -> Any:
 
 def test_sources_have_places_of_their_own_whoever_waits_at_the_door() -> None:
     with Door(handshake_s=60.0) as door:
-        door.registry.declare(DeclareProgrammes(many(64)))
+        door.declare(*many(64))
         sources = [door.source(f"ticket-{n}") for n in range(64)]
         for _ in range(65):
             door.call()
@@ -369,7 +417,7 @@ def test_sources_have_places_of_their_own_whoever_waits_at_the_door() -> None:
 
 
 def test_the_sixty_fifth_source_is_told_to_try_again(door: Door) -> None:
-    door.registry.declare(DeclareProgrammes(many(65)))
+    door.declare(*many(65))
     sources = [door.source(f"ticket-{n}") for n in range(64)]
     refused = asked(door, "ticket-64")
     assert (refused["accepted"], refused["final"]) == (False, False)
@@ -384,9 +432,9 @@ def test_the_sixty_fifth_source_is_told_to_try_again(door: Door) -> None:
 def test_a_place_is_not_held_by_who_has_lost_the_word() -> None:
     orders = many(65)
     with Door(silence_s=60.0) as door:
-        door.registry.declare(DeclareProgrammes(orders))
+        door.declare(*orders)
         sources = [door.source(f"ticket-{n}") for n in range(64)]
-        door.registry.declare(DeclareProgrammes(orders[1:]))
+        door.declare(*orders[1:])
         door.source("ticket-64")
         assert sources[0].is_cut_off()
 
@@ -471,5 +519,6 @@ def test_a_shortage_of_descriptors_does_not_end_the_listening() -> None:
     short = [OSError(errno.EMFILE, "none left"), ConnectionAbortedError()] * 40
     listening: Any = Short([*(short * 3), OSError(errno.EINVAL, "shut down")])
     registry: Any = None  # nobody ever comes in
-    Listener(listening, registry, clock, lambda: None, sleep=clock.sleep).run()
+    context = station_tls().accepting()
+    Listener(listening, context, registry, clock, lambda: None, sleep=clock.sleep).run()
     assert len(clock.slept_s) == 240  # more than there are places

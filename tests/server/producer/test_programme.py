@@ -12,18 +12,19 @@ import pytest
 
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.opus import Decoder
-from server.bus import ProgrammeOrder, StreamOrder, StreamReport
+from server.bus import ProgrammeOrder, StreamOrder
 from server.ingest import IngestError
-from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
+from server.producer.programme import ENDED, LIVE, WAITING, Programme
 from server.ring import MAX_DATAGRAM, RTCP, RTP, Entry
+from tests.support.produced import Ear, seeded
 from transport.clock.timeline import NS_PER_SECOND, media_sample, ns_of_samples
 from transport.rtp.packet import RtpPacket
-from transport.rtp.rtcp import Bye, RtcpPacket, SenderReport, SourceDescription, parse_compound
+from transport.rtp.rtcp import Bye, RtcpPacket, SenderReport, SourceDescription
 
 START = 84_000_000_000_017  # no multiple of any frame
 ORDER = ProgrammeOrder(
     programme="live-1",
-    streams=(StreamOrder(3, 10.0),),
+    streams=(StreamOrder(3, 10.0, 4711),),
     ticket="t",
     bitrate=128_000,  # enough that Opus chooses its transform codec, whose delay is exact
     complexity=9,
@@ -31,12 +32,12 @@ ORDER = ProgrammeOrder(
     inband_fec=False,
     expected_loss_percent=0,
 )
-NUMBERS = StreamNumbers(ssrc=0xC0FFEE, first_sequence=65_530, timestamp_offset=0xFFFF_F000)
+OFFSET = 0xFFFF_F000
 
 
 def framed(frame_ms: float, bitrate: int = ORDER.bitrate) -> ProgrammeOrder:
     """The order with frames of another length."""
-    return replace(ORDER, streams=(StreamOrder(3, frame_ms),), bitrate=bitrate)
+    return replace(ORDER, streams=(StreamOrder(3, frame_ms, 4711),), bitrate=bitrate)
 
 
 class OnAir:
@@ -44,28 +45,54 @@ class OnAir:
 
     def __init__(self, order: ProgrammeOrder = ORDER, only: int | None = None) -> None:
         self.written: list[Entry] = []
+        self.told = 0
         self._only = only
-        self.programme = Programme(order, lambda: NUMBERS, lambda: 0.5, self._write)
+        self._heard = 0
+        self._now_sample = START
+        self._ear = Ear(order)
+        draw = seeded(first=OFFSET.to_bytes(4))
+        self.programme = Programme(order, draw, lambda: 0.5, self._write, self._tell)
 
     def _write(self, entry: Entry) -> None:
         if self._only in {None, entry.stream}:
             self.written.append(entry)
 
+    def _tell(self) -> None:
+        self.told += 1
+
     def say(self, sound: Samples, start: int = START, block: int = 480) -> None:
         for at in range(0, len(sound), block):
             piece = sound[at : at + block]
-            self.programme.feed(start + at, piece, ns_of_samples(start + at + len(piece)))
+            self._now_sample = start + at + len(piece)
+            self.programme.feed(start + at, piece, ns_of_samples(self._now_sample))
+            self.hear()
+
+    def hear(self) -> None:
+        """Open what was written since."""
+        new = self.written[self._heard :]
+        self._heard = len(self.written)
+        self._ear.hear(self.programme.report(), new, self._now_sample)
+
+    def packets_of(self, stream: int | None = None) -> list[RtpPacket]:
+        self.hear()
+        return [packet for number, packet in self._ear.packets if stream in {None, number}]
 
     @property
     def packets(self) -> list[RtpPacket]:
-        return [RtpPacket.parse(e.datagram) for e in self.written if e.kind == RTP]
+        return self.packets_of()
 
     @property
     def control(self) -> list[RtcpPacket]:
-        return [p for e in self.written if e.kind == RTCP for p in parse_compound(e.datagram)]
+        self.hear()
+        return [packet for _, packet in self._ear.control]
+
+    @property
+    def epochs(self) -> list[int]:
+        self.hear()
+        return self._ear.epochs
 
     def media_sample(self, packet: RtpPacket) -> int:
-        return media_sample(packet.timestamp, NUMBERS.timestamp_offset, START)
+        return self._ear.times[id(packet)]
 
 
 def noise(seconds: float) -> Samples:
@@ -134,10 +161,9 @@ def test_media_times_and_sequence_numbers_go_on_without_a_hole(frame_ms: float) 
     assert [on_air.media_sample(p) for p in packets] == [
         first + n * frame for n in range(len(packets))
     ]
-    assert [p.sequence for p in packets] == [
-        (NUMBERS.first_sequence + n) % 65_536 for n in range(len(packets))
-    ]
-    assert {p.ssrc for p in packets} == {NUMBERS.ssrc}
+    assert [p.sequence for p in packets] == list(range(len(packets)))
+    (stream,) = on_air.programme.report().streams
+    assert {p.ssrc for p in packets} == {stream.ssrc}
 
 
 def test_the_first_packet_of_a_talkspurt_alone_is_marked() -> None:
@@ -184,7 +210,7 @@ def test_a_sender_report_says_which_sample_is_now() -> None:
     now_ns = ns_of_samples(START + 960)
     on_air.programme.feed(START, np.zeros(960, np.float32), now_ns)
     report = next(p for p in on_air.control if isinstance(p, SenderReport))
-    sample = media_sample(report.rtp_timestamp, NUMBERS.timestamp_offset, START)
+    sample = media_sample(report.rtp_timestamp, OFFSET, START)
     assert abs(sample - (START + 960)) <= 1
     assert report.packet_count == 2
 
@@ -199,8 +225,9 @@ def test_goodbye_is_said_last_and_exactly_once() -> None:
     on_air.programme.finish()
     on_air.programme.finish()
     goodbyes = [p for p in on_air.control if isinstance(p, Bye)]
-    assert goodbyes == [Bye((NUMBERS.ssrc,))]
-    assert goodbyes[0] in parse_compound(on_air.written[-1].datagram)
+    assert goodbyes == [Bye((on_air.programme.report().streams[0].ssrc,))]
+    assert on_air.control[-1] == goodbyes[0]
+    assert on_air.written[-1].kind == RTCP
 
 
 def test_nothing_is_taken_after_the_end() -> None:
@@ -229,13 +256,16 @@ def test_its_report_names_the_stream_and_the_level() -> None:
     on_air.say((0.1 * np.sin(2 * np.pi * 440 * t)).astype(np.float32))
     report = on_air.programme.report()
     assert report.programme == "live-1"
-    assert report.streams == (StreamReport(3, NUMBERS.ssrc, NUMBERS.timestamp_offset),)
+    (stream,) = report.streams
+    assert (stream.stream, stream.timestamp_offset, stream.clear_ssrc) == (3, OFFSET, None)
+    assert [epoch.number for epoch in stream.epochs] == [0, 1]
+    assert stream.sounding.ssrc == stream.ssrc
     assert report.seconds == pytest.approx(1.0)
     assert report.level_dbfs == pytest.approx(-23.0, abs=0.1)  # peak -20
 
 
 @pytest.mark.parametrize(
-    ("frame_ms", "bitrate"), [(20.0, 510_000), (40.0, 260_000), (60.0, 173_333)]
+    ("frame_ms", "bitrate"), [(20.0, 480_000), (20.0, 508_800), (40.0, 254_400), (60.0, 169_600)]
 )
 def test_the_loudest_noise_at_the_highest_bitrate_fits_the_ring(
     frame_ms: float, bitrate: int
@@ -243,7 +273,7 @@ def test_the_loudest_noise_at_the_highest_bitrate_fits_the_ring(
     on_air = OnAir(framed(frame_ms, bitrate=bitrate))
     on_air.say(np.random.default_rng(1).uniform(-1, 1, SAMPLE_RATE).astype(np.float32))
     largest = max(len(e.datagram) for e in on_air.written)
-    assert 1200 < largest <= MAX_DATAGRAM
+    assert 1300 < largest <= min(MAX_DATAGRAM, 1500 - 28)  # behind the heads of IPv4 and UDP
 
 
 def test_an_order_that_no_encoder_takes_is_refused() -> None:
@@ -252,7 +282,7 @@ def test_an_order_that_no_encoder_takes_is_refused() -> None:
 
 
 # ------------------------------------------------------------------ several encodings
-THREE = (StreamOrder(8, 10.0), StreamOrder(9, 20.0), StreamOrder(10, 60.0))
+THREE = (StreamOrder(8, 10.0, 1), StreamOrder(9, 20.0, 2), StreamOrder(10, 60.0, 3))
 
 
 @pytest.mark.parametrize("stream", THREE)
@@ -273,16 +303,13 @@ def test_every_encoding_is_written_as_its_own_stream_in_frames_of_its_length() -
     assert {number: packets.count(number) for number in (8, 9, 10)} == {8: 60, 9: 30, 10: 10}
 
 
-def test_numbers_are_drawn_for_each_encoding() -> None:
-    drawn = iter([StreamNumbers(n, n, 7 * n) for n in (1, 2, 3)])
-    programme = Programme(
-        replace(ORDER, streams=THREE), lambda: next(drawn), lambda: 0.5, lambda _: None
-    )
-    assert programme.report().streams == (
-        StreamReport(8, 1, 7),
-        StreamReport(9, 2, 14),
-        StreamReport(10, 3, 21),
-    )
+def test_numbers_and_keys_are_drawn_for_each_encoding() -> None:
+    streams = OnAir(replace(ORDER, streams=THREE)).programme.report().streams
+    assert [stream.stream for stream in streams] == [8, 9, 10]
+    assert len({stream.public for stream in streams}) == 3
+    assert len({stream.timestamp_offset for stream in streams}) == 3
+    epochs = [epoch for stream in streams for epoch in stream.epochs]
+    assert len({epoch.key for epoch in epochs}) == len({epoch.ssrc for epoch in epochs}) == 6
 
 
 def test_every_encoding_says_its_last_words_and_goodbye() -> None:
@@ -293,7 +320,7 @@ def test_every_encoding_says_its_last_words_and_goodbye() -> None:
         on_air.programme.finish()
         first, heard = heard_from(on_air)
         assert first + len(heard) >= START + len(sound)
-        assert Bye((NUMBERS.ssrc,)) in parse_compound(on_air.written[-1].datagram)
+        assert isinstance(on_air.control[-1], Bye)
 
 
 def test_a_voice_is_counted_and_measured_once_however_often_it_is_encoded() -> None:
@@ -304,7 +331,106 @@ def test_a_voice_is_counted_and_measured_once_however_often_it_is_encoded() -> N
 
 def test_an_order_of_which_one_encoding_cannot_be_is_refused_whole() -> None:
     with pytest.raises(ValueError, match="frame_ms must be one of"):
-        OnAir(replace(ORDER, streams=(*THREE, StreamOrder(11, 7.0))))
+        OnAir(replace(ORDER, streams=(*THREE, StreamOrder(11, 7.0, 4))))
+
+
+# ------------------------------------------------------------------ epochs
+def rekeyed(on_air: OnAir, order: ProgrammeOrder, now_sample: int) -> None:
+    order = replace(order, rekey=order.rekey + 1)
+    on_air.programme.rekey(order, ns_of_samples(now_sample))
+
+
+def test_whoever_was_told_of_the_next_epoch_misses_no_frame_when_it_begins() -> None:
+    on_air = OnAir(framed(2.5, bitrate=24_000))
+    on_air.say(np.zeros(SAMPLE_RATE, np.float32))
+    rekeyed(on_air, on_air.programme.order, START + SAMPLE_RATE)
+    on_air.say(np.zeros(2 * SAMPLE_RATE, np.float32), START + SAMPLE_RATE)
+    assert len(on_air.packets) == 1200
+    assert sorted(set(on_air.epochs)) == [0, 2]  # 1 was told to somebody who shall not hear
+    assert on_air.epochs.count(0) == pytest.approx(800, abs=4)
+
+
+def test_that_other_keys_are_to_be_told_is_said_when_an_epoch_begins_and_only_then() -> None:
+    on_air = OnAir()
+    on_air.say(noise(0.5))
+    rekeyed(on_air, ORDER, START + SAMPLE_RATE // 2)
+    assert on_air.told == 0
+    on_air.say(noise(2.0), START + SAMPLE_RATE // 2)
+    assert on_air.told == 1
+    (stream,) = on_air.programme.report().streams
+    assert [epoch.number for epoch in stream.epochs] == [0, 2, 3]
+
+
+def test_other_keys_change_neither_sound_nor_state() -> None:
+    plain, changed = OnAir(), OnAir()
+    sound = noise(3.0)
+    half = len(sound) // 2 // 480 * 480
+    for on_air in (plain, changed):
+        on_air.say(sound[:half])
+        if on_air is changed:
+            rekeyed(on_air, ORDER, START + half)
+        on_air.say(sound[half:], START + half)
+    payloads = [[p.payload for p in on_air.packets] for on_air in (plain, changed)]
+    assert payloads[0] == payloads[1]
+    assert set(changed.epochs) == {0, 2}
+    before, after = (on_air.programme.report() for on_air in (plain, changed))
+    assert replace(after, streams=before.streams) == before
+    assert after.streams[0].public == before.streams[0].public
+
+
+def test_what_has_ended_is_given_no_other_keys() -> None:
+    on_air = OnAir()
+    on_air.programme.finish()
+    before = on_air.programme.report()
+    rekeyed(on_air, ORDER, START)
+    assert on_air.programme.report() == before
+
+
+def test_reports_are_signed_in_every_epoch() -> None:
+    on_air = OnAir()
+    on_air.say(np.zeros(SAMPLE_RATE, np.float32))
+    rekeyed(on_air, ORDER, START + SAMPLE_RATE)
+    on_air.say(np.zeros(11 * SAMPLE_RATE, np.float32), START + SAMPLE_RATE)
+    (stream,) = on_air.programme.report().streams
+    reports = {p.ssrc for p in on_air.control if isinstance(p, SenderReport)}
+    assert reports == {stream.ssrc, stream.sounding.ssrc}
+
+
+# ------------------------------------------------------------------ the twin in clear
+TWIN = replace(ORDER, streams=(StreamOrder(8, 10.0, 1, clear=15), StreamOrder(9, 20.0, 2)))
+
+
+def test_the_twin_has_the_same_sound_at_the_same_times_and_nothing_of_the_seal() -> None:
+    on_air = OnAir(TWIN)
+    on_air.say(noise(0.6))
+    sealed, clear = on_air.packets_of(8), on_air.packets_of(15)
+    assert len(clear) == 60
+    for attribute in ("payload", "timestamp", "marker"):
+        of_both = ([getattr(p, attribute) for p in packets] for packets in (sealed, clear))
+        assert next(of_both) == next(of_both)
+    assert {packet.extension for packet in clear} == {None}
+    told, _ = on_air.programme.report().streams
+    assert {packet.ssrc for packet in clear} == {told.clear_ssrc}
+    assert told.clear_ssrc not in {epoch.ssrc for epoch in told.epochs}
+
+
+def test_the_twin_reports_and_says_goodbye_by_itself() -> None:
+    on_air = OnAir(TWIN, only=15)
+    on_air.say(noise(0.1))
+    on_air.programme.finish()
+    ssrc = on_air.programme.report().streams[0].clear_ssrc
+    assert ssrc is not None
+    assert {p.ssrc for p in on_air.control if isinstance(p, SenderReport)} == {ssrc}
+    assert on_air.control[-1] == Bye((ssrc,))
+
+
+def test_the_twin_goes_on_where_the_sealed_sound_goes_over_to_another_epoch() -> None:
+    on_air = OnAir(TWIN, only=15)
+    on_air.say(noise(0.5))
+    rekeyed(on_air, TWIN, START + SAMPLE_RATE // 2)
+    on_air.say(noise(2.0), START + SAMPLE_RATE // 2)
+    sequences = [packet.sequence for packet in on_air.packets]
+    assert sequences == [(sequences[0] + n) % 65_536 for n in range(250)]
 
 
 def told(count: int, step: int, length: int, per_block_ns: int) -> None:

@@ -1,7 +1,6 @@
 """Programmes there shall be, against programmes there are; time is an argument."""
 
 import gc
-import itertools
 import weakref
 from dataclasses import replace
 
@@ -9,15 +8,17 @@ import numpy as np
 import pytest
 
 from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
-from server.producer.programme import ENDED, LIVE, WAITING, Programme, StreamNumbers
+from server.producer.programme import ENDED, LIVE, WAITING, Programme
 from server.producer.registry import Registry
 from server.ring import RTCP, Entry
+from tests.support.produced import seeded
 from transport.clock.timeline import NS_PER_SECOND
-from transport.rtp.rtcp import Bye, parse_compound
 
-ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0),), "ticket-1", 24_000, 9, False, False, 0)
-OTHER = replace(ORDER, programme="live-2", streams=(StreamOrder(2, 10.0),), ticket="ticket-2")
+ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0, 1),), "ticket-1", 24_000, 9, False, False, 0)
+OTHER = replace(ORDER, programme="live-2", streams=(StreamOrder(2, 10.0, 2),), ticket="ticket-2")
 SOUND = np.full(480, 0.1, np.float32)
+# With nothing heard in it, it begins the compound that says goodbye, and no other.
+RECEIVER_REPORT = 201
 FIVE_S = 5 * NS_PER_SECOND
 
 
@@ -31,14 +32,14 @@ class Room:
 
     def __init__(self) -> None:
         self.written: list[Entry] = []
-        self._numbers = (StreamNumbers(n, n, n) for n in itertools.count(1000))
+        self._draw = seeded()
         self.registry = Registry("first life", self._build)
 
     def _build(self, order: ProgrammeOrder) -> Programme:
-        return Programme(order, lambda: next(self._numbers), lambda: 0.5, self.written.append)
+        return Programme(order, self._draw, lambda: 0.5, self.written.append)
 
-    def declare(self, *orders: ProgrammeOrder) -> None:
-        self.registry.declare(DeclareProgrammes(orders))
+    def declare(self, *orders: ProgrammeOrder, now_ns: int = 0) -> None:
+        self.registry.declare(DeclareProgrammes(orders), now_ns)
 
     def claim(self, ticket: str = ORDER.ticket, speaker: object = "somebody") -> Programme:
         programme = self.registry.claim(ticket, speaker)
@@ -49,13 +50,11 @@ class Room:
         return {item.programme: item for item in self.registry.report(now_ns).programmes}
 
     def goodbyes(self) -> list[int]:
+        """The SSRCs of the sealed streams that had something said last."""
         return [
-            ssrc
+            int.from_bytes(entry.datagram[4:8])  # which SRTCP leaves in clear
             for entry in self.written
-            if entry.kind == RTCP
-            for packet in parse_compound(entry.datagram)
-            if isinstance(packet, Bye)
-            for ssrc in packet.ssrcs
+            if entry.kind == RTCP and entry.datagram[1] == RECEIVER_REPORT
         ]
 
 
@@ -138,9 +137,40 @@ def test_a_name_that_comes_with_another_ticket_is_another_programme(room: Room) 
 def test_a_programme_that_comes_with_other_encodings_is_another(room: Room) -> None:
     room.declare(ORDER)
     before = room.claim()
-    room.declare(replace(ORDER, streams=(*ORDER.streams, StreamOrder(3, 20.0))))
+    room.declare(replace(ORDER, streams=(*ORDER.streams, StreamOrder(3, 20.0, 3))))
     assert before.state == ENDED
     assert [stream.stream for stream in room.reports()["live-1"].streams] == [1, 3]
+
+
+def test_other_keys_are_no_other_programme(room: Room) -> None:
+    room.declare(ORDER, OTHER)
+    programme = room.claim()
+    programme.feed(0, SOUND, 0)
+    before = room.reports()
+    room.declare(replace(ORDER, rekey=1), OTHER)
+    after = room.reports()
+    assert room.registry.speaks(programme, "somebody")
+    assert not room.registry.is_over(ORDER.ticket)
+    assert room.claim() is programme
+    assert room.goodbyes() == []
+    was, now = before["live-1"].streams[0], after["live-1"].streams[0]
+    assert (now.public, now.ssrc, now.sounding) == (was.public, was.ssrc, was.sounding)
+    assert now.epochs[-1].key != was.epochs[-1].key
+    assert after["live-2"] == before["live-2"]
+
+
+def test_the_same_order_again_changes_no_key(room: Room) -> None:
+    room.declare(replace(ORDER, rekey=1))
+    before = room.reports()
+    room.declare(replace(ORDER, rekey=1))
+    assert room.reports() == before
+
+
+def test_what_is_to_be_otherwise_and_to_have_other_keys_is_another_programme(room: Room) -> None:
+    room.declare(ORDER)
+    before = room.reports()["live-1"]
+    room.declare(replace(ORDER, rekey=1, bitrate=32_000))
+    assert room.reports()["live-1"].streams[0].public != before.streams[0].public
 
 
 def test_a_programme_whose_source_broke_off_ends_after_five_seconds(room: Room) -> None:
@@ -172,7 +202,7 @@ def test_a_speaker_who_has_lost_the_word_abandons_nothing(room: Room) -> None:
 
 
 def test_an_order_that_no_encoder_takes_is_reported_ended_and_the_others_live(room: Room) -> None:
-    room.declare(replace(ORDER, streams=(StreamOrder(1, 7.0),)), OTHER)
+    room.declare(replace(ORDER, streams=(StreamOrder(1, 7.0, 1),)), OTHER)
     reports = room.reports()
     assert reports["live-1"].state == ENDED
     assert reports["live-2"].state == WAITING
@@ -180,13 +210,13 @@ def test_an_order_that_no_encoder_takes_is_reported_ended_and_the_others_live(ro
 
 
 def test_an_order_that_was_refused_can_be_mended(room: Room) -> None:
-    room.declare(replace(ORDER, bitrate=6000, streams=(StreamOrder(1, 2.5),)))
+    room.declare(replace(ORDER, bitrate=6000, streams=(StreamOrder(1, 2.5, 1),)))
     room.declare(ORDER)
     assert room.reports()["live-1"].state == WAITING
 
 
 def test_a_refused_order_is_forgotten_with_its_declaration(room: Room) -> None:
-    room.declare(replace(ORDER, streams=(StreamOrder(1, 7.0),)))
+    room.declare(replace(ORDER, streams=(StreamOrder(1, 7.0, 1),)))
     room.declare()
     assert room.reports() == {}
 

@@ -1,6 +1,7 @@
 """The producer's conversation with control, on the sockets it is born with; in a thread."""
 
 import os
+import secrets
 import select
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from server.producer.programme import Programme
 from server.producer.registry import Registry
 from transport.net.clocks import MediaClock
 
-ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0),), "ticket", 24_000, 9, False, False, 0)
+ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0, 1),), "ticket", 24_000, 9, False, False, 0)
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
 
@@ -49,7 +50,7 @@ class Talk:
 
     @staticmethod
     def _build(order: ProgrammeOrder) -> Programme:
-        return Programme(order, module._numbers, lambda: 0.5, lambda _: None)
+        return Programme(order, secrets.token_bytes, lambda: 0.5, lambda _: None)
 
     def report(self) -> ProducerReport:
         """The newest of those that wait, or the next."""
@@ -100,10 +101,10 @@ def test_what_is_no_longer_declared_is_no_longer_reported(talk: Talk) -> None:
 @pytest.mark.parametrize(
     "poison",
     [
-        replace(ORDER, streams=(StreamOrder(1, 7.0),)),
-        replace(ORDER, streams=(StreamOrder(1, float("nan")),)),
-        replace(ORDER, streams=(StreamOrder(1, 2.5),), bitrate=6000),
-        replace(ORDER, streams=(StreamOrder(1, 60.0),), bitrate=510_000),
+        replace(ORDER, streams=(StreamOrder(1, 7.0, 1),)),
+        replace(ORDER, streams=(StreamOrder(1, float("nan"), 1),)),
+        replace(ORDER, streams=(StreamOrder(1, 2.5, 1),), bitrate=6000),
+        replace(ORDER, streams=(StreamOrder(1, 60.0, 1),), bitrate=510_000),
         replace(ORDER, bitrate=-1),
         replace(ORDER, complexity=99),
         replace(ORDER, expected_loss_percent=-1),
@@ -123,8 +124,12 @@ def test_a_change_is_reported_before_its_time(talk: Talk) -> None:
         talk.report()
 
 
-def test_no_two_streams_have_the_same_numbers() -> None:
-    numbers = [module._numbers() for _ in range(100)]
-    assert len({n.ssrc for n in numbers}) == 100
-    assert all(0 <= n.ssrc < 1 << 32 and 0 <= n.first_sequence < 1 << 16 for n in numbers)
-    assert all(0 <= n.timestamp_offset < 1 << 32 for n in numbers)
+def test_other_keys_are_reported_at_once(talk: Talk) -> None:
+    talk.bus.send(DeclareProgrammes((ORDER,)))
+    (before,) = talk.report_on("live-1").programmes
+    talk.bus.send(DeclareProgrammes((replace(ORDER, rekey=1),)))
+    while True:
+        (after,) = talk.report_on("live-1").programmes
+        if after.streams != before.streams:
+            break
+    assert after.streams[0].public == before.streams[0].public

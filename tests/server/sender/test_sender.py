@@ -14,19 +14,23 @@ from server.bus import (
     FROM_SENDER,
     TO_SENDER,
     Bus,
+    DeclarePaths,
     DeclareRoutes,
     Destination,
+    PathReport,
     Route,
     SenderReport,
     WhoIsThere,
     pack_destinations,
 )
-from server.child import Birth, adopt
+from server.child import Birth, adopt, read_secret
 from server.ring import RTP, Entry, RingWriter
 from server.sender import __main__ as module
 from transport.clock.exchange import ExchangeClient
 from transport.net.stamped import udp_socket
 from transport.rtp.rtcp import ReceiverReport, SourceDescription, serialise_compound
+from transport.security import stun
+from transport.security.session_keys import open_time, seal_time, session_key
 
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
@@ -37,13 +41,14 @@ class Running:
 
     def __init__(self, births: dict[str, Birth], lifeline: int, held: ExitStack) -> None:
         self._own = replace(births["server.sender"], lifeline=lifeline, announce=False)
-        self.bus: Bus[DeclareRoutes | WhoIsThere, SenderReport] = Bus(
+        self.bus: Bus[DeclareRoutes | WhoIsThere, SenderReport | DeclarePaths] = Bus(
             held.enter_context(adopt(births["server"].sender_bus)), TO_SENDER, FROM_SENDER
         )
         self.ring = RingWriter(self._own.ring, self._own.wake)
         self.ear = held.enter_context(udp_socket("127.0.0.1", 0))
         self.ear.setblocking(True)
         self.ear.settimeout(PATIENCE_S)
+        self._secret = read_secret(self._own.secret)
         self.thread = threading.Thread(target=module.Sender(self._own).run)
         self.thread.start()
 
@@ -52,10 +57,29 @@ class Running:
             host, port = end.getsockname()
             return str(host), int(port)
 
+    def key(self, session: int) -> bytes:
+        return session_key(self._secret, session)
+
     def report(self) -> SenderReport:
         """The newest of those that wait, or the next."""
+        found = [message for message in self._receive() if isinstance(message, SenderReport)]
+        return found[-1] if found else self.report()
+
+    def paths(self) -> DeclarePaths:
+        """The next that the sender declares."""
+        found = [message for message in self._receive() if isinstance(message, DeclarePaths)]
+        return found[-1] if found else self.paths()
+
+    def _receive(self) -> list[SenderReport | DeclarePaths]:
         assert select.select([self.bus], [], [], PATIENCE_S)[0]
-        return list(self.bus.receive())[-1]
+        return list(self.bus.receive())
+
+    def ask_for_a_path(self, session: int, nonce: bytes | None) -> stun.Mapped | stun.Challenge:
+        """Of the ear's socket, as a loudspeaker would."""
+        self.ear.sendto(
+            stun.request(bytes(12), session, self.key(session), nonce), self.address("rtp")
+        )
+        return stun.parse_response(self.ear.recv(200), bytes(12), self.key(session))
 
     def declare(self) -> None:
         """Stream 1 goes to the ear; returns when the sender has taken that in."""
@@ -131,3 +155,69 @@ def test_receivers_reports_and_rubbish_are_counted(running: Running) -> None:
     running.bus.send(WhoIsThere())
     report = running.report()
     assert (report.receivers, report.malformed) == (1, 2)
+
+
+def test_a_loudspeaker_that_answers_the_challenge_has_a_path(running: Running) -> None:
+    challenge = running.ask_for_a_path(7, None)
+    assert isinstance(challenge, stun.Challenge)
+    host, port = running.ear.getsockname()
+    assert running.ask_for_a_path(7, challenge.nonce) == stun.Mapped(host, port)
+    declared = DeclarePaths((PathReport(7, host, port),), ())
+    assert running.paths() == declared
+    running.bus.send(WhoIsThere())
+    assert running.paths() == declared
+
+
+def test_it_counts_open_paths_and_what_it_refused(running: Running) -> None:
+    challenge = running.ask_for_a_path(7, None)
+    assert isinstance(challenge, stun.Challenge)
+    running.ask_for_a_path(7, challenge.nonce)
+    running.paths()
+    running.ear.sendto(stun.request(bytes(12), 8, bytes(32), None), running.address("rtp"))
+    running.ear.sendto(seal_time(bytes([0x23] + [0] * 47), 8, bytes(32)), running.address("time"))
+    running.ear.sendto(b"rubbish", running.address("rtp"))
+    running.ask_for_a_path(7, None)  # so that what came before has been read
+    running.bus.send(WhoIsThere())
+    report = running.report()
+    assert (report.paths, report.refused, report.malformed) == (1, 2, 1)
+
+
+def test_a_loudspeaker_is_told_the_time_under_its_key(running: Running) -> None:
+    client = ExchangeClient(lambda: 1)
+    nonce, packet = client.request()
+    client.sent(nonce, 0)
+    running.ear.sendto(seal_time(packet, 7, running.key(7)), running.address("time"))
+    reply = open_time(running.ear.recv(100), 7, running.key(7))
+    exchange = client.receive(reply, 10**9)
+    assert exchange.t3_ns >= exchange.t2_ns
+
+
+def test_sound_goes_out_in_the_midst_of_a_flood(running: Running) -> None:
+    running.declare()
+    for port in ("rtp", "time", "rtcp"):
+        for _ in range(300):
+            running.ear.sendto(b"rubbish", running.address(port))
+    running.ring.write(Entry(1, RTP, b"sound"))
+    assert running.ear.recv(100) == b"sound"
+
+
+def test_a_loudspeaker_that_wanders_between_two_ports_is_declared_where_it_was_last(
+    running: Running,
+) -> None:
+    with udp_socket("127.0.0.1", 0) as other:
+        other.setblocking(True)
+        other.settimeout(PATIENCE_S)
+        ears = (running.ear, other)
+        nonces = []
+        for ear in ears:
+            running.ear = ear
+            challenge = running.ask_for_a_path(7, None)
+            assert isinstance(challenge, stun.Challenge)
+            nonces.append(challenge.nonce)
+        for _ in range(50):
+            for ear, nonce in zip(ears, nonces, strict=True):
+                running.ear = ear
+                running.ask_for_a_path(7, nonce)
+        host, port = other.getsockname()
+        while running.paths().opened != (PathReport(7, host, port),):
+            pass

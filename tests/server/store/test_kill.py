@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.directory import Endpoint
+from server.enrolment import Code
 from server.store import Store
 
 WRITER = """
@@ -52,3 +53,46 @@ def test_a_kill_in_the_middle_of_writes_loses_no_acknowledged_row(
         store.save_endpoints([Endpoint("after", "Station")], 1)
     finally:
         store.close()
+
+
+ENROLLER = """
+import itertools, pathlib, sys
+from server.directory import Endpoint
+from server.store import Store
+
+store = Store.open(pathlib.Path(sys.argv[1]))
+for code in store.load().codes:
+    store.enrol([(code.number, Endpoint(code.name, "Station", key=code.number * 8))], 1)
+    print(code.name, flush=True)
+"""
+
+
+@pytest.mark.parametrize("enough", [1, 23, 60])
+def test_a_kill_between_the_use_of_a_code_and_its_answer_leaves_a_code_or_a_key_never_both(
+    tmp_path: Path, enough: int
+) -> None:
+    path = tmp_path / "loa.sqlite3"
+    codes = [Code(n.to_bytes(4), bytes(32), f"n{n}", None, 1) for n in range(5000)]
+    store = Store.create(path, "Station")
+    store.save_codes(codes)
+    store.close()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", ENROLLER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        said = [writer.stdout.readline() for _ in range(enough)]
+        writer.kill()
+        said += writer.stdout.readlines()
+    acknowledged = {line.strip() for line in said if line.endswith("\n")}
+
+    store = Store.open(path)
+    try:
+        contents = store.load()
+    finally:
+        store.close()
+    usable = {code.name for code in contents.codes}
+    registered = {e.name for e in contents.endpoints if e.key is not None}
+    assert len(contents.endpoints) == len(registered) < len(codes)
+    assert acknowledged <= registered
+    assert usable.isdisjoint(registered)
+    assert usable | registered == {code.name for code in codes}

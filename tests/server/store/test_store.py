@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from server.directory import MAX_DEPTH, Directory, DirectoryError, Endpoint, Position
+from server.enrolment import Code
 from server.store import Contents, ProgrammeRecord, Store
 
 Reopen = Callable[..., Store]
@@ -20,6 +21,7 @@ MARKET = Endpoint(
     position=Position(10.79, 106.63),
     volume=40,
     muted=True,
+    clear=True,
 )
 PLAIN = Endpoint("plain", ROOT)
 
@@ -203,6 +205,97 @@ def test_ten_thousand_loudspeakers_are_saved_changed_and_loaded(
     assert set(contents.last_seen.values()) == {2}
 
 
+# ------------------------------------------------------------------ codes and keys
+KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
+NAMED = Code(b"\x00\x01\x02\x03", bytes(32), "plain", None, 1 << 33)
+UNNAMED = Code(b"\xff\x00\xff\x00", b"\xff" * 32, "", f"{ROOT}/Thôn 3", 7)
+ENROLLED = replace(PLAIN, key=KEY)
+
+
+def test_codes_come_back_until_they_are_forgotten(store: Store, reopen: Reopen) -> None:
+    store.save_codes([UNNAMED, NAMED])
+    again = reopen()
+    assert again.load().codes == (NAMED, UNNAMED)
+    newer = replace(NAMED, number=b"\x11\x11\x11\x11")
+    again.save_codes([newer], {NAMED.number, b"\x00" * 4})
+    assert reopen().load().codes == (newer, UNNAMED)
+
+
+def test_a_used_code_is_gone_and_the_key_is_there(store: Store, reopen: Reopen) -> None:
+    store.save_codes([NAMED, UNNAMED])
+    store.enrol([(NAMED.number, ENROLLED)], 9)
+    contents = reopen().load()
+    assert contents.codes == (UNNAMED,)
+    assert contents.endpoints == (ENROLLED,)
+    assert contents.last_seen == {"plain": 9}
+
+
+def test_a_code_is_used_once(store: Store) -> None:
+    store.save_codes([NAMED])
+    store.enrol([(NAMED.number, ENROLLED)], 9)
+    with pytest.raises(ValueError, match="used before"):
+        store.enrol([(NAMED.number, replace(ENROLLED, key=OTHER_KEY))], 9)
+    assert stored(store) == {"plain": ENROLLED}
+
+
+def test_of_several_uses_all_or_none_are_stored(store: Store) -> None:
+    store.save_codes([NAMED])
+    other = replace(PLAIN, name="other", key=OTHER_KEY)
+    with pytest.raises(ValueError, match="used before"):
+        store.enrol([(NAMED.number, ENROLLED), (UNNAMED.number, other)], 9)
+    assert store.load().codes == (NAMED,)
+    assert stored(store) == {}
+
+
+def test_a_key_is_of_one_loudspeaker_alone(store: Store) -> None:
+    store.save_codes([NAMED, UNNAMED])
+    store.enrol([(NAMED.number, ENROLLED)], 9)
+    with pytest.raises(ValueError, match="UNIQUE"):
+        store.enrol([(UNNAMED.number, replace(ENROLLED, name="other"))], 9)
+    assert store.load().codes == (UNNAMED,)
+    assert stored(store) == {"plain": ENROLLED}
+
+
+def test_another_key_takes_the_place_of_the_one_before(store: Store, reopen: Reopen) -> None:
+    store.save_codes([NAMED, UNNAMED])
+    store.enrol([(NAMED.number, ENROLLED)], 9)
+    replaced = replace(ENROLLED, key=OTHER_KEY, volume=5)
+    store.enrol([(UNNAMED.number, replaced)], 10)
+    assert stored(reopen()) == {"plain": replaced}
+
+
+def test_a_revoked_key_is_gone_and_does_not_come_back_by_what_was_read_before(
+    store: Store, reopen: Reopen
+) -> None:
+    store.save_codes([NAMED])
+    store.enrol([(NAMED.number, ENROLLED)], 9)
+    store.revoke("plain")
+    store.revoke("nobody")
+    store.save_endpoints([replace(ENROLLED, volume=3)], 10)
+    assert stored(reopen()) == {"plain": replace(PLAIN, volume=3)}
+
+
+def test_a_thousand_use_their_codes_at_once(store: Store) -> None:
+    codes = [replace(NAMED, number=n.to_bytes(4), name=f"n{n:04}") for n in range(1000)]
+    store.save_codes(codes)
+    enrolled = [Endpoint(code.name, ROOT, key=code.number * 8) for code in codes]
+    store.enrol([(c.number, e) for c, e in zip(codes, enrolled, strict=True)], 9)
+    contents = store.load()
+    assert (contents.codes, contents.endpoints) == ((), tuple(enrolled))
+
+
+def test_each_start_of_the_station_has_a_higher_number(store: Store, reopen: Reopen) -> None:
+    assert [store.next_boot(), store.next_boot()] == [1, 2]
+    assert reopen().next_boot() == 3
+
+
+def test_a_database_put_back_from_a_copy_goes_on_above_what_was(store: Store) -> None:
+    """Loudspeakers refuse a session whose number they have seen; minutes pass by themselves."""
+    assert store.next_boot(1000) == 1000
+    assert store.next_boot(1000) == 1001
+    assert store.next_boot(5000) == 5000
+
+
 # ------------------------------------------------------------------ zones
 def test_zones_come_back_as_they_were_last_saved(store: Store, reopen: Reopen) -> None:
     store.save_zone("b", {"tags": ["chợ"], "within": None})
@@ -212,6 +305,13 @@ def test_zones_come_back_as_they_were_last_saved(store: Store, reopen: Reopen) -
     store.remove_zone("c")
     store.remove_zone("c")
     assert reopen().load().zones == (("a", [1, 2.5, "x"]), ("b", {"all": True}))
+
+
+def test_a_zone_is_as_clear_as_it_was_last_saved(store: Store, reopen: Reopen) -> None:
+    store.save_zone("a", 1, clear=True)
+    store.save_zone("b", 1, clear=True)
+    store.save_zone("b", 1)
+    assert reopen().load().clear_zones == {"a"}
 
 
 @pytest.mark.parametrize("definition", [float("nan"), object()])
@@ -227,7 +327,7 @@ def test_what_json_cannot_say_is_refused_and_the_zone_stays(
 # ------------------------------------------------------------------ programmes
 def begin(store: Store, number: int) -> ProgrammeRecord:
     record = ProgrammeRecord(
-        number, f"live-{number}", 3, {"to": ["chợ"], "multicast": True}, 312.5, 1_700_000_000
+        number, f"live-{number}", 3, {"to": ["chợ"], "test": True}, 312.5, 1_700_000_000
     )
     store.programme_began(
         number,

@@ -84,7 +84,10 @@ def test_a_damaged_one(store: Store, path: Path) -> None:
     [
         "UPDATE endpoints SET volume = 300",
         "UPDATE endpoints SET latitude = 91, longitude = 0",
-        "INSERT INTO zones VALUES ('a', '{')",
+        "UPDATE endpoints SET public_key = 'short'",
+        "INSERT INTO zones VALUES ('a', '{', 0)",
+        "INSERT INTO enrolments VALUES ('0011223x', zeroblob(32), '', NULL, 1)",
+        "INSERT INTO enrolments VALUES ('00112233', zeroblob(31), '', NULL, 1)",
     ],
 )
 def test_nonsense_that_somebody_wrote_into_it(store: Store, path: Path, statement: str) -> None:

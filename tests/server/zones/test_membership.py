@@ -126,6 +126,52 @@ def test_names_are_found_in_any_spelling(book: ZoneBook, directory: Directory) -
     assert book.definitions == {}
 
 
+# ------------------------------------------------------------------ in clear
+def test_a_zone_is_sealed_until_it_is_in_clear_and_stays_so_when_defined_anew(
+    book: ZoneBook, directory: Directory
+) -> None:
+    put(book, directory, Chợ={"tag": "market"}, other={"zone": "Chợ"})
+    assert book.clear == frozenset()
+    assert book.set_clear(unicodedata.normalize("NFD", "Chợ"), clear=True) == "Chợ"
+    put(book, directory, Chợ={"tag": "school"})
+    assert (book.is_clear("Chợ"), book.is_clear("other")) == (True, False)
+    book.set_clear("Chợ", clear=False)
+    assert book.clear == frozenset()
+
+
+def test_a_zone_that_was_removed_leaves_nothing_in_clear_to_the_next_of_its_name(
+    book: ZoneBook, directory: Directory
+) -> None:
+    put(book, directory, z={"tag": "market"})
+    book.set_clear("z", clear=True)
+    book.remove("z")
+    put(book, directory, z={"tag": "market"})
+    assert not book.is_clear("z")
+
+
+def test_who_is_in_a_zone_is_no_question_of_its_seal(book: ZoneBook, directory: Directory) -> None:
+    put(book, directory, z={"tag": "school"})
+    members, version = book.members("z", directory), book.version
+    book.set_clear("z", clear=True)
+    assert (book.members("z", directory), book.version) == (members, version)
+
+
+def test_what_is_in_clear_is_restored_with_the_zones(book: ZoneBook, directory: Directory) -> None:
+    put(book, directory, y={"tag": "a"}, z={"tag": "a"})
+    definitions = dict(book.definitions)
+    book.set_clear("y", clear=True)
+    book.restore(definitions, {"z", "gone"})
+    assert book.clear == {"z"}
+    book.restore(definitions)
+    assert book.clear == frozenset()
+
+
+@pytest.mark.parametrize(("name", "why"), [("all", "built in"), ("nowhere", "no zone 'nowhere'")])
+def test_only_a_zone_that_was_defined_is_in_clear(book: ZoneBook, name: str, why: str) -> None:
+    with pytest.raises(ZoneError, match=why):
+        book.set_clear(name, clear=True)
+
+
 # ------------------------------------------------------------------ what is refused
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("all", {"tag": "a"}, "'all' is built in"),

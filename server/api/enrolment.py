@@ -1,0 +1,81 @@
+"""The HTTP API: codes, who waits to be approved, and who is admitted no more."""
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Request
+
+from server.api.bodies import ApprovalBody, EnrolmentBody, Name
+from server.app import Control
+from server.views import enrolment_rows
+from transport.control.address import StationAddress
+from transport.control.messages import spelt_alike
+from transport.security.enrolment import EnrolmentCode
+
+CodeNumber = Annotated[str, Path(pattern="^[0-9a-f]{8}$")]
+Key = Annotated[str, Path(max_length=64)]
+
+
+def add_enrolment(api: FastAPI, control: Control) -> None:
+    """Codes and those who come with them."""
+    _add_codes(api, control)
+    _add_pending(api, control)
+
+
+def _add_codes(api: FastAPI, control: Control) -> None:
+    enrolling = control.enrolling
+
+    @api.get("/api/enrolments")
+    async def enrolments() -> dict[str, list[dict[str, Any]]]:
+        """Codes that nobody has used, and loudspeakers that wait to be approved."""
+        return enrolment_rows(enrolling.enrolment, enrolling.now_ns())
+
+    @api.post("/api/enrolments", status_code=201)
+    async def issue(body: EnrolmentBody, request: Request) -> dict[str, list[dict[str, Any]]]:
+        """Make codes; each is shown this once, and takes the place of any other for its name."""
+        station = body.station(_called(request))
+        issued = await enrolling.issue(body.names, body.unit, body.minutes)
+        return {
+            "codes": [
+                {
+                    "number": code.number.hex(),
+                    "name": code.name,
+                    "unit": code.unit,
+                    "expires_in_s": 60 * body.minutes,
+                    "code": _text(station, secret),
+                }
+                for code, secret in issued
+            ]
+        }
+
+    def _text(station: StationAddress, secret: bytes) -> str:
+        return EnrolmentCode(station, enrolling.root_fingerprint, secret).text
+
+    @api.delete("/api/enrolments/{number}", status_code=204)
+    async def cancel(number: CodeNumber) -> None:
+        """Have a code be none."""
+        await enrolling.cancel(bytes.fromhex(number))
+
+
+def _called(request: Request) -> str:
+    """What address this was asked at."""
+    host, port = request.scope["server"] or ("", 0)
+    return request.headers.get("host") or f"{host}:{port}"
+
+
+def _add_pending(api: FastAPI, control: Control) -> None:
+    enrolling = control.enrolling
+
+    @api.post("/api/enrolments/pending/{key}/approve")
+    async def approve(key: Key, body: ApprovalBody) -> dict[str, Any]:
+        """Admit a loudspeaker that waits, by its key's fingerprint, under this name."""
+        return {"name": await enrolling.approve(key, body.name, body.unit)}
+
+    @api.delete("/api/enrolments/pending/{key}", status_code=204)
+    async def refuse(key: Key) -> None:
+        """Send a loudspeaker that waits away for good."""
+        await enrolling.refuse(key)
+
+    @api.post("/api/speakers/{name}/revoke", status_code=204)
+    async def revoke(name: Name) -> None:
+        """Have a loudspeaker be admitted no more; what is on air goes on with other keys."""
+        await enrolling.revoke(spelt_alike(name))

@@ -1,0 +1,1 @@
+"""Gateway: what the ring holds, over WebSockets, to loudspeakers that no UDP reaches."""

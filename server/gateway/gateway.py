@@ -1,0 +1,264 @@
+"""From the ring to the peers that control has declared, and the time to whoever asks."""
+
+import asyncio
+import os
+import secrets
+import socket
+import ssl
+from contextlib import suppress
+from itertools import islice
+
+from typing_extensions import override
+from websockets.frames import CloseCode
+
+from server.bus import (
+    FROM_GATEWAY,
+    TO_GATEWAY,
+    Bus,
+    DeclareRelays,
+    GatewayReport,
+    WhoIsThere,
+    pack_sessions,
+    unpack_sessions,
+)
+from server.child import Birth, adopt, read_secret
+from server.gateway.door import Door
+from server.gateway.peer import Hall, Peer, frame_of
+from server.ring import RingReader
+from transport.clock.exchange import answer
+from transport.errors import MalformedPacket
+from transport.net.clocks import MediaClock
+from transport.security.session_keys import (
+    TIME_BYTES,
+    check_gateway_token,
+    open_time,
+    seal_time,
+    session_key,
+)
+
+MEDIA, TIME, LEAVING = b"\0", b"\1", b"\2"
+# Until then its sound comes both ways, so that none is lost when it goes back to UDP.
+_LEAVING_S = 3.0
+_TICK_S = 0.5
+# Thousands may come at once; control is told of them together.
+_CHANGE_S = 0.02
+_HANDSHAKE_S = 5.0
+_GOODBYE_S = 1.0
+# Callers and ring entries of one turn of the loop.
+_CALLERS = 16
+_ENTRIES = 16
+# What the kernel keeps for a peer that does not read would be as late as it is long.
+_SEND_BUFFER = 32 << 10
+
+
+class Gateway(Hall):
+    """All peers of this process. Nothing here waits for any of them."""
+
+    def __init__(self, birth: Birth, context: ssl.SSLContext) -> None:
+        self._birth = birth
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._clock = MediaClock(birth.media_epoch_ns)
+        self._secret = read_secret(birth.secret)
+        self._ring = RingReader(birth.ring)
+        self._listening = adopt(birth.gateway)
+        self._listening.setblocking(False)
+        # What is accepted from it inherits this.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._bus: Bus[GatewayReport, DeclareRelays | WhoIsThere] = Bus(
+            adopt(birth.gateway_bus), FROM_GATEWAY, TO_GATEWAY
+        )
+        self._instance = secrets.token_hex(8)
+        self._door = Door()
+        self._peers: dict[int, Peer] = {}
+        self._callers: set[asyncio.Task[None]] = set()
+        self._relays: dict[int, tuple[int, ...]] = {}
+        self._reporting: asyncio.TimerHandle | None = None
+        self._datagrams = 0
+        self._dropped = 0
+        self._malformed = 0
+        self._refused = 0
+
+    async def run(self) -> None:
+        """Until the lifeline is cut."""
+        ended = asyncio.Event()
+        self._loop.add_reader(self._birth.lifeline, ended.set)
+        self._loop.add_reader(self._listening, self._accept)
+        self._loop.add_reader(self._bus.fileno(), self._take_orders)
+        try:
+            while not ended.is_set():
+                self._report()
+                self.tick(self._loop.time())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_TICK_S):
+                        await ended.wait()
+        finally:
+            self._end()
+
+    def tick(self, now_s: float) -> None:
+        """Cut off whoever has not read for long; `now_s` is the loop's time."""
+        for peer in list(self._peers.values()):
+            peer.tick(now_s)
+
+    def _end(self) -> None:
+        for descriptor in (self._birth.lifeline, self._listening, self._bus.fileno()):
+            self._loop.remove_reader(descriptor)
+        self._loop.remove_reader(self._birth.gateway_wake)
+        if self._reporting is not None:
+            self._reporting.cancel()
+        for caller in self._callers:
+            caller.cancel()
+        for peer in list(self._peers.values()):
+            peer.cut_off()
+
+    # ------------------------------------------------------------- the ring
+    def _forward(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._birth.gateway_wake)
+        count = 0
+        for entry in islice(self._ring.read(), _ENTRIES):
+            count += 1
+            frame = frame_of(MEDIA + entry.datagram)
+            for session in self._relays.get(entry.stream, ()):
+                peer = self._peers.get(session)
+                if peer is None:
+                    continue
+                if peer.relay(frame):
+                    self._datagrams += 1
+                else:
+                    self._dropped += 1
+        if count == _ENTRIES and self._relays:
+            # There may be more, of which no other wake-up tells; the peers' own words come between.
+            self._loop.call_soon(self._forward)
+
+    # ------------------------------------------------------------- control
+    def _take_orders(self) -> None:
+        for message in self._bus.receive():
+            match message:
+                case DeclareRelays():
+                    self._declare(message)
+                case WhoIsThere():
+                    self._report()
+
+    def _declare(self, declared: DeclareRelays) -> None:
+        asleep = not self._relays
+        wanted = {relay.stream: unpack_sessions(relay.sessions) for relay in declared.relays}
+        for stream, sessions in self._relays.items():
+            leaving = tuple(session for session in sessions if self._is_leaving(session))
+            wanted[stream] = tuple(dict.fromkeys((*wanted.get(stream, ()), *leaving)))
+        self._relays = {stream: sessions for stream, sessions in wanted.items() if sessions}
+        if not self._relays:
+            # Most stations need no gateway, and it shall not wake up for each of their packets.
+            self._loop.remove_reader(self._birth.gateway_wake)
+        elif asleep:
+            self._ring.skip()
+            self._loop.add_reader(self._birth.gateway_wake, self._forward)
+
+    def _is_leaving(self, session: int) -> bool:
+        peer = self._peers.get(session)
+        return peer is not None and peer.leaving
+
+    def _report(self) -> None:
+        """Whole each time: what control did not take now, it takes with the next."""
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        self._bus.send(
+            GatewayReport(
+                instance=self._instance,
+                sessions=pack_sessions(s for s, peer in self._peers.items() if not peer.leaving),
+                datagrams=self._datagrams,
+                dropped=self._dropped,
+                overruns=self._ring.overruns,
+                malformed=self._malformed,
+                refused=self._refused,
+            )
+        )
+
+    def _changed(self) -> None:
+        if self._reporting is None:
+            self._reporting = self._loop.call_later(_CHANGE_S, self._report)
+
+    # ------------------------------------------------------------- callers
+    def _accept(self) -> None:
+        for _ in range(_CALLERS):
+            try:
+                connection, (address, _) = self._listening.accept()
+            except OSError:  # nobody is there any more
+                return
+            if not self._door.knock(address):
+                self._refused += 1
+                connection.close()
+                continue
+            connection.setblocking(False)
+            caller = self._loop.create_task(self._shake_hands(connection, address))
+            self._callers.add(caller)
+            caller.add_done_callback(self._callers.discard)
+
+    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
+        peer = Peer(self, address)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: peer,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=_HANDSHAKE_S,
+                ssl_shutdown_timeout=_GOODBYE_S,
+            )
+        except OSError:  # it speaks no TLS, was too slow, or is gone; ssl.SSLError is one too
+            self._refused += 1
+            if not peer.was_connected:
+                self._door.leave(address)
+
+    # ------------------------------------------------------------- what peers ask
+    @override
+    def admit(self, peer: Peer, token: str) -> bool:
+        try:
+            session = check_gateway_token(token, self._secret)
+        except MalformedPacket:
+            self._refused += 1
+            return False
+        self._door.know(peer.address)
+        peer.session = session
+        former = self._peers.pop(session, None)
+        if former is not None:
+            former.go_away(CloseCode.POLICY_VIOLATION, "this session has called again")
+        self._peers[session] = peer
+        self._changed()
+        return True
+
+    @override
+    def hear(self, peer: Peer, message: bytes) -> bytes | None:
+        received_ns = self._clock.now_ns()
+        if message == LEAVING and not peer.leaving:
+            # UDP works again: control is told at once to send that way.
+            peer.leaving = True
+            self._loop.call_later(_LEAVING_S, peer.cut_off)
+            self._report()
+            return None
+        if message[:1] != TIME or len(message) != len(TIME) + TIME_BYTES or peer.session is None:
+            self._malformed += 1
+            return None
+        key = session_key(self._secret, peer.session)
+        try:
+            request = open_time(message[len(TIME) :], peer.session, key)
+            now_ns = self._clock.now_ns()
+            reply = answer(request, min(received_ns, now_ns), now_ns, self._clock.set_ns)
+        except MalformedPacket:
+            self._malformed += 1
+            return None
+        return TIME + seal_time(reply, peer.session, key)
+
+    @override
+    def malformed(self) -> None:
+        self._malformed += 1
+
+    @override
+    def lost(self, peer: Peer) -> None:
+        if peer.session is None:
+            self._door.leave(peer.address)
+            return
+        self._door.depart()
+        if self._peers.get(peer.session) is peer:
+            del self._peers[peer.session]
+            self._changed()

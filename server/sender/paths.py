@@ -1,0 +1,173 @@
+"""Where loudspeakers are, as their own authenticated keep-alives show. Pure.
+
+A keep-alive is a STUN Binding request (RFC 8489) under its session's key, sent from the media port.
+Whoever asks from a new address gets a nonce that only who receives there can give back; not before
+that does the path count, so nobody can have sound sent to an address that is not theirs.
+"""
+
+import base64
+import hmac
+import socket
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+
+from server.bus import DeclarePaths, PathReport
+from transport.clock.timeline import NS_PER_SECOND
+from transport.errors import MalformedPacket
+from transport.security import stun
+from transport.security.session_keys import session_key
+
+MAX_PATHS = 20_000
+# Four keep-alives (PROTOCOL).
+FORGET_NS = 60 * NS_PER_SECOND
+# What a loudspeaker sends takes 88 bytes at most, a stranger's attributes included; more than this
+# is not even received whole.
+MAX_REQUEST = 256
+NONCE_SECRET_BYTES = 32
+# 48 bits that hold for two minutes, spelt as RFC 8489 section 14.10 wants a nonce; with eight
+# characters the challenge is no longer than a request without a nonce.
+NONCE_BYTES = 8
+_MINUTE_NS = 60 * NS_PER_SECOND
+_NONCE_DOMAIN = b"loa.path.nonce\0"
+# Of one declaration: 50 and 9 bytes each, within the 64 KB of the bus.
+_MOST_OPENED = 500
+_MOST_CLOSED = 2_000
+
+Address = tuple[str, int]
+
+
+class Nonces:
+    """Draws a nonce for an address without keeping anything of it; `secret` is random."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def nonce(self, source: Address, now_ns: int) -> bytes:
+        """What `source` has to give back."""
+        return self._of(source, now_ns // _MINUTE_NS)
+
+    def holds(self, nonce: bytes, source: Address, now_ns: int) -> bool:
+        """Whether `source` was given this nonce, in this minute or in the last."""
+        minute = now_ns // _MINUTE_NS
+        return any(hmac.compare_digest(nonce, self._of(source, of)) for of in (minute, minute - 1))
+
+    def _of(self, source: Address, minute: int) -> bytes:
+        address, port = source
+        asked = socket.inet_aton(address) + port.to_bytes(2, "big") + minute.to_bytes(8, "big")
+        mac = hmac.digest(self._secret, _NONCE_DOMAIN + asked, "sha256")
+        return base64.b64encode(mac[: NONCE_BYTES * 6 // 8])
+
+
+@dataclass(slots=True)
+class _Path:
+    source: Address
+    heard_ns: int
+
+
+class Paths:
+    """The table of paths: at most `MAX_PATHS`, of which the one least recently heard makes room.
+
+    `secret` is the station's, of which the sessions' keys are derived; `random` is this process's
+    own. What control is to hear waits until `taken`: of each session only what is true now.
+    """
+
+    def __init__(self, secret: bytes, random: bytes) -> None:
+        self._secret = secret
+        self._nonces = Nonces(random)
+        self._paths: OrderedDict[int, _Path] = OrderedDict()
+        # Sets that keep their order.
+        self._opened: dict[int, None] = {}
+        self._closed: dict[int, None] = {}
+        self.malformed = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def receive(self, data: bytes, source: Address, now_ns: int) -> bytes | None:
+        """One datagram; the answer, never longer than `data`, if it deserves one.
+
+        Nothing is stored or answered but for who knows the key of the session.
+        """
+        if len(data) > MAX_REQUEST or not stun.is_stun(data):
+            self.malformed += 1
+            return None
+        try:
+            request = stun.parse_request(data)
+        except MalformedPacket:
+            self.malformed += 1
+            return None
+        key = session_key(self._secret, request.session)
+        try:
+            stun.check_request(request, key)
+        except MalformedPacket:
+            self.refused += 1
+            return None
+        if self._is_proved(request, source, now_ns):
+            self._heard(request.session, source, now_ns)
+            return stun.success(request.transaction, *source, key)
+        answer = stun.stale(request.transaction, self._nonces.nonce(source, now_ns), key)
+        if len(answer) > len(data):  # the address may be forged: nobody is sent more than we were
+            self.refused += 1
+            return None
+        return answer
+
+    def _is_proved(self, request: stun.Request, source: Address, now_ns: int) -> bool:
+        path = self._paths.get(request.session)
+        if path is not None and path.source == source:
+            return True
+        return request.nonce is not None and self._nonces.holds(request.nonce, source, now_ns)
+
+    def _heard(self, session: int, source: Address, now_ns: int) -> None:
+        path = self._paths.get(session)
+        if path is None:
+            path = self._paths[session] = _Path(source, now_ns)
+            self._opens(session)
+        elif path.source != source:
+            path.source = source
+            self._opens(session)
+        path.heard_ns = now_ns
+        self._paths.move_to_end(session)
+        if len(self._paths) > MAX_PATHS:
+            self._close_oldest()
+
+    def _opens(self, session: int) -> None:
+        self._closed.pop(session, None)
+        self._opened[session] = None
+
+    def _close_oldest(self) -> None:
+        session, _ = self._paths.popitem(last=False)
+        self._opened.pop(session, None)
+        self._closed[session] = None
+        if len(self._closed) > MAX_PATHS:  # control does not read: it will ask for everything
+            del self._closed[next(iter(self._closed))]
+
+    def expire(self, now_ns: int) -> None:
+        """Close what has not been kept alive."""
+        while self._paths and next(iter(self._paths.values())).heard_ns <= now_ns - FORGET_NS:
+            self._close_oldest()
+
+    def tell_all(self) -> None:
+        """Control knows nothing: declare every path again."""
+        self._opened = dict.fromkeys(self._paths)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is anything that control is to hear."""
+        return bool(self._opened or self._closed)
+
+    def declaration(self) -> DeclarePaths:
+        """What control is to hear next, as much as the bus takes at once."""
+        opened = tuple(
+            PathReport(session, *self._paths[session].source)
+            for session in islice(self._opened, _MOST_OPENED)
+        )
+        return DeclarePaths(opened, tuple(islice(self._closed, _MOST_CLOSED)))
+
+    def taken(self, declaration: DeclarePaths) -> None:
+        """Control has it; to be called before anything else is received."""
+        for report in declaration.opened:
+            del self._opened[report.session]
+        for session in declaration.closed:
+            del self._closed[session]

@@ -1,0 +1,85 @@
+"""Where a loudspeaker is, how it is, and what way sound has to it. Pure state."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from server.bus import Destination
+from transport.control.messages import Telemetry
+
+
+@dataclass(slots=True)
+class Speaker:
+    """Where a registered loudspeaker was last seen, how it is, and what way sound has to it.
+
+    `path` is where its media port is seen to be: to no other address is anything sent. The
+    sessions that opened its ways have numbers: a new session may come before a new way, and until
+    then the old one serves.
+    """
+
+    name: str
+    address: str
+    last_seen_ns: int
+    session: object | None = None
+    telemetry: Telemetry | None = None
+    session_number: int = 0
+    path: Destination | None = None
+    path_number: int = 0
+    relay_number: int = 0
+
+    @property
+    def relayed(self) -> bool:
+        """Whether it hears through the gateway, and then not by UDP."""
+        return self.relay_number != 0
+
+    @property
+    def numbers(self) -> set[int]:
+        """Of the sessions that it is known by."""
+        return {self.session_number, self.path_number, self.relay_number} - {0}
+
+    def come_after(self, known: "Speaker | None") -> "Speaker":
+        """The same loudspeaker as `known`, whose ways are open until its own are."""
+        if known is not None:
+            self.path, self.path_number = known.path, known.path_number
+            self.relay_number = known.relay_number
+        return self
+
+    def opened(self, session: int, address: str, port: int) -> bool:
+        """Its path is open, or has moved; true if sound must take another way."""
+        if session not in {self.session_number, self.path_number}:
+            return False
+        before, self.path_number = self.path, session
+        self.path = Destination(address, port, port)  # RTP and RTCP on one port (RFC 5761)
+        return self.path != before
+
+    def closed(self, session: int) -> bool:
+        """The path that this session opened is gone; true if sound went there."""
+        if session != self.path_number:
+            return False
+        self.path, self.path_number = None, 0
+        return True
+
+    def at_gateway(self, sessions: set[int]) -> bool:
+        """Whether it is among these; true if sound must take another way."""
+        before = self.relay_number
+        mine = (number for number in (self.session_number, before) if number in sessions)
+        self.relay_number = next(mine, 0)
+        return self.relay_number != before
+
+    def to_plain(self) -> list[Any]:
+        """What outlives control, in text, numbers and lists; its session does not."""
+        where = [self.name, self.address, self.last_seen_ns, self.session_number]
+        return [*where, self.path, self.path_number, self.relay_number]
+
+    @classmethod
+    def of_plain(cls, plain: Any) -> "Speaker":
+        """As `to_plain` said; TypeError or ValueError if that makes no sense."""
+        name, address, last_seen_ns, session_number, path, path_number, relay_number = plain
+        return cls(
+            name,
+            address,
+            last_seen_ns,
+            session_number=session_number,
+            path=None if path is None else Destination(*path),
+            path_number=path_number,
+            relay_number=relay_number,
+        )

@@ -1,0 +1,467 @@
+"""The whole gateway, on the sockets and memory it is born with; its peers speak real TLS."""
+
+import asyncio
+import datetime as dt
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from server.bus import (
+    FROM_GATEWAY,
+    TO_GATEWAY,
+    Bus,
+    DeclareRelays,
+    GatewayReport,
+    Relay,
+    WhoIsThere,
+    pack_sessions,
+    unpack_sessions,
+)
+from server.child import Birth, adopt, read_secret
+from server.gateway import gateway as module
+from server.gateway.door import MAX_STRANGERS_EACH
+from server.gateway.gateway import Gateway
+from server.gateway.peer import DEAF_S, PING_S, SUBPROTOCOL
+from server.ring import RTP, Entry, RingWriter
+from server.selfmade import CERTIFICATE, KEY, make_certificate
+from server.tls import server_context
+from transport.clock.exchange import ExchangeClient
+from transport.security.session_keys import gateway_token, open_time, seal_time, session_key
+
+# Never waited for unless something is broken.
+PATIENCE_S = 10.0
+
+
+class House:
+    """A gateway's surroundings: its control, its producer, and whoever calls it."""
+
+    def __init__(self, birth: Birth, certificates: Path, held: ExitStack) -> None:
+        self.birth = birth
+        self._context = server_context(certificates / CERTIFICATE, certificates / KEY)
+        self._secret = read_secret(birth.secret)
+        self.ring = RingWriter(birth.ring, birth.wake, birth.gateway_wake)
+        with adopt(birth.gateway) as listening:
+            self.port = int(listening.getsockname()[1])
+        self._held = held
+        self._news = asyncio.Event()
+        self.newest: GatewayReport | None = None
+
+    def attend(self, control_bus: int) -> None:
+        end = self._held.enter_context(adopt(control_bus))
+        self.bus: Bus[DeclareRelays | WhoIsThere, GatewayReport] = Bus(
+            end, TO_GATEWAY, FROM_GATEWAY
+        )
+        loop = asyncio.get_running_loop()
+        loop.add_reader(end, self._hear)
+        self._held.callback(loop.remove_reader, end)
+
+    def _hear(self) -> None:
+        for report in self.bus.receive():
+            self.newest = report
+            self._news.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Gateway]:
+        """A gateway, until the end of the block cuts its lifeline."""
+        lifeline, end = os.pipe()
+        gateway = Gateway(replace(self.birth, lifeline=lifeline), self._context)
+        task = asyncio.create_task(gateway.run())
+        try:
+            yield gateway
+        finally:
+            os.close(end)
+            await asyncio.wait_for(task, PATIENCE_S)
+            os.close(lifeline)
+
+    async def report(self, holds: Callable[[GatewayReport], bool]) -> GatewayReport:
+        """The first report from now on of which this holds."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.newest is None or not holds(self.newest):
+                self._news.clear()
+                await self._news.wait()
+        return self.newest
+
+    async def here(self, *sessions: int) -> GatewayReport:
+        return await self.report(lambda r: set(unpack_sessions(r.sessions)) == set(sessions))
+
+    async def declare(self, **streams: list[int]) -> None:
+        """`s1=[7, 8]`: stream 1 goes to sessions 7 and 8. Returns when that is so."""
+        relays = (Relay(int(name[1:]), pack_sessions(to)) for name, to in streams.items())
+        self.bus.send(DeclareRelays(tuple(relays)))
+        self.newest = None
+        self.bus.send(WhoIsThere())
+        await self.report(lambda _: True)
+
+    def key(self, session: int) -> bytes:
+        return session_key(self._secret, session)
+
+    def call(self, session: int, token: str | None = None) -> connect:
+        token = token or gateway_token(session, self.key(session))
+        return connect(
+            f"wss://127.0.0.1:{self.port}/media",
+            ssl=trusting(),
+            subprotocols=[SUBPROTOCOL],
+            additional_headers={"Authorization": f"Bearer {token}"},
+            open_timeout=PATIENCE_S,
+            close_timeout=PATIENCE_S,
+            ping_interval=None,
+        )
+
+    def sound(self, *datagrams: bytes, stream: int = 1) -> None:
+        for datagram in datagrams:
+            self.ring.write(Entry(stream, RTP, datagram))
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def heard(client: ClientConnection, count: int) -> list[bytes]:
+    async with asyncio.timeout(PATIENCE_S):
+        return [bytes(await client.recv(decode=False)) for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    make_certificate(folder, ["127.0.0.1"], dt.datetime.now(dt.UTC))
+    return folder
+
+
+Scenario = Callable[[House], Coroutine[Any, Any, None]]
+Play = Callable[[Scenario], None]
+
+
+@pytest.fixture
+def play(
+    births: dict[str, Birth], certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Play]:
+    """Play a scenario on the loop that the process runs on."""
+    with ExitStack() as held:
+        # A process keeps what it has adopted until its end; a test must not.
+        monkeypatch.setattr(module, "adopt", lambda fd: held.enter_context(adopt(fd)))
+
+        def play(scenario: Scenario) -> None:
+            async def main() -> None:
+                with ExitStack() as during:
+                    house = House(births["server.gateway"], certificates, during)
+                    house.attend(births["server"].gateway_bus)
+                    await scenario(house)
+
+            uvloop.run(main())
+
+        yield play
+
+
+# ------------------------------------------------------------------ sound
+def test_what_the_producer_writes_goes_to_the_sessions_declared_and_nobody_else(
+    play: Play,
+) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as one, house.call(8) as other:
+            await house.here(7, 8)
+            await house.declare(s1=[7], s2=[7, 8])
+            house.sound(b"one", stream=1)
+            house.sound(b"two", stream=2)
+            house.sound(b"stray", stream=3)
+            house.sound(b"three", stream=2)
+            assert await heard(one, 3) == [b"\0one", b"\0two", b"\0three"]
+            assert await heard(other, 2) == [b"\0two", b"\0three"]
+            report = await house.report(lambda r: r.datagrams == 5)
+            assert (report.dropped, report.overruns) == (0, 0)
+
+    play(scenario)
+
+
+def test_a_burst_longer_than_one_turn_arrives_whole_and_in_order(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as client:
+            await house.here(7)
+            await house.declare(s1=[7])
+            house.sound(*(b"%d" % n for n in range(500)))
+            assert await heard(client, 500) == [b"\0%d" % n for n in range(500)]
+
+    play(scenario)
+
+
+def test_what_was_written_before_anybody_was_declared_is_not_sent_later(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as client:
+            await house.here(7)
+            house.sound(*[b"old"] * 3000)
+            await house.declare(s1=[7])
+            house.sound(b"new")
+            assert await heard(client, 1) == [b"\0new"]
+            await house.declare()
+            house.sound(*[b"unheard"] * 3000)
+            await house.declare(s1=[7])
+            house.sound(b"newer")
+            assert await heard(client, 1) == [b"\0newer"]
+            assert (await house.report(lambda r: r.datagrams == 2)).overruns == 0
+
+    play(scenario)
+
+
+def test_S16_one_that_never_reads_does_not_delay_the_frames_of_another(  # noqa: N802
+    play: Play,
+) -> None:
+    """Seen to fail with `Peer.relay` writing whatever waits already."""
+
+    async def scenario(house: House) -> None:
+        async with house.running() as gateway, house.call(7) as deaf, house.call(8) as other:
+            deaf.transport.pause_reading()
+            await house.here(7, 8)
+            await house.declare(s1=[7, 8])
+            for start in range(0, 3000, 100):
+                sounds = [b"%d" % n + bytes(1000) for n in range(start, start + 100)]
+                house.sound(*sounds)
+                # The next are not written before these have been heard.
+                assert await heard(other, 100) == [b"\0" + sound for sound in sounds]
+            report = await house.report(lambda r: r.datagrams + r.dropped == 6000)
+            # Of 3 MB the deaf one was sent what fits the buffers of two kernels, and 64 KB.
+            assert 3000 < report.datagrams < 5000
+            transport = gateway._peers[7]._transport
+            assert transport is not None
+            assert transport.get_write_buffer_size() < 2000  # above the 64 KB below TLS
+            loop = asyncio.get_running_loop()
+            gateway.tick(loop.time() + PING_S)
+            gateway.tick(loop.time() + PING_S + 1)
+            await answered(other)
+            gateway.tick(loop.time() + PING_S + DEAF_S)
+            await house.here(8)
+            deaf.transport.abort()
+
+    play(scenario)
+
+
+async def answered(client: ClientConnection) -> None:
+    """Until the station has read all that this client has said, pongs included."""
+    async with asyncio.timeout(PATIENCE_S):
+        await (await client.ping())
+
+
+# ------------------------------------------------------------------ who comes in
+@pytest.mark.parametrize("wrong", ["", "x", "0" * 80])
+def test_whoever_shows_no_good_token_is_told_401(play: Play, wrong: str) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running():
+            with pytest.raises(InvalidStatus) as refused:
+                await house.call(7, wrong or " ")
+            assert refused.value.response.status_code == 401
+            report = await house.report(lambda r: r.refused == 1)
+            assert report.sessions == b""
+
+    play(scenario)
+
+
+def test_the_token_of_another_session_s_key_is_none(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running():
+            with pytest.raises(InvalidStatus):
+                await house.call(7, gateway_token(7, house.key(8)))
+
+    play(scenario)
+
+
+def test_of_two_connections_of_one_session_the_newer_wins(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as elder:
+            await house.here(7)
+            await house.declare(s1=[7])
+            async with house.call(7) as newer:
+                with pytest.raises(ConnectionClosed, match="called again"):
+                    await heard(elder, 1)
+                house.sound(b"sound")
+                assert await heard(newer, 1) == [b"\0sound"]
+                await house.here(7)
+
+    play(scenario)
+
+
+def test_strangers_of_one_address_are_so_many_and_no_more(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running():
+            loop = asyncio.get_running_loop()
+            with ExitStack() as held:
+                for _ in range(MAX_STRANGERS_EACH + 3):
+                    stranger = held.enter_context(socket.socket())
+                    stranger.setblocking(False)
+                    await loop.sock_connect(stranger, ("127.0.0.1", house.port))
+                    await loop.sock_sendall(stranger, b"\x16")  # TLS begins so
+                await house.report(lambda r: r.refused == 3)
+            # They are gone, so there is room.
+            await house.report(lambda r: r.refused == MAX_STRANGERS_EACH + 3)
+            async with house.call(7):
+                await house.here(7)
+
+    play(scenario)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_whoever_speaks_no_tls_keeps_nothing_here(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running() as gateway:
+            before = descriptors()
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+                writer.write(b"GET /media HTTP/1.1\r\n\r\n")
+                async with asyncio.timeout(PATIENCE_S):
+                    await reader.read()
+                writer.close()
+            await house.report(lambda r: r.refused == 20)
+            assert descriptors() <= before + 1  # the last may be about to be closed
+            assert gateway._door._waiting == 0
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------ time
+def test_whoever_asks_is_told_the_time(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as client:
+            asking = ExchangeClient(lambda: 1)
+            nonce, packet = asking.request()
+            asking.sent(nonce, 0)
+            await client.send(b"\1" + seal_time(packet, 7, house.key(7)))
+            (reply,) = await heard(client, 1)
+            exchange = asking.receive(open_time(reply[1:], 7, house.key(7)), 10**9)
+            assert reply[:1] == b"\1"
+            assert exchange.t3_ns >= exchange.t2_ns
+
+    play(scenario)
+
+
+def test_what_is_no_question_is_counted_and_the_next_is_answered(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as client:
+            asking = ExchangeClient(lambda: 1)
+            _, packet = asking.request()
+            good = b"\1" + seal_time(packet, 7, house.key(7))
+            others = b"\1" + seal_time(packet, 8, house.key(8))
+            rubbish = [
+                b"",
+                b"\0sound",
+                b"\3",
+                b"\2x",
+                good[:-1],
+                good + b"x",
+                others,
+                good[:-1] + b"x",
+            ]
+            for message in rubbish:
+                await client.send(message)
+            await client.send(good)
+            assert len(await heard(client, 1)) == 1
+            await house.report(lambda r: r.malformed == len(rubbish))
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------ control, life and death
+def test_one_that_goes_back_to_udp_hears_until_it_is_gone(play: Play) -> None:
+    """Control sends by UDP at once; nothing is lost between that and its hanging up."""
+
+    async def scenario(house: House) -> None:
+        async with house.running():
+            async with house.call(7) as leaving, house.call(8) as other:
+                await house.here(7, 8)
+                await house.declare(s1=[7, 8])
+                await leaving.send(b"\2")
+                await house.here(8)
+                await house.declare(s1=[8])
+                house.sound(b"one")
+                assert await heard(leaving, 1) == await heard(other, 1) == [b"\0one"]
+            await house.report(lambda r: r.datagrams == 2)
+
+    play(scenario)
+
+
+def test_one_that_says_so_and_stays_is_cut_off(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAVING_S", 0.0)
+
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(7) as client:
+            await house.here(7)
+            await client.send(b"\2")
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(client.recv(), PATIENCE_S)
+
+    play(scenario)
+
+
+def test_control_is_told_of_who_comes_and_goes(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running():
+            async with house.call(7), house.call(8):
+                await house.here(7, 8)
+            await house.here()
+
+    play(scenario)
+
+
+def test_it_says_who_it_is_and_again_when_asked(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running():
+            first = await house.report(lambda _: True)
+            house.newest = None
+            house.bus.send(WhoIsThere())
+            assert (await house.report(lambda _: True)).instance == first.instance
+
+    play(scenario)
+
+
+def test_one_that_is_born_again_is_another_and_takes_up_when_it_is_declared_to(
+    play: Play,
+) -> None:
+    async def scenario(house: House) -> None:
+        async with AsyncExitStack() as first_life:
+            await first_life.enter_async_context(house.running())
+            client = await house.call(7)
+            before = (await house.here(7)).instance
+            await house.declare(s1=[7])
+            await first_life.aclose()
+            with pytest.raises(ConnectionClosed):
+                await heard(client, 1)
+        house.sound(*[b"unheard"] * 2000)
+        # The port is the supervisor's: whoever calls meanwhile waits.
+        calling = asyncio.create_task(wait_for(house.call(7)))
+        async with house.running():
+            client = await calling
+            assert (await house.here(7)).instance != before
+            await house.declare(s1=[7])
+            house.sound(b"sound")
+            assert await heard(client, 1) == [b"\0sound"]
+            await client.close()
+
+    play(scenario)
+
+
+async def wait_for(call: connect) -> ClientConnection:
+    return await call
+
+
+def test_its_end_hangs_up_on_everybody(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running():
+            client = await house.call(7)
+            await house.here(7)
+        with pytest.raises(ConnectionClosed):
+            await heard(client, 1)
+
+    play(scenario)
