@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import latency
+from bench import latency, seal
 from bench.measure import MeasureError
 from bench.processes import ProcessError
 from bench.report import ReportError
@@ -15,7 +15,10 @@ from server.live.station import LiveError
 BENCHES: dict[
     str,
     tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]],
-] = {"latency": (latency.add_options, latency.run)}
+] = {
+    "latency": (latency.add_options, latency.run),
+    "seal": (seal.add_options, seal.run),
+}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -118,7 +118,7 @@ def _speak(options: argparse.Namespace, bench: Bench) -> int:
         "playout_delay_ms": options.playout_delay,
         "bitrate": 64_000,
     }
-    client = LiveClient(bench.address, request)
+    client = LiveClient(bench.address, request, bench.credentials)
     blocks = int(options.seconds * SAMPLE_RATE / _BLOCK_SAMPLES)
     # A deque of no length runs an iterator to its end.
     deque(track(client.speak(_chirps(options.seconds)), "chirping", total=blocks), maxlen=0)

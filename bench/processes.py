@@ -1,19 +1,22 @@
 """Real processes of Loa for the demo, the benches and the tests: started, asked and ended."""
 
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from server.data import DataFolder
+from server.remote import ApiError, Credentials, call, credentials_of
 
 _START_S = 30.0
 _END_S = 5.0
@@ -50,6 +53,20 @@ class Bench:
         """The station's own folder; a station started again in this bench finds it as it was."""
         return DataFolder(self.folder / "station")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of an operator at this station; what Loa's settings are elsewhere counts for nothing."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("LOA_")}
+        return {**others, "LOA_DATA": str(self.data.path)}
+
+    @property
+    def credentials(self) -> Credentials:
+        """The operator's, as they are now; ProcessError if there are none."""
+        try:
+            return credentials_of(self.data, {})
+        except ApiError as error:
+            raise ProcessError(str(error)) from None
+
     def start_station(
         self, *options: str, port: int = 0, env: Mapping[str, str] | None = None
     ) -> None:
@@ -63,7 +80,7 @@ class Bench:
         self._station = self.start("serve", *words, *options, log="station", env=env)
         assert self._station.stdout is not None  # noqa: S101 - it was opened as a pipe
         line = self._station.stdout.readline()
-        if not line.startswith("station ready at http://"):
+        if not line.startswith("station ready at https://"):
             raise ProcessError(f"the station did not start: {self.log('station')}")
         self.address = line.rstrip().rpartition("/")[2]
 
@@ -77,13 +94,28 @@ class Bench:
     def start_speaker(
         self, name: str, *options: str, simulate: dict[str, Any] | None = None
     ) -> subprocess.Popen[str]:
-        """A loudspeaker that records to NAME.wav, unless the options say otherwise."""
+        """A loudspeaker that records to NAME.wav, unless the options say otherwise.
+
+        It is enrolled the first time; a second of the same name is the same loudspeaker.
+        """
         words = ["--server", self.address, "--name", name, "--no-discovery"]
+        words += ["--state", str(self.state(name))]
+        if not self.state(name).exists():
+            words += ["--enrol", self.code(name)]
         if "--output" not in options:
             words += ["--output", f"wav:{self.recording(name)}"]
         if simulate is not None:
             words += ["--simulate", json.dumps(simulate)]
         return self.start("speaker", *words, *options, log=name)
+
+    def state(self, name: str) -> Path:
+        """Where a loudspeaker keeps its key, and whom it trusts."""
+        return self.folder / f"{name}.state.json"
+
+    def code(self, name: str) -> str:
+        """A code to enrol a loudspeaker with."""
+        (made,) = self.send("POST", "/api/enrolments", {"names": [name]})["codes"]
+        return str(made["code"])
 
     def start(
         self,
@@ -101,10 +133,16 @@ class Bench:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=None if env is None else {**os.environ, **env},
+            env={**self.environment, **(env or {})},
         )
         self._ending.callback(end, process)
         return process
+
+    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A command of an operator's, to its end; `options` as those of `subprocess.run`."""
+        given = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 60}
+        env = {**self.environment, "LOA_SERVER": self.address, **options.pop("env", {})}
+        return subprocess.run([*LOA, *words], env=env, check=False, **(given | options))
 
     def recording(self, name: str) -> Path:
         """Where a loudspeaker's recording is."""
@@ -115,22 +153,43 @@ class Bench:
         return (self.folder / f"{name}.log").read_text().strip()
 
     def get(self, path: str) -> Any:
-        """A reply of the station's HTTP API."""
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as reply:
-            return json.load(reply)
+        """A reply of the station's HTTP API; ProcessError if it refuses."""
+        return self._call("GET", path, None)
+
+    def text(self, path: str) -> str:
+        """A reply of the station's HTTP API that is no JSON; ProcessError if it refuses."""
+        context = ssl.create_default_context(cafile=self.data.tls_certificate)
+        context.check_hostname = False
+        token = {"Authorization": f"Bearer {self.credentials.token}"}
+        host, _, port = self.address.partition(":")
+        connection = http.client.HTTPSConnection(host, int(port), timeout=5, context=context)
+        with closing(connection):
+            connection.request("GET", path, headers=token)
+            reply = connection.getresponse()
+            body = reply.read().decode()
+        if reply.status != HTTPStatus.OK:
+            raise ProcessError(body)
+        return body
 
     def send(self, method: str, path: str, body: object) -> Any:
-        """A reply of the station's HTTP API to a change."""
-        headers = {"Content-Type": "application/json"}
-        url = f"http://{self.address}{path}"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
-        with urllib.request.urlopen(request, timeout=5) as reply:  # noqa: S310 - our own scheme
-            return json.load(reply)
+        """A reply of the station's HTTP API to a change; ProcessError if it refuses."""
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: object) -> Any:
+        try:
+            return call(self.address, method, path, body, credentials=self.credentials)
+        except ApiError as error:
+            raise ProcessError(str(error)) from None
 
     def define_zones(self, zones: Mapping[str, Sequence[str]]) -> None:
         """Zones by the names of their loudspeakers."""
         for name, speakers in zones.items():
             self.send("PUT", f"/api/zones/{name}", {"definition": {"speakers": list(speakers)}})
+
+    def clear_zone(self, name: str) -> None:
+        """A zone without loudspeakers, for stock players."""
+        body = {"definition": {"speakers": []}, "clear": True}
+        self.send("PUT", f"/api/zones/{name}", body)
 
     def speakers(self) -> dict[str, dict[str, Any]]:
         """The station's list of loudspeakers, by name."""

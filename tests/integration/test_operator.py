@@ -26,14 +26,7 @@ NOTICED_S = 100.0
 
 
 def _loa(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LOA, *words],
-        env={**os.environ, "LOA_SERVER": bench.address},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return bench.run(*words)
 
 
 def _does(bench: Bench, *words: str) -> str:
@@ -173,10 +166,10 @@ class Screen:
 
 
 @contextmanager
-def on_terminal(*words: str) -> Iterator[Screen]:
+def on_terminal(bench: Bench, *words: str) -> Iterator[Screen]:
     """A verb on a terminal of its own."""
     master, slave = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
+    env = {**bench.environment, "TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
     process = subprocess.Popen(
         [*LOA, *words], stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
     )
@@ -191,7 +184,7 @@ def on_terminal(*words: str) -> Iterator[Screen]:
 
 def test_top_outlives_its_station_and_ends_with_ctrl_c(bench: Bench) -> None:
     bench.start_station(port=27_460)
-    with on_terminal("top", "--server", bench.address) as screen:
+    with on_terminal(bench, "top", "--server", bench.address) as screen:
         screen.wait_for("0/0 online")
         end(bench.station)
         screen.wait_for("station not found")
@@ -211,12 +204,6 @@ def test_top_without_a_terminal_is_one_look(commune: Bench) -> None:
 
 def test_an_output_that_cannot_be_written_is_one_line(station: Bench) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*LOA, "zones", "--server", station.address],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = station.run("zones", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert done.stderr == "loa: the output cannot be written: No space left on device\n"

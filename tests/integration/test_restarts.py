@@ -1,10 +1,13 @@
 """Processes that die and return, in real time."""
 
 import os
+import random
+import secrets
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,10 +17,12 @@ from bench.demo import VOICE
 from bench.measure import Recording, offset_seconds
 from bench.processes import Bench, end, wait_until
 from endpoints.app import Loudspeaker, SpeakerSettings
+from endpoints.enrol import Enrolment, Wish
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.simulate import Crystal, Simulation
-from transport.control.address import StationAddress
+from endpoints.store import SpeakerStore
 from transport.net.clocks import HostClock
+from transport.security.enrolment import EnrolmentCode
 
 pytestmark = pytest.mark.realtime
 
@@ -72,13 +77,26 @@ def test_a_speaker_started_or_restarted_in_mid_programme_is_in_step_within_two_s
     assert abs(restarted) < 200e-6
 
 
+async def _one_of_a_hundred(
+    station: Bench, number: int, code: EnrolmentCode, clock: HostClock, device: VirtualDevice
+) -> None:
+    name, multicast = f"s{number}", bool(number % 2)
+    uniform, draw = random.SystemRandom().random, secrets.token_bytes
+    with closing(SpeakerStore.open(station.state(name))) as store:
+        await Enrolment(store, code, Wish(name, multicast), uniform, draw, lambda _: None).run()
+        settings = SpeakerSettings(multicast)
+        await Loudspeaker(settings, store, clock, device, lambda _: None).run()
+
+
 async def _hundred_speakers(
-    address: str, restart: Callable[[], None], back: Callable[[], float]
+    station: Bench, restart: Callable[[], None], back: Callable[[], float]
 ) -> float:
     """One hundred whole loudspeakers in one process, each with its own sockets and output."""
     clock = HostClock()
+    names = {"names": [f"s{number}" for number in range(HUNDRED)]}
+    codes = station.send("POST", "/api/enrolments", names)["codes"]
     async with trio.open_nursery() as nursery:
-        for number in range(HUNDRED):
+        for number, row in enumerate(codes):
             crystal = Crystal(Simulation(seed=number))
             device = VirtualDevice(
                 NullSink(),
@@ -88,9 +106,8 @@ async def _hundred_speakers(
                 period_samples=4800,
                 buffer_samples=9600,
             )
-            server = StationAddress.parse(address)
-            settings = SpeakerSettings(server, f"s{number}", multicast=bool(number % 2))
-            nursery.start_soon(Loudspeaker(settings, clock, device, lambda _: None).run)
+            code = EnrolmentCode.parse(row["code"])
+            nursery.start_soon(_one_of_a_hundred, station, number, code, clock, device)
         await trio.to_thread.run_sync(back)
         await trio.to_thread.run_sync(restart)
         seconds = await trio.to_thread.run_sync(back)
@@ -121,7 +138,7 @@ def test_a_station_killed_and_restarted_is_found_by_a_hundred_speakers_within_te
         return time.monotonic()
 
     restarted_s: list[float] = []
-    back_s = trio.run(_hundred_speakers, station.address, restart, everybody_back)
+    back_s = trio.run(_hundred_speakers, station, restart, everybody_back)
     took_s = back_s - restarted_s[0]
     print(f"all {HUNDRED} back {took_s:.1f} s after the station was killed")
     assert took_s < 10

@@ -1,15 +1,12 @@
 """Stations and loudspeakers that find each other: real processes, two networks and a cable."""
 
-import ctypes
-import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pytest
@@ -17,59 +14,24 @@ import pytest
 from bench.demo import VOICE
 from bench.measure import Recording, offset_seconds
 from bench.processes import Bench, end, wait_until
+from endpoints.store import KnownStation, SpeakerState, SpeakerStore
+from server.keys import KeyFolder
+from tests.support.cable import SPEAKER, STATION, Cable, laid_cable
+from transport.control.address import StationAddress
+from transport.security.keys import shown_fingerprint
 
 pytestmark = pytest.mark.realtime
 
-_CLONE_NEWNET = 0x40000000
-_OWN = Path("/proc/thread-self/ns/net")
-_STATION, _SPEAKER = "10.76.0.1", "10.76.0.2"
 _DISCOVERY = Path(__file__).parent.parent / "support" / "discovery.py"
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Cable:
-    """Two network namespaces joined by a cable. This thread is in the station's."""
-
-    def __init__(self, held: ExitStack) -> None:
-        self._speaker = _fresh_network(held)
-        _sh("ip link set lo up")
-        self._station = _fresh_network(held)
-        _sh(
-            "ip link set lo up && ip link add loa0 type veth peer name loa1 "
-            f"&& ip link set loa1 netns /proc/{os.getpid()}/fd/{self._speaker.fileno()} "
-            f"&& ip address add {_STATION}/24 dev loa0 && ip link set loa0 up"
-        )
-        with self.at_the_speakers():
-            _sh(f"ip address add {_SPEAKER}/24 dev loa1 && ip link set loa1 up")
-
-    @contextmanager
-    def at_the_speakers(self) -> Iterator[None]:
-        """This thread, and every process it starts, at the other end."""
-        _libc.setns(self._speaker.fileno(), _CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            _libc.setns(self._station.fileno(), _CLONE_NEWNET)
-
-
-def _fresh_network(held: ExitStack) -> TextIO:
-    if _libc.unshare(_CLONE_NEWNET) != 0:
-        pytest.skip(f"needs a network namespace: {os.strerror(ctypes.get_errno())}")
-    return held.enter_context(_OWN.open())
-
-
-def _sh(script: str) -> None:
-    made = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"needs iproute2 and network namespaces: {made.stderr.strip()}")
+# Nobody is there.
+_NOWHERE = StationAddress(STATION, 9)
 
 
 @pytest.fixture
 def cable() -> Iterator[Cable]:
     """Skips where there are no namespaces."""
-    with _OWN.open() as before, ExitStack() as held:
-        held.callback(lambda: _libc.setns(before.fileno(), _CLONE_NEWNET))
-        yield Cable(held)
+    with laid_cable() as cable:
+        yield cable
 
 
 @pytest.fixture
@@ -79,12 +41,27 @@ def bench(cable: Cable, tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
+@pytest.fixture
+def other(cable: Cable, tmp_path: Path) -> Iterator[Bench]:
+    """Another station's, in the same network."""
+    (tmp_path / "other").mkdir()
+    with Bench(tmp_path / "other") as bench:
+        yield bench
+
+
+def root_of(bench: Bench) -> bytes:
+    """The root that a station's loudspeakers trust."""
+    return KeyFolder(bench.data.keys).load().certificate.root
+
+
 @contextmanager
-def advertised(bench: Bench, name: str, port: int) -> Iterator[subprocess.Popen[str]]:
+def advertised(
+    bench: Bench, name: str, port: int, root: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     """A station's discovery; what it finds is in the log of that name."""
     with (bench.folder / f"{name}.log").open("a") as errors:
         process = subprocess.Popen(
-            [sys.executable, str(_DISCOVERY), name, str(port), "0.0.0.0"],
+            [sys.executable, str(_DISCOVERY), name, str(port), "0.0.0.0", root],
             stdin=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -96,10 +73,30 @@ def advertised(bench: Bench, name: str, port: int) -> Iterator[subprocess.Popen[
 
 
 def look(bench: Bench, cable: Cable, name: str, *options: str) -> subprocess.Popen[str]:
-    """A loudspeaker that has not been told where the station is."""
+    """A loudspeaker at the other end that knows where its station was, and no more.
+
+    It is enrolled the first time, with the code that an operator would type.
+    """
+    words = ["--state", str(bench.state(name))]
+    if not bench.state(name).exists():
+        words += ["--enrol", bench.code(name)]
+    if "--output" not in options:
+        words += ["--output", "null"]
     with cable.at_the_speakers():
-        words = ["--name", name, "--output", "null", *options]
-        return bench.start("speaker", *words, log=name)
+        return bench.start("speaker", *words, *options, log=name)
+
+
+def enrolled(bench: Bench, name: str, root: bytes = bytes(32)) -> None:
+    """A loudspeaker's state: it belongs to the station of this root, which was nowhere."""
+    store = SpeakerStore.open(bench.state(name))
+    known = KnownStation(_NOWHERE, root, generation=1, session_number=0)
+    store.write(SpeakerState(store.state.seed, name, known))
+    store.close()
+
+
+def start(bench: Bench, port: int) -> None:
+    """A station at the cable's end."""
+    bench.start_station("--bind", STATION, port=port)
 
 
 def port_taken() -> socket.socket:
@@ -113,19 +110,18 @@ def says(bench: Bench, log: str, text: str) -> None:
     wait_until(lambda: text in bench.log(log), f"{text!r} of {log}: {bench.log(log)}")
 
 
-def test_a_station_and_a_loudspeaker_find_each_other(bench: Bench, cable: Cable) -> None:
-    bench.start_station("--bind", _STATION, "--insecure")
+def test_a_station_lists_the_loudspeakers_that_it_finds(bench: Bench, cable: Cable) -> None:
+    start(bench, 0)
     look(bench, cable, "Sân trường")
     bench.wait_until_idle(["Sân trường"])
-    assert f"found the station Bench at {bench.address}" in bench.log("Sân trường")
     wait_until(lambda: bool(bench.get("/api/found")), "the loudspeaker in the station's list")
     (found,) = bench.get("/api/found")
-    assert (found["name"], found["address"]) == ("Sân trường", _SPEAKER)
+    assert (found["name"], found["address"]) == ("Sân trường", SPEAKER)
 
 
-def test_having_found_each_other_they_play(bench: Bench, cable: Cable) -> None:
+def test_at_two_ends_of_a_cable_they_play(bench: Bench, cable: Cable) -> None:
     names = {"by-unicast": (), "by-multicast": ("--multicast",)}
-    bench.start_station("--bind", _STATION, "--insecure")
+    start(bench, 0)
     for name, options in names.items():
         look(bench, cable, name, "--output", f"wav:{bench.recording(name)}", *options)
     bench.wait_until_idle(tuple(names))
@@ -142,68 +138,105 @@ def test_having_found_each_other_they_play(bench: Bench, cable: Cable) -> None:
     assert abs(offset.seconds) < 200e-6
 
 
-def test_a_loudspeaker_that_is_there_first_waits_for_the_station(
-    bench: Bench, cable: Cable
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ended", "killed"])
+def test_a_station_that_has_moved_is_found_by_those_that_are_its_own(
+    bench: Bench, cable: Cable, number: int
 ) -> None:
+    start(bench, 27_460)
     look(bench, cable, "a")
-    says(bench, "a", "no station found on this network yet; looking on (or give --server HOST)")
-    with advertised(bench, "Hội trường", 7460):
-        says(bench, "a", f"found the station Hội trường at {_STATION}:7460")
+    bench.wait_until_idle(["a"])
+    end(bench.station, number)
+    start(bench, 28_460)
+    bench.wait_until_idle(["a"])
+    assert bench.log("a").splitlines()[-1].endswith(f"joined the station at {STATION}:28460")
 
 
-def test_of_two_stations_none_is_chosen_though_they_bear_one_name(
+def test_a_loudspeaker_that_is_there_first_waits_for_its_station(
     bench: Bench, cable: Cable
 ) -> None:
-    with advertised(bench, "Trường", 7460), advertised(bench, "Trường", 8460):
-        # Whom they have found is listed already, so both are.
-        speaker = look(bench, cable, "given", "--server", f"{_STATION}:9")
-        wait_until(lambda: bench.log("Trường").count("given") == 2, "both stations")
-        speaker = look(bench, cable, "a")
-        assert speaker.wait(20) == 2
-    assert bench.log("a").splitlines()[1:] == [
-        "loa speaker: several stations answer: choose one with --server",
-        f"  Trường at {_STATION}:7460",
-        f"  Trường at {_STATION}:8460",
-    ]
+    bench.data.create("Bench")
+    keep_address(bench, cable, "a", 27_460)
+    look(bench, cable, "a")
+    says(bench, "a", f"station not found at {STATION}:27460")
+    start(bench, 28_460)
+    bench.wait_until_idle(["a"])
 
 
-def test_a_station_that_was_killed_is_found_again_under_its_name(
-    bench: Bench, cable: Cable
+def keep_address(bench: Bench, cable: Cable, name: str, port: int) -> None:
+    """A loudspeaker is enrolled with the station there, and both have gone."""
+    start(bench, port)
+    speaker = look(bench, cable, name)
+    bench.wait_until_idle([name])
+    assert end(speaker, signal.SIGTERM) == 0
+    end(bench.station)
+
+
+def test_of_two_stations_of_one_name_each_loudspeaker_chooses_its_own(
+    bench: Bench, other: Bench, cable: Cable
 ) -> None:
-    with advertised(bench, "A", 7460) as first:
-        look(bench, cable, "given", "--server", f"{_STATION}:9")
-        says(bench, "A", "given")
-        first.kill()
-    with advertised(bench, "A", 7460):
+    keep_address(bench, cable, "a", 27_460)
+    keep_address(other, cable, "b", 27_460)
+    start(bench, 28_460)
+    start(other, 29_460)
+    for mine, name in ((bench, "a"), (other, "b")):
+        look(mine, cable, name)
+        mine.wait_until_idle([name])
+    assert f"joined the station at {STATION}:28460" in bench.log("a")
+    assert f"joined the station at {STATION}:29460" in other.log("b")
+
+
+def test_another_station_where_its_own_was_is_not_joined(
+    bench: Bench, other: Bench, cable: Cable
+) -> None:
+    keep_address(bench, cable, "a", 27_460)
+    start(other, 27_460)
+    look(bench, cable, "a")
+    says(bench, "a", f"station not found at {STATION}:27460")
+    start(bench, 28_460)
+    bench.wait_until_idle(["a"])
+    assert other.speakers() == {}
+
+
+def test_one_that_claims_to_be_its_own_is_asked_for_proof(
+    bench: Bench, other: Bench, cable: Cable
+) -> None:
+    """Anybody can put our root into a TXT record."""
+    keep_address(bench, cable, "a", 27_460)
+    start(other, 29_460)
+    with advertised(bench, "Bench", 29_460, shown_fingerprint(root_of(bench))):
         look(bench, cable, "a")
-        says(bench, "a", f"found the station A at {_STATION}:7460")
-    assert "another station" not in bench.log("A")
+        says(bench, "a", f"station not found at {STATION}:29460")
+        start(bench, 28_460)
+        bench.wait_until_idle(["a"])
+    assert other.speakers() == {}
 
 
 def test_a_loudspeaker_that_ends_is_forgotten_by_its_goodbye(bench: Bench, cable: Cable) -> None:
+    enrolled(bench, "a")
     with advertised(bench, "A", 7460):
-        speaker = look(bench, cable, "a", "--server", f"{_STATION}:9")
-        says(bench, "A", f"come: a {_SPEAKER} None")
+        speaker = look(bench, cable, "a")
+        says(bench, "A", f"come: a {SPEAKER} None")
         assert end(speaker, signal.SIGTERM) == 0
-        says(bench, "A", f"gone: a {_SPEAKER} None")
+        says(bench, "A", f"gone: a {SPEAKER} None")
 
 
 def test_without_multicast_dns_an_address_will_do(bench: Bench, cable: Cable) -> None:
     with cable.at_the_speakers():
         there = port_taken()
     with there, port_taken():
-        bench.start_station("--bind", _STATION, "--insecure")
+        start(bench, 0)
         with advertised(bench, "Bench", 9):
-            look(bench, cable, "a", "--server", bench.address)
+            look(bench, cable, "a")
             bench.wait_until_idle(["a"])
             says(bench, "Bench", "no discovery: Address already in use")
-        assert "another program keeps UDP port 5353 to itself" in bench.log("a")
+        says(bench, "a", "another program keeps UDP port 5353 to itself")
 
 
 def test_who_wants_nobody_to_know_is_not_announced(bench: Bench, cable: Cable) -> None:
     with advertised(bench, "A", 7460):
-        look(bench, cable, "hidden", "--server", f"{_STATION}:9", "--no-discovery")
-        says(bench, "hidden", "station not found")
-        look(bench, cable, "open", "--server", f"{_STATION}:9")
+        for name, options in {"hidden": ["--no-discovery"], "open": []}.items():
+            enrolled(bench, name)
+            look(bench, cable, name, *options)
+            says(bench, name, "station not found")
         says(bench, "A", "open")
         assert "hidden" not in bench.log("A")

@@ -4,7 +4,6 @@ import re
 import shutil
 import signal
 import subprocess
-import urllib.request
 import wave
 from collections import deque
 from collections.abc import Callable
@@ -50,9 +49,10 @@ def _group_is_joined(group: str) -> bool:
 
 def _play(station: Bench, command: Command, program: str) -> tuple[Samples, str]:
     """What the player made of one reading of the voice, and everything it said."""
-    client = LiveClient(station.address, {"to": ["all"], "multicast": True})
-    assert client.grant.sdp is not None
-    text = urllib.request.urlopen(client.grant.sdp).read().decode()
+    station.clear_zone("open")
+    client = LiveClient(station.address, {"zones": ["open"]}, station.credentials)
+    assert client.grant.sdp == f"https://{station.address}/programmes/live-1.sdp"
+    text = station.text("/programmes/live-1.sdp")
     sdp, output = station.folder / "stream.sdp", station.folder / "out.wav"
     sdp.write_text(text)
     group = re.search(r"^c=IN IP4 ([\d.]+)", text, re.MULTILINE)
