@@ -187,8 +187,8 @@ class Bench:
             self.send("PUT", f"/api/zones/{name}", {"definition": {"speakers": list(speakers)}})
 
     def clear_zone(self, name: str) -> None:
-        """A zone without loudspeakers, for stock players."""
-        body = {"definition": {"speakers": []}, "clear": True}
+        """A zone for stock players; no loudspeaker is in it."""
+        body = {"definition": {"tag": "stock player"}, "clear": True}
         self.send("PUT", f"/api/zones/{name}", body)
 
     def speakers(self) -> dict[str, dict[str, Any]]:

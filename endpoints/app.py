@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import trio
 
 from endpoints.local import beeps, line_up_tone
-from endpoints.media import Media
 from endpoints.outputs.base import Output
 from endpoints.player import Player
-from endpoints.session import ControlSession, Look
-from endpoints.store import SpeakerStore
+from endpoints.station.session import ControlSession, Look
+from endpoints.station.store import SpeakerStore
+from endpoints.station.tls import TlsPeer
 from endpoints.sync import TimeSync
-from endpoints.tls import TlsPeer
+from endpoints.way.media import Media
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.messages import (

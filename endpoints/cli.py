@@ -16,15 +16,15 @@ import trio
 
 from codec.soundcard import hush_libraries
 from endpoints.app import Loudspeaker, SpeakerSettings
-from endpoints.enrol import Enrolment, Wish, is_known
 from endpoints.outputs.base import Output, OutputError, Sink
 from endpoints.outputs.device import list_devices, open_device, open_pulse
 from endpoints.outputs.pipe import PipeSink
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
-from endpoints.session import Look, RefusedForGood, RestartAsked
 from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
-from endpoints.store import (
+from endpoints.station.enrol import Enrolment, Wish, is_known
+from endpoints.station.session import Look, RefusedForGood, RestartAsked
+from endpoints.station.store import (
     SEED_BYTES,
     NoStateError,
     SpeakerState,

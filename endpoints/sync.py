@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from endpoints.datagrams import Reader
-from endpoints.tasks import Tasks
+from endpoints.way.datagrams import Reader
+from endpoints.way.tasks import Tasks
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import ExchangeClient
 from transport.errors import MalformedPacket

@@ -17,7 +17,9 @@ from server.api.routes import build_api
 from server.app import Control
 from server.child import Birth, adopt, ignore_interrupts
 from server.data import DataFolder
-from server.keys import KeysError
+from server.keys.folder import KeysError
+from server.keys.tls import TlsError, server_context
+from server.keys.token import AccessError
 from server.limits import (
     HttpConnection,
     Limits,
@@ -27,10 +29,8 @@ from server.limits import (
     limits_here,
 )
 from server.notebook import Notebook
-from server.operator_token import AccessError
 from server.store.engine import StoreError
 from server.store.store import Store
-from server.tls import TlsError, server_context
 
 # For the whole of TLS' handshake; uvicorn would wait for a minute.
 _HANDSHAKE_S = 5.0

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from server.access import Access
 from server.bus import StreamOrder, StreamReport
 from server.child import Birth, read_secret, socket_address, socket_port
 from server.data import DataFolder
@@ -20,9 +19,10 @@ from server.enrolling import Enrolling
 from server.enrolment import Enrolment
 from server.errors import StationError
 from server.keeper import Keeper
+from server.keys.access import Access
+from server.keys.own import OwnSecrets
 from server.neighbours import Neighbours
 from server.notebook import Notebook
-from server.own import OwnSecrets
 from server.programmes import LiveRequest, Programme
 from server.sessions import Sessions
 from server.station import Station
@@ -67,7 +67,8 @@ class Control:
             "gateway": socket_port(birth.gateway),
         }
         self._clock = MediaClock(birth.media_epoch_ns)
-        self._own = OwnSecrets(DataFolder(Path(birth.data)), Path(birth.tls_certificate))
+        folder = DataFolder(Path(birth.data))
+        self._own = OwnSecrets(folder.keys, folder.token, Path(birth.tls_certificate))
         self.access = Access(self._own.token)
         contents = store.load()
         self.name = contents.station_name

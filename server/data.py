@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.private import sync_folder, whole_folder
+from server.keys.private import sync_folder, whole_folder
 from transport.net.mdns import mdns_interfaces
 
 SYSTEM_FOLDER = Path("/var/lib/loa")
@@ -46,7 +46,7 @@ class DataFolder:
 
     @property
     def keys(self) -> Path:
-        """The folder of the keys; see `server.keys`."""
+        """The folder of the keys; see `server.keys.folder`."""
         return self.path / "keys"
 
     @property
@@ -61,7 +61,7 @@ class DataFolder:
 
     @property
     def token(self) -> Path:
-        """The operator's token; see `server.operator_token`."""
+        """The operator's token; see `server.keys.token`."""
         return self.path / "operator.token"
 
     @property
@@ -186,8 +186,8 @@ class DataFolder:
         OSError if the disk refuses.
         """
         # Cryptography's library takes time to load, and the supervisor needs none.
-        from server.keys import KeyFolder  # noqa: PLC0415
-        from server.operator_token import TokenFile  # noqa: PLC0415
+        from server.keys.folder import KeyFolder  # noqa: PLC0415
+        from server.keys.token import TokenFile  # noqa: PLC0415
 
         makers = (KeyFolder(self.keys).create, self._make_certificate, TokenFile(self.token).create)
         made = []
@@ -198,7 +198,7 @@ class DataFolder:
         return made
 
     def _make_certificate(self) -> None:
-        from server.selfmade import make_certificate  # noqa: PLC0415
+        from server.keys.selfmade import make_certificate  # noqa: PLC0415
 
         addresses = [interface.address for interface in mdns_interfaces()]
         names = ["localhost", "127.0.0.1", socket.gethostname(), *addresses]

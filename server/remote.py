@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 from server.configuration import configure
 from server.data import DataError, DataFolder, default_folder
-from server.operator_token import AccessError, TokenFile
+from server.keys.tls import TlsError, Trust, certificate_hash
+from server.keys.token import AccessError, TokenFile
 from server.settings import SettingsError
-from server.tls import TlsError, Trust, certificate_hash
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 

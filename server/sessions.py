@@ -11,10 +11,10 @@ from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from server.credentials import Credentials, Greeting, Said
 from server.enrolling import Enrolling
 from server.enrolment import Code, EnrolmentError, TooManyStrangersError, Waiting
 from server.errors import StationError
+from server.keys.credentials import Credentials, Greeting, Said
 from server.programmes import Certify
 from server.session import SEND_TIMEOUT_S, Session, Turns
 from server.station import Station

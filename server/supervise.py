@@ -23,10 +23,10 @@ from pathlib import Path
 from server.bus import bus_pair
 from server.child import SECRET_BYTES, Birth, socket_port
 from server.data import DataError, DataFolder
+from server.keys.tls import TlsError, server_context
 from server.notebook import create_notebook
 from server.ring import create_ring
 from server.settings import Settings, SettingsError
-from server.tls import TlsError, server_context
 from transport.net.clocks import media_epoch_ns
 from transport.net.mdns import mdns_interfaces
 from transport.net.stamped import route_interface, send_options, udp_socket

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Response, WebSocket
 
-from server.access import AccessCheck
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
 from server.api.docs import add_docs
@@ -12,6 +11,7 @@ from server.api.enrolment import add_enrolment
 from server.api.errors import BodyLimit, add_errors
 from server.api.loudspeakers import add_loudspeakers
 from server.app import Control
+from server.keys.access import AccessCheck
 from server.views import key_row
 
 

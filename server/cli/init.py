@@ -12,7 +12,7 @@ from typing import TypeVar
 from server.configuration import configure
 from server.data import DataError, DataFolder, default_folder
 from server.directory import DirectoryError, check_label
-from server.keys import KeyFolder, KeysError
+from server.keys.folder import KeyFolder, KeysError
 from server.settings import Settings, SettingsError
 from server.store import StoreError
 from transport.security.keys import shown_fingerprint

@@ -10,11 +10,11 @@ from pathlib import Path
 from server.cli.api import OK, WRONG, UsageError, complain, new_parser
 from server.configuration import configure
 from server.data import DataError, DataFolder, default_folder
-from server.keys import KeyFolder, KeysError, check_passphrase
-from server.operator_token import AccessError, TokenFile
+from server.keys.folder import KeyFolder, KeysError, check_passphrase
+from server.keys.tls import TlsError, certificate_hash
+from server.keys.token import AccessError, TokenFile
 from server.remote import certificate_of
 from server.settings import SettingsError
-from server.tls import TlsError, certificate_hash
 from transport.security.keys import shown_fingerprint
 
 _PASSPHRASE = "LOA_PASSPHRASE"  # noqa: S105 - a variable's name

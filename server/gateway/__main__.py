@@ -8,7 +8,7 @@ import uvloop
 
 from server.child import Birth, ignore_interrupts
 from server.gateway.gateway import Gateway
-from server.tls import TlsError, server_context
+from server.keys.tls import TlsError, server_context
 
 
 async def _serve(birth: Birth) -> None:

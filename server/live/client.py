@@ -14,11 +14,11 @@ from codec.errors import SourceError
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.pcm import pcm16
 from server.ingest import VERSION, IngestError, ObjectStream
+from server.keys.tls import TlsError
 from server.live.clock import SourceClock
 from server.live.pace import LiveBuffer
 from server.live.station import Grant, LiveError, LiveOverError, ask
 from server.remote import ApiError, Credentials, find_credentials
-from server.tls import TlsError
 from transport.clock.timeline import NS_PER_MS, ns_of_samples, samples_of_ns
 
 _SOURCE_STOPPED_S = 5.0

@@ -19,11 +19,11 @@ from server.bus import (
     WhoIsThere,
 )
 from server.child import Birth, adopt, ignore_interrupts
+from server.keys.tls import server_context
 from server.producer.listener import Listener
 from server.producer.programme import Programme
 from server.producer.registry import Registry
 from server.ring import RingWriter
-from server.tls import server_context
 from transport.net.clocks import MediaClock
 
 _REPORT_S = 0.25

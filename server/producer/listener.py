@@ -150,7 +150,7 @@ class Listener:
         handshake_s: float = _HANDSHAKE_S,
         silence_s: float = _SILENCE_S,
     ) -> None:
-        """`context` is the listener's own from now on; see `server.tls.server_context`.
+        """`context` is the listener's own from now on; see `server.keys.tls.server_context`.
 
         `changed` is called whenever a programme starts or ends, for a prompt report.
         """

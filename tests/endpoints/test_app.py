@@ -17,8 +17,8 @@ from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.base import OutputError
 from endpoints.outputs.virtual import VirtualDevice
 from endpoints.player import gain_of_volume
-from endpoints.session import RefusedForGood, RestartAsked
 from endpoints.simulate import Crystal, Simulation
+from endpoints.station.session import RefusedForGood, RestartAsked
 from tests.support.chain import GENERATION, Programme, human_voice, snr_db
 from tests.support.station import ROOT, SECOND, Station, TrioClock, refuse, running_station, true_ns
 from tests.support.visitor import SEED, store_of

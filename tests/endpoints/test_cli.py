@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from endpoints import cli
-from endpoints.store import SpeakerStore
+from endpoints.station.store import SpeakerStore
 from tests.support.station import (
     Guest,
     Station,

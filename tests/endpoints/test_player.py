@@ -169,7 +169,7 @@ def test_packets_in_clear_are_none_of_a_sealed_stream() -> None:
         plain = RtpPacket(96, index, timestamp, sealed().spec.ssrc, payload)
         speaker.player.receive(plain.serialise(), index * 20 * MS)
     assert not speaker.play(SECOND).any()
-    assert speaker.player.counts() == {"dropped_seal": len(sealed().payloads)}
+    assert speaker.player.counts() == {"dropped_unsigned": len(sealed().payloads)}
 
 
 def test_a_goodbye_in_clear_does_not_end_a_sealed_stream() -> None:

@@ -17,10 +17,10 @@ from bench.demo import VOICE
 from bench.measure import Recording, offset_seconds
 from bench.processes import Bench, end, wait_until
 from endpoints.app import Loudspeaker, SpeakerSettings
-from endpoints.enrol import Enrolment, Wish
 from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.simulate import Crystal, Simulation
-from endpoints.store import SpeakerStore
+from endpoints.station.enrol import Enrolment, Wish
+from endpoints.station.store import SpeakerStore
 from transport.net.clocks import HostClock
 from transport.security.enrolment import EnrolmentCode
 

@@ -14,8 +14,8 @@ import pytest
 from bench.demo import VOICE
 from bench.measure import Recording, offset_seconds
 from bench.processes import Bench, end, wait_until
-from endpoints.store import KnownStation, SpeakerState, SpeakerStore
-from server.keys import KeyFolder
+from endpoints.station.store import KnownStation, SpeakerState, SpeakerStore
+from server.keys.folder import KeyFolder
 from tests.support.cable import SPEAKER, STATION, Cable, laid_cable
 from transport.control.address import StationAddress
 from transport.security.keys import shown_fingerprint
@@ -148,7 +148,7 @@ def test_a_station_that_has_moved_is_found_by_those_that_are_its_own(
     end(bench.station, number)
     start(bench, 28_460)
     bench.wait_until_idle(["a"])
-    assert bench.log("a").splitlines()[-1].endswith(f"joined the station at {STATION}:28460")
+    assert f"joined the station at {STATION}:28460" in bench.log("a")
 
 
 def test_a_loudspeaker_that_is_there_first_waits_for_its_station(

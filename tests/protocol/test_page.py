@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from codec.dsp.fade import FADE_SAMPLES, Fader
 from codec.format import FRAME_MS, SAMPLE_RATE
-from endpoints.path import KEEP_ALIVE_NS, RETRY_NS
 from endpoints.player import gain_of_volume
+from endpoints.way.path import KEEP_ALIVE_NS, RETRY_NS
 from server.api.bodies import LiveBody
 from server.gateway.peer import MAX_MESSAGE_BYTES as MAX_TO_GATEWAY
 from server.gateway.peer import SUBPROTOCOL as MEDIA_SUBPROTOCOL

@@ -17,9 +17,9 @@ from trio.testing import MockClock
 
 from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.virtual import NullSink, VirtualDevice
-from endpoints.session import ControlSession
 from endpoints.simulate import Crystal, Simulation
-from endpoints.store import SpeakerStore
+from endpoints.station.session import ControlSession
+from endpoints.station.store import SpeakerStore
 from tests.support.chain import Drawn
 from tests.support.station import (
     SECOND,

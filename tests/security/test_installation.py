@@ -12,10 +12,10 @@ import pytest
 from bench.processes import Bench
 from server.cli import init
 from server.data import DataFolder
-from server.keys import KeyFolder
-from server.operator_token import TokenFile
+from server.keys.folder import KeyFolder
+from server.keys.tls import Trust, certificate_hash
+from server.keys.token import TokenFile
 from server.remote import ApiError, Credentials, call, credentials_of
-from server.tls import Trust, certificate_hash
 from tests.support.tls import station_tls
 
 pytestmark = pytest.mark.realtime

@@ -13,8 +13,8 @@ import pytest
 from server.bus import Destination, unpack_destinations
 from server.data import DataFolder
 from server.errors import NoSuchError, StationError
-from server.keys import KeyFolder
-from server.operator_token import TokenFile
+from server.keys.folder import KeyFolder
+from server.keys.token import TokenFile
 from server.programmes import LiveRequest
 from transport.control.messages import Listen, Telemetry
 from transport.security.certificates import StationCertificate, StreamCertificate

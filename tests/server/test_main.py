@@ -18,9 +18,9 @@ from websockets.typing import Subprotocol
 
 from server.__main__ import _open_store, _server
 from server.child import Birth, adopt
+from server.keys.tls import Trust, certificate_hash, server_context
 from server.limits import Limits
 from server.remote import ApiError, Credentials, call
-from server.tls import Trust, certificate_hash, server_context
 from tests.support.stations import signer_of_name
 from tests.support.tls import station_tls
 from transport.control.messages import (

@@ -17,8 +17,8 @@ from server.bus import (
     StreamReport,
     unpack_destinations,
 )
-from server.certifier import Certifier
 from server.directory import Directory, Endpoint
+from server.keys.certifier import Certifier
 from server.programmes import LiveRequest, Programme
 from server.station import Station
 from server.zones.definition import EVERYBODY, parse

@@ -9,9 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.keys.selfmade import CERTIFICATE, KEY, make_certificate
+from server.keys.tls import Trust, certificate_hash, server_context
 from server.remote import Credentials
-from server.selfmade import CERTIFICATE, KEY, make_certificate
-from server.tls import Trust, certificate_hash, server_context
 
 # What no station has drawn, and every station of a test may have.
 TOKEN = "0123456789abcdef" * 4

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import trio
 
-from endpoints.session import ControlSession, Look
-from endpoints.store import KnownStation, SpeakerState, SpeakerStore
-from endpoints.tls import TlsPeer
+from endpoints.station.session import ControlSession, Look
+from endpoints.station.store import KnownStation, SpeakerState, SpeakerStore
+from endpoints.station.tls import TlsPeer
 from tests.support.chain import GENERATION, Drawn
 from tests.support.station import ROOT, Station, Talk, running_station
 from transport.control.address import StationAddress

@@ -10,8 +10,8 @@ from websockets.http11 import Request, Response
 from websockets.trio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from endpoints.relay import SUBPROTOCOL
-from endpoints.tls import TlsPeer
+from endpoints.station.tls import TlsPeer
+from endpoints.way.relay import SUBPROTOCOL
 from tests.support.certificate import server_tls
 from tests.support.station import SECRET
 from transport.control.messages import VERSION, Welcome

@@ -8,7 +8,7 @@ from itertools import count
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from endpoints.media import Media
+from endpoints.way.media import Media
 from tests.support.station import TrioClock
 from tests.support.ways import Gateway, MediaPort, gateway, media_port, station_peer, welcome_to
 from transport.net.stamped import send_options, udp_socket

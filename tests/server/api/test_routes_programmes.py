@@ -269,6 +269,7 @@ def test_the_key_of_the_epoch_that_sounds_is_told_for_a_stock_player(play_contro
                 {
                     "frame_ms": 10.0,
                     "payload_type": 96,
+                    "timestamp_offset": 9,
                     "group": programme.group,
                     "port": 5004,
                     "epoch": sounding.number,

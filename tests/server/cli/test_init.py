@@ -15,7 +15,7 @@ from bench.processes import wait_until
 from server.cli import init
 from server.configuration import configure
 from server.data import DataFolder
-from server.keys import KeyFolder
+from server.keys.folder import KeyFolder
 from server.settings import Settings
 from server.store import Store
 from transport.security.keys import shown_fingerprint

@@ -11,10 +11,10 @@ import pytest
 
 from server.cli import keys
 from server.data import DataFolder
-from server.keys import KeyFolder
-from server.operator_token import TokenFile
+from server.keys.folder import KeyFolder
+from server.keys.tls import certificate_hash
+from server.keys.token import TokenFile
 from server.remote import ApiError, find_credentials
-from server.tls import certificate_hash
 from tests.support.tls import station_tls
 from transport.security.keys import shown_fingerprint
 

@@ -32,9 +32,9 @@ from server.gateway import gateway as module
 from server.gateway.door import MAX_STRANGERS_EACH
 from server.gateway.gateway import Gateway
 from server.gateway.peer import DEAF_S, PING_S, SUBPROTOCOL
+from server.keys.selfmade import CERTIFICATE, KEY, make_certificate
+from server.keys.tls import server_context
 from server.ring import RTP, Entry, RingWriter
-from server.selfmade import CERTIFICATE, KEY, make_certificate
-from server.tls import server_context
 from transport.clock.exchange import ExchangeClient
 from transport.security.session_keys import gateway_token, open_time, seal_time, session_key
 

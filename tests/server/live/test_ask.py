@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from server.keys.tls import Trust
 from server.live.station import Grant, LiveError
 from server.live.station import ask as ask_with
 from server.remote import Credentials
-from server.tls import Trust
 from tests.support.tls import TOKEN, station_tls
 
 Station = Any  # the fixture's; see conftest

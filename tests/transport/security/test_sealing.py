@@ -310,8 +310,21 @@ def test_every_flipped_bit_is_refused() -> None:
         with pytest.raises(MalformedPacket) as error:
             opener.open(bytes(spoilt), NOW)
         reasons.add(error.value.reason)
-    assert reasons == {"ssrc", "implausible_time", "seal"}
+    assert reasons == {"ssrc", "implausible_time", "unsigned", "seal"}
     assert opener.open(data, NOW).media_sample == NOW  # and none of them kept it out
+
+
+def test_what_cannot_be_signed_uses_up_no_verification() -> None:
+    """Whoever stole the group's key could otherwise starve the station's packets for nothing."""
+    sender = sender_of()
+    opener = opener_of(sender)
+    (data,) = sent(sender, [0])
+    _, ssrc, key = sender.epochs[0]
+    thief = EpochSealer(ssrc, key)
+    for sequence in range(1, 1000):
+        plain = RtpPacket(96, sequence, RtpPacket.parse(data).timestamp, ssrc, PAYLOAD)
+        assert refused(opener, thief.seal(plain.serialise())) == "unsigned"
+    assert opener.open(data, NOW).media_sample == NOW
 
 
 def test_a_truncated_packet_is_refused_at_any_length() -> None:
@@ -319,7 +332,7 @@ def test_a_truncated_packet_is_refused_at_any_length() -> None:
     opener = opener_of(sender)
     (data,) = sent(sender, [0])
     reasons = {refused(opener, data[:length]) for length in range(len(data))}
-    assert reasons == {"rtp_truncated", "seal"}
+    assert reasons == {"rtp_truncated", "unsigned", "seal"}
     assert opener.open(data, NOW).media_sample == NOW
 
 

@@ -4,7 +4,7 @@ import re
 import secrets
 from pathlib import Path
 
-from server.private import PrivateError, create_private, read_private, replace_private, stamp
+from server.keys.private import PrivateError, create_private, read_private, replace_private, stamp
 
 _TOKEN_BYTES = 32
 _TOKEN = re.compile(rf"[0-9a-f]{{{2 * _TOKEN_BYTES}}}")

@@ -12,9 +12,9 @@ import trio
 from trio.testing import MockClock
 from websockets.exceptions import ConnectionClosedError
 
-from endpoints import session as session_module
-from endpoints.session import RefusedForGood
-from endpoints.tls import TlsPeer
+from endpoints.station import session as session_module
+from endpoints.station.session import RefusedForGood
+from endpoints.station.tls import TlsPeer
 from tests.support.chain import GENERATION, STATION
 from tests.support.station import (
     ROOT,

@@ -16,7 +16,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.store import (
+from endpoints.station.store import (
     KnownStation,
     NoStateError,
     SpeakerState,
@@ -150,10 +150,11 @@ def test_by_whatever_name_it_goes_it_is_locked(store: SpeakerStore, tmp_path: Pa
 
 def test_a_lock_outlives_no_exec(store: SpeakerStore, path: Path) -> None:
     """Or a loudspeaker that begins anew would lock itself out."""
-    opened = f"from endpoints.store import *; SpeakerStore.open(Path({str(path)!r}))"
+    opened = f"from endpoints.station.store import *; SpeakerStore.open(Path({str(path)!r}))"
     store.close()
     again = (
-        "import os, sys; from pathlib import Path; from endpoints.store import SpeakerStore; "
+        "import os, sys; from pathlib import Path; "
+        "from endpoints.station.store import SpeakerStore; "
         f"SpeakerStore.open(Path({str(path)!r})); "
         f"os.execv(sys.executable, [sys.executable, '-P', '-c', {opened!r}])"
     )
@@ -292,7 +293,7 @@ WRITER = """
 import itertools, sys
 from dataclasses import replace
 from pathlib import Path
-from endpoints.store import KnownStation, SpeakerState, SpeakerStore
+from endpoints.station.store import KnownStation, SpeakerState, SpeakerStore
 from transport.control.address import StationAddress
 
 store = SpeakerStore.open(Path(sys.argv[1]))
@@ -326,7 +327,7 @@ def test_a_kill_at_any_point_leaves_the_old_state_or_the_new(path: Path) -> None
 CREATOR = """
 import sys
 from pathlib import Path
-from endpoints.store import SpeakerStore
+from endpoints.station.store import SpeakerStore
 print(flush=True)
 sys.stdin.readline()
 SpeakerStore.open(Path(sys.argv[1]))

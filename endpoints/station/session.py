@@ -8,10 +8,10 @@ from typing import Protocol
 
 import trio
 
-from endpoints.meeting import BROKEN, Meeting, Said, counted_as, meet, why, worlds_part
-from endpoints.store import KnownStation, SpeakerStore, StoreError
-from endpoints.tls import TlsPeer
-from endpoints.whereabouts import Whereabouts
+from endpoints.station.meeting import BROKEN, Meeting, Said, counted_as, meet, why, worlds_part
+from endpoints.station.store import KnownStation, SpeakerStore, StoreError
+from endpoints.station.tls import TlsPeer
+from endpoints.station.whereabouts import Whereabouts
 from transport.control.address import StationAddress
 from transport.control.messages import (
     VERSION,

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints.path import KEEP_ALIVE_NS, RETRY_NS
-from endpoints.relay import LEAVING
+from endpoints.way.path import KEEP_ALIVE_NS, RETRY_NS
+from endpoints.way.relay import LEAVING
 from tests.support.station import SECOND, true_ns
 from tests.support.ways_of_media import (
     AHEAD_NS,

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from server.private import create_private
+from server.keys.private import create_private
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 _YEARS = 10

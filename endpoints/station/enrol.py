@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import trio
 
-from endpoints.meeting import BROKEN, Meeting, Said, counted_as, meet, why, worlds_part
-from endpoints.session import RefusedForGood
-from endpoints.store import KnownStation, SpeakerState, SpeakerStore
+from endpoints.station.meeting import BROKEN, Meeting, Said, counted_as, meet, why, worlds_part
+from endpoints.station.session import RefusedForGood
+from endpoints.station.store import KnownStation, SpeakerState, SpeakerStore
 from transport.control.address import StationAddress
 from transport.control.messages import VERSION, Enrol, Enrolled, Pending, Refused
 from transport.control.session import HELLO_TIMEOUT_S, Backoff

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints.path import KEEP_ALIVE_NS
+from endpoints.way.path import KEEP_ALIVE_NS
 from tests.support.station import SECOND, true_ns
 from tests.support.ways import MediaPort, media_port, station_peer, welcome_to
 from tests.support.ways_of_media import (

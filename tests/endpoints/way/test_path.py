@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.path import KEEP_ALIVE_NS, RETRY_NS, Challenged, KeepAlive, Lost, Opened
+from endpoints.way.path import KEEP_ALIVE_NS, RETRY_NS, Challenged, KeepAlive, Lost, Opened
 from transport.errors import MalformedPacket
 from transport.security import stun
 

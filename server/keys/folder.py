@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.private import (
+from server.keys.private import (
     PrivateError,
     check_private_folder,
     create_private,

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 from websockets.exceptions import ConnectionClosed
 
-from endpoints.relay import LEAVING, MEDIA, TIME, Gate, Relay
+from endpoints.way.relay import LEAVING, MEDIA, TIME, Gate, Relay
 from tests.support.station import SECRET
 from tests.support.ways import gateway, station_peer
 from transport.security.session_keys import gateway_token, session_key

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.trio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from endpoints.tls import TlsPeer, open_tls
+from endpoints.station.tls import TlsPeer, open_tls
 from transport.control.address import StationAddress
 from transport.control.messages import (
     NONCE_BYTES,

@@ -11,8 +11,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints.session import RefusedForGood
-from endpoints.store import SpeakerState, SpeakerStore, StoreError
+from endpoints.station.session import RefusedForGood
+from endpoints.station.store import SpeakerState, SpeakerStore, StoreError
 from tests.support.certificate import server_tls
 from tests.support.chain import GENERATION, STATION
 from tests.support.station import (

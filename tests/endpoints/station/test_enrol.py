@@ -7,9 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints.enrol import Enrolment, Wish, is_known
-from endpoints.session import RefusedForGood
-from endpoints.store import KnownStation, SpeakerState, SpeakerStore
+from endpoints.station.enrol import Enrolment, Wish, is_known
+from endpoints.station.session import RefusedForGood
+from endpoints.station.store import KnownStation, SpeakerState, SpeakerStore
 from tests.support.chain import GENERATION, Drawn
 from tests.support.station import (
     ROOT,

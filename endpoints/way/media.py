@@ -8,13 +8,13 @@ from typing import Protocol
 
 import trio
 
-from endpoints import relay
-from endpoints.datagrams import Reader
-from endpoints.groups import Groups
-from endpoints.path import Challenged, KeepAlive, Lost, Opened
-from endpoints.relay import Gate, Relay
-from endpoints.tasks import Tasks
-from endpoints.tls import TlsPeer
+from endpoints.station.tls import TlsPeer
+from endpoints.way import relay
+from endpoints.way.datagrams import Reader
+from endpoints.way.groups import Groups
+from endpoints.way.path import Challenged, KeepAlive, Lost, Opened
+from endpoints.way.relay import Gate, Relay
+from endpoints.way.tasks import Tasks
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import Listen, Welcome
 from transport.errors import MalformedPacket

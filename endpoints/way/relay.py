@@ -9,8 +9,8 @@ from typing_extensions import override
 from websockets.trio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from endpoints.meeting import BROKEN, why, worlds_part
-from endpoints.tls import TlsPeer, open_tls
+from endpoints.station.meeting import BROKEN, why, worlds_part
+from endpoints.station.tls import TlsPeer, open_tls
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff
 from transport.net.stamped import MAX_DATAGRAM
 from transport.security.session_keys import gateway_token

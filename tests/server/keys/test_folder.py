@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from server import keys as module
-from server.keys import KeyFolder, KeysError, check_passphrase
+from server.keys import folder as module
+from server.keys.folder import KeyFolder, KeysError, check_passphrase
 from transport.security.certificates import StationCertificate
 
 PASSPHRASE = b"correct horse"

@@ -3,12 +3,11 @@
 import logging
 from pathlib import Path
 
-from server.certifier import Certifier
-from server.credentials import Credentials
-from server.data import DataFolder
-from server.keys import KeyFolder, KeysError
-from server.operator_token import AccessError, TokenFile
-from server.tls import certificate_hash
+from server.keys.certifier import Certifier
+from server.keys.credentials import Credentials
+from server.keys.folder import KeyFolder, KeysError
+from server.keys.tls import certificate_hash
+from server.keys.token import AccessError, TokenFile
 
 _log = logging.getLogger(__name__)
 
@@ -16,10 +15,10 @@ _log = logging.getLogger(__name__)
 class OwnSecrets:
     """Read at the beginning, and again when `loa keys` has made one anew."""
 
-    def __init__(self, folder: DataFolder, tls_certificate: Path) -> None:
-        """KeysError, AccessError or TlsError if one of them cannot be used."""
-        self._key_folder = KeyFolder(folder.keys)
-        self._token_file = TokenFile(folder.token)
+    def __init__(self, keys: Path, token: Path, tls_certificate: Path) -> None:
+        """Where they are; KeysError, AccessError or TlsError if one of them cannot be used."""
+        self._key_folder = KeyFolder(keys)
+        self._token_file = TokenFile(token)
         self._tls_hash = certificate_hash(tls_certificate)
         # Before they are read: what is made anew meanwhile is read again.
         self._key_stamp = self._key_folder.stamp()

@@ -1,6 +1,6 @@
 """Which address is tried next."""
 
-from endpoints.whereabouts import Whereabouts
+from endpoints.station.whereabouts import Whereabouts
 from transport.control.address import StationAddress
 
 HOME, A, B = (StationAddress(host, 7460) for host in ("home", "a", "b"))

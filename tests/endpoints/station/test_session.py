@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints.session import RestartAsked
-from endpoints.store import SpeakerState
+from endpoints.station.session import RestartAsked
+from endpoints.station.store import SpeakerState
 from tests.support.chain import GENERATION, STATION
 from tests.support.station import (
     Guest,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.access import Access, AccessCheck
-from server.operator_token import AccessError, TokenFile
+from server.keys.access import Access, AccessCheck
+from server.keys.token import AccessError, TokenFile
 from tests.support.tls import TOKEN
 
 Message = dict[str, Any]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from server.data import DataFolder
-from server.keys import KeyFolder, KeysError
-from server.operator_token import AccessError, TokenFile
-from server.own import OwnSecrets
-from server.tls import TlsError, certificate_hash
+from server.keys.folder import KeyFolder, KeysError
+from server.keys.own import OwnSecrets
+from server.keys.tls import TlsError, certificate_hash
+from server.keys.token import AccessError, TokenFile
 from tests.support.stations import TO_ALL, a_station, on_air
 from transport.security.certificates import StationCertificate, StreamCertificate
 from transport.security.keys import VerifyKey
@@ -23,7 +23,7 @@ def folder(database: Path) -> DataFolder:
 @pytest.fixture
 def own(folder: DataFolder) -> OwnSecrets:
     """What it has."""
-    return OwnSecrets(folder, folder.tls_certificate)
+    return OwnSecrets(folder.keys, folder.token, folder.tls_certificate)
 
 
 def certificate(own: OwnSecrets) -> bytes:
@@ -143,4 +143,4 @@ def test_a_station_without_one_of_them_does_not_begin(
         of
     ].unlink()
     with pytest.raises(error):
-        OwnSecrets(folder, folder.tls_certificate)
+        OwnSecrets(folder.keys, folder.token, folder.tls_certificate)

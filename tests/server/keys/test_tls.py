@@ -15,8 +15,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from server.selfmade import CERTIFICATE, KEY, make_certificate
-from server.tls import TlsError, Trust, certificate_hash, server_context
+from server.keys.selfmade import CERTIFICATE, KEY, make_certificate
+from server.keys.tls import TlsError, Trust, certificate_hash, server_context
 from tests.support.tls import station_tls
 
 NOW = dt.datetime(2031, 2, 3, tzinfo=dt.UTC)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.bus import StreamOrder
-from server.certifier import Certifier
+from server.keys.certifier import Certifier
 from tests.support.stations import GENERATION, KEY, stream_report
 from transport.control.priority import Priority
 from transport.errors import MalformedPacket
