@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup sound demo test check bench clean
+.PHONY: setup sound demo test attack check bench clean
 
 setup: $(VENV)/runtime.ok  ## make .venv with what Loa runs on
 
@@ -29,6 +29,9 @@ test: $(VENV)/dev.ok  ## all tests: the pure ones in parallel, then the real-tim
 	$(BIN)/pytest -n auto -m "not realtime"
 	$(BIN)/pytest -m realtime
 
+attack: $(VENV)/dev.ok  ## a million hostile datagrams, a hundred kills: a tenth of it is in `make test`; root
+	LOA_ATTACK=full $(BIN)/pytest -m realtime -s tests/attack
+
 check: $(VENV)/dev.ok  ## formatter, linter, strict types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,6 +44,7 @@ sound: setup  ## for sound cards; needs the system's PortAudio (Debian: libporta
 bench: $(VENV)/dev.ok  ## the published figures, measured here
 	$(BIN)/loa bench latency
 	$(BIN)/loa bench latency --playout-delay 20 --frame-ms 5
+	$(BIN)/loa bench seal
 
 clean:
 	rm -rf $(VENV)

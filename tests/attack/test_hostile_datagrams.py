@@ -197,7 +197,8 @@ def test_kill_after_kill_no_index_repeats_under_a_key(bench: Bench) -> None:
     bench.wait_until_idle(["a"])
     media = bench.get("/api/station")["ports"]["media"]
     with Sniffer(frozenset({media})) as wire:
-        bench.start("live", "tone", "--server", bench.address, "--to", "all", log="live")
+        words = ["tone", "--server", bench.address, "--to", "all", "--playout-delay-ms", "200"]
+        bench.start("live", *words, log="live")
         wait_until(lambda: bench.speakers()["a"]["level_dbfs"] > -50, "the tone")
         moments = []
         for n in range(kills):

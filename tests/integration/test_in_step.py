@@ -94,7 +94,8 @@ def test_any_two_addressed_agree_within_200_us_in_every_window(heard: Heard) -> 
 
 
 def test_the_addressed_lost_no_packet(heard: Heard) -> None:
-    print({name: heard.rows[name]["underruns"] for name in ADDRESSED}, "underruns")
+    for figure in ("underruns", "packets_late"):
+        print({name: heard.rows[name][figure] for name in ADDRESSED}, figure)
     assert {name: heard.rows[name]["packets_lost"] for name in ADDRESSED} == dict.fromkeys(
         ADDRESSED, 0
     )

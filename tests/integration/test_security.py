@@ -101,14 +101,14 @@ def holes(recording: Recording) -> int:
 
 def assert_nothing_was_lost(bench: Bench) -> None:
     rows = bench.speakers()
+    found = {}
     for name in STAYING:
         row = rows[name]
-        figures = {k: row[k] for k in row if k.startswith("packets_")} | {
-            "underruns": row["underruns"],
-            "holes": holes(Recording.load(bench.recording(name))),
-        }
-        print(name, figures)
-        assert (row["packets_lost"], figures["holes"]) == (0, 0)
+        found[name] = row["packets_lost"], holes(Recording.load(bench.recording(name)))
+        figures = {k: row[k] for k in row if k.startswith("packets_")}
+        # A busy machine makes holes too, and late packets or underruns tell them from lost frames.
+        print(name, figures | {"underruns": row["underruns"], "holes": found[name][1]})
+    assert found == dict.fromkeys(STAYING, (0, 0))
 
 
 # ------------------------------------------------------------------ revocation

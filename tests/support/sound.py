@@ -26,6 +26,7 @@ SIDES = {"left": "front-left", "right": "front-right"}
 SECOND = 1_000_000_000
 _FAST = "--latency-msec=20"
 _LINE = "loa speaker: "
+_OF_THE_STATION = (f"{_LINE}enrolled as", f"{_LINE}joined the station")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class Duet:
     def said(self, name: str) -> list[str]:
         """The lines of its standard error that are about sound."""
         lines = self.bench.log(name).splitlines()
-        return [line for line in lines if not line.startswith(f"{_LINE}joined the station")]
+        return [line for line in lines if not line.startswith(_OF_THE_STATION)]
 
     def _loud(self, since_s: float) -> bool:
         sides = (self.heard(name)[round(since_s * SAMPLE_RATE) :] for name in SIDES)
