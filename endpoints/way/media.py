@@ -202,6 +202,8 @@ class Media:
 
     def _take_unicast(self, data: bytes) -> None:
         if data[:1] > b"\x03":
+            if self._path.heard(self._clock.now_ns()):
+                self._hurry.set()
             self._take_media(data)
             return
         try:

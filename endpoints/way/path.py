@@ -17,6 +17,8 @@ from transport.security import stun
 _TRIES_NS = (100_000_000, 200_000_000, 400_000_000, 800_000_000)
 KEEP_ALIVE_NS = 15 * NS_PER_SECOND
 RETRY_NS = 5 * NS_PER_SECOND
+# Sound that stops may have been cut off. Discontinuous transmission is silent for less.
+QUIET_NS = NS_PER_SECOND
 # Behind type, length and cookie (RFC 8489 section 5).
 _TRANSACTION = slice(8, 8 + stun.TRANSACTION_BYTES)
 # A nonce is good for a minute at least, so one that is answered by another is nobody's mistake
@@ -68,6 +70,7 @@ class KeepAlive:
         self._settled: deque[bytes] = deque(maxlen=2 * _MAX_CHALLENGES)
         self._seen_at: Opened | None = None
         self._deadline_ns: int | None = None
+        self._quiet_ns: int | None = None
         # Whether sound comes by another way meanwhile, so that there is no hurry.
         self.relayed = False
 
@@ -79,19 +82,31 @@ class KeepAlive:
     @property
     def deadline_ns(self) -> int | None:
         """When to call `request` next; None while there is no session."""
-        return self._deadline_ns
+        if self._quiet_ns is None or self._deadline_ns is None:
+            return self._deadline_ns
+        return min(self._deadline_ns, self._quiet_ns)
+
+    def heard(self, now_ns: int) -> bool:
+        """Something came by this way; true if `deadline_ns` is earlier by that than it was."""
+        if self._seen_at is None or self._question is not None:
+            return False
+        sooner = self._quiet_ns is None
+        self._quiet_ns = now_ns + QUIET_NS
+        return sooner
 
     def begin(self, session: int, key: bytes, now_ns: int) -> None:
         """A new session, whose way is yet to be opened."""
         self._session, self._key = session, key
-        self._question = self._seen_at = None
+        self._question = self._seen_at = self._quiet_ns = None
         self._events.clear()
         self._deadline_ns = now_ns
 
     def request(self, now_ns: int) -> bytes | None:
         """The datagram to send now, if one is due."""
-        if self._deadline_ns is None or now_ns < self._deadline_ns:
+        deadline_ns = self.deadline_ns
+        if deadline_ns is None or now_ns < deadline_ns:
             return None
+        self._quiet_ns = None
         if self._question is None:
             self._question = _Question(self._draw(stun.TRANSACTION_BYTES))
         question = self._question

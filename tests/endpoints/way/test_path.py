@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.way.path import KEEP_ALIVE_NS, RETRY_NS, Challenged, KeepAlive, Lost, Opened
+from endpoints.way.path import (
+    KEEP_ALIVE_NS,
+    QUIET_NS,
+    RETRY_NS,
+    Challenged,
+    KeepAlive,
+    Lost,
+    Opened,
+)
 from transport.errors import MalformedPacket
 from transport.security import stun
 
@@ -179,6 +187,34 @@ def test_it_is_kept_open_every_fifteen_seconds_and_that_is_no_news() -> None:
         succeed(path, asked(path, now_ns), now_ns)
         assert path.events() == []
         assert path.open
+
+
+def test_sound_that_stops_is_asked_after_a_second_later() -> None:
+    """UDP may have been blocked in mid-programme, and the next keep-alive is far."""
+    path = opened()
+    assert path.heard(START + SECOND)
+    assert not path.heard(START + SECOND + 20 * MS)
+    until = START + SECOND + 20 * MS + QUIET_NS
+    assert path.deadline_ns == until
+    assert path.request(until - 1) is None
+    succeed(path, asked(path, until), until)
+    assert path.events() == []
+    assert path.deadline_ns == until + KEEP_ALIVE_NS
+    assert path.heard(until + 1)
+
+
+def test_sound_that_goes_on_asks_nothing_before_its_time() -> None:
+    path = opened()
+    for at in range(START, START + KEEP_ALIVE_NS, 20 * MS):
+        path.heard(at)
+        assert path.request(at) is None
+    asked(path, START + KEEP_ALIVE_NS)
+
+
+def test_what_comes_before_the_way_is_open_hurries_nobody() -> None:
+    path = begun()
+    assert not path.heard(START)
+    assert path.deadline_ns == START
 
 
 def test_each_keep_alive_is_a_transaction_of_its_own() -> None:
