@@ -28,7 +28,7 @@ pytestmark = pytest.mark.realtime
 SECOND = 1_000_000_000
 # By unicast, and by multicast. All buffers are large: what a busy machine does is not the question.
 STAYING = {"apart": (), "group": ("--multicast",)}
-BUFFER = ("--buffer-ms", "120")
+BUFFER = ("--buffer-ms", "200")
 # A peak of -20 dBFS is an RMS of 0.0707; a frame that is missing is a block without it.
 TONE = 0.0707
 BLOCK_S = 0.005
@@ -51,7 +51,7 @@ def enrol(bench: Bench, *names: str) -> None:
 
 def speak(bench: Bench, source: str = "tone") -> subprocess.Popen[str]:
     """To everybody; returns when all that are there sound."""
-    words = [source, "--server", bench.address, "--to", "all", "--playout-delay-ms", "300"]
+    words = [source, "--server", bench.address, "--to", "all", "--playout-delay-ms", "500"]
     voice = bench.start("live", *words, log="live")
     wait_until(lambda: all(map(sounds, bench.speakers().values())), "sound")
     return voice
@@ -132,7 +132,7 @@ def test_ten_epochs_begin_and_nobody_who_stays_loses_a_frame(station: Bench) -> 
     began_s = (heard_ns(late)[0] - started_ns) / SECOND
     print(f"the late one sounds {began_s:.2f} s after its start")
     assert holes(late) == 0
-    assert began_s < 2
+    assert began_s < 2.5
 
 
 def _revoke_and_wait(bench: Bench, name: str, ssrcs: list[str]) -> None:
@@ -251,7 +251,7 @@ def test_where_udp_is_blocked_sound_comes_through_the_gateway_by_itself_and_in_s
         bench.wait_until_idle(["here", "behind"])
         source = str(Path(__file__).parents[2] / "bench" / "audio" / "voice.wav")
         words = [source, "--repeat", "50", "--server", bench.address, "--to", "all"]
-        bench.start("live", *words, "--playout-delay-ms", "300", log="live")
+        bench.start("live", *words, "--playout-delay-ms", "500", log="live")
         wait_until(lambda: sounds(bench.speakers()["behind"]), "sound behind the firewall")
         assert (_way(bench, "here"), _way(bench, "behind")) == ("udp", "gateway")
         blocked = _watched(bench, 10)
