@@ -290,3 +290,8 @@ def _summarise(figures: dict[str, Any], console: Console) -> None:
     table.add_row("the two in both zones change over", apart)
     table.add_row("frames lost", str(figures["frames_lost"]))
     console.print(table)
+    if "NO" in (silent, resumed):
+        console.print(
+            "NO: a machine that is busy with other things tears holes; try again, or look at the "
+            "recordings with --keep DIR"
+        )

@@ -23,6 +23,7 @@ from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.outputs.wav import WavSink
 from endpoints.simulate import Crystal, SimulatedClock, Simulation, SimulationError
 from endpoints.station.enrol import Enrolment, Wish, is_known
+from endpoints.station.given import code_given, is_elsewhere
 from endpoints.station.session import Look, RefusedForGood, RestartAsked
 from endpoints.station.store import (
     SEED_BYTES,
@@ -35,7 +36,7 @@ from endpoints.station.store import (
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.delivery import DELIVERIES, check_delivery
-from transport.control.messages import check_name, spelt_alike
+from transport.control.messages import check_name, shown, spelt_alike
 from transport.net.clocks import HostClock, wall_offset_ns
 from transport.security.enrolment import EnrolmentCode
 
@@ -58,7 +59,10 @@ class _Ended(Exception):  # noqa: N818 - it is what happened
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loa speaker", description="Be a loudspeaker.")
     parser.add_argument(
-        "--enrol", metavar="CODE", help="become a loudspeaker of the station that gave this code"
+        "--enrol",
+        metavar="CODE|FILE|-",
+        help="become a loudspeaker of the station that gave this code; other users of this machine "
+        "see what is typed here, but not the first line of a FILE or of standard input (-)",
     )
     parser.add_argument(
         "--state",
@@ -156,7 +160,7 @@ def _plan(options: argparse.Namespace) -> _Plan:
     try:
         simulation = Simulation.parse(options.simulate)
         server = StationAddress.parse(options.server) if options.server else None
-        code = EnrolmentCode.parse(options.enrol) if options.enrol else None
+        code = code_given(options.enrol, sys.stdin) if options.enrol else None
         name = check_name(spelt_alike(options.name or platform.node() or _NO_NAME))
         delivery = check_delivery(options.delivery, multicast=options.multicast)
     except (SimulationError, ValueError) as error:
@@ -290,12 +294,15 @@ def _own_wall_clock(clock: SimulatedClock) -> ClockEstimate:
 
 
 def _say(text: str) -> None:
-    print(f"loa speaker: {text}", file=sys.stderr, flush=True)
+    # Whole, for it may hold our own advice; a stranger's part of it commands no terminal.
+    print(f"loa speaker: {''.join(map(shown, text))}", file=sys.stderr, flush=True)
 
 
 def main(argv: list[str]) -> int:
     """Play until Ctrl-C."""
     options = _parser().parse_args(argv)
+    # A code that is elsewhere is used once, and may not be there when this begins anew.
+    again = [*argv, "--enrol", ""] if is_elsewhere(options.enrol or "") else argv
     if options.output == "device:?":
         return _list_devices()
     try:
@@ -318,7 +325,7 @@ def main(argv: list[str]) -> int:
         return 1
     except RestartAsked:
         # The same process number, for whoever watches it; everything else is new.
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *argv])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "loa", "speaker", *again])  # noqa: S606
     return 0
 
 

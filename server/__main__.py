@@ -17,6 +17,8 @@ from server.api.routes import build_api
 from server.app import Control
 from server.child import Birth, adopt, ignore_interrupts
 from server.data import DataFolder
+from server.door import MAX_TOGETHER, Door
+from server.entrance import Entrance, Manners
 from server.keys.folder import KeysError
 from server.keys.tls import TlsError, server_context
 from server.keys.token import AccessError
@@ -32,9 +34,6 @@ from server.notebook import Notebook
 from server.store.engine import StoreError
 from server.store.store import Store
 
-# For the whole of TLS' handshake; uvicorn would wait for a minute.
-_HANDSHAKE_S = 5.0
-
 
 class _Server(uvicorn.Server):
     """uvicorn over TLS, and without signal handlers: the lifeline says when to stop.
@@ -43,34 +42,48 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, context: ssl.SSLContext, handshake_s: float = _HANDSHAKE_S
+        self, config: uvicorn.Config, context: ssl.SSLContext, manners: Manners | None = None
     ) -> None:
         super().__init__(config)
         self._context = context
-        self._handshake_s = handshake_s
+        self._manners = manners
+        self._entrances: list[Entrance] = []
 
     async def startup(  # type: ignore[explicit-override]
         self, sockets: list[socket.socket] | None = None
     ) -> None:
-        """Listen; uvicorn's own knows no timeouts of TLS."""
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                self._connection,
-                sock=listening,
-                backlog=self.config.backlog,
-                ssl=self._context,
-                ssl_handshake_timeout=self._handshake_s,
-                ssl_shutdown_timeout=self._handshake_s,
-            )
-            for listening in sockets or []
-        ]
+        """Listen; uvicorn's own counts nobody before TLS, and waits for it for a minute."""
+        self.servers = []
+        self._entrances = [self._entrance(listening) for listening in sockets or []]
         self.started = True
 
-    def _connection(self) -> asyncio.Protocol:
-        config = self.config
-        make = cast("type[HttpConnection]", config.http_protocol_class)
-        return make(config=config, server_state=self.server_state, app_state={})
+    async def shutdown(  # type: ignore[explicit-override]
+        self, sockets: list[socket.socket] | None = None
+    ) -> None:
+        """Listen no more, and end what there is."""
+        for entrance in self._entrances:
+            entrance.close()
+        await super().shutdown(sockets)
+
+    def _entrance(self, listening: socket.socket) -> Entrance:
+        together = min(MAX_TOGETHER, self._protocol.limits.together)
+        entrance = Entrance(
+            listening,
+            self._context,
+            self._connection,
+            manners=self._manners,
+            door=Door(together=together),
+        )
+        listening.listen(self.config.backlog)
+        entrance.open()
+        return entrance
+
+    @property
+    def _protocol(self) -> type[HttpConnection]:
+        return cast("type[HttpConnection]", self.config.http_protocol_class)
+
+    def _connection(self, _: str) -> asyncio.Protocol:
+        return self._protocol(config=self.config, server_state=self.server_state, app_state={})
 
     @contextmanager
     def capture_signals(  # type: ignore[explicit-override]  # typing.override is of Python 3.12

@@ -32,6 +32,7 @@ from server.views import is_online, programme_rows, sdp_path, sender_row, speake
 from server.zones.definition import parse
 from server.zones.membership import ZoneBook
 from transport.clock.timeline import NS_PER_SECOND
+from transport.control.address import StationAddress
 from transport.control.messages import VERSION, Welcome
 from transport.net.clocks import MediaClock
 from transport.security.keys import fingerprint, shown_fingerprint
@@ -321,6 +322,13 @@ class Control:
         return await self.sessions.command(sorted(self.station.named(to, zones)), action, seconds)
 
     # ------------------------------------------------------------- queries
+    @property
+    def reachable(self) -> StationAddress:
+        """Where others find the station, as far as it knows itself."""
+        bind = socket_address(self._birth.http)
+        everywhere = bind == "0.0.0.0"  # noqa: S104 - compared with, not bound to
+        return StationAddress(self._birth.interface if everywhere else bind, self._ports["control"])
+
     def summary(self) -> dict[str, Any]:
         """The station at a glance."""
         now_ns = self._clock.now_ns()

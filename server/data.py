@@ -13,7 +13,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.keys.private import sync_folder, whole_folder
+from server.keys.private import (
+    PrivateError,
+    check_private_folder,
+    sync_folder,
+    whole_folder,
+)
 from transport.net.mdns import mdns_interfaces
 
 SYSTEM_FOLDER = Path("/var/lib/loa")
@@ -76,7 +81,7 @@ class DataFolder:
             return False
 
     def check(self) -> None:
-        """DataError unless there is a station that this user can open."""
+        """DataError unless there is a station that this user, and no other, can open."""
         try:
             found = self.database.is_file()
         except OSError as error:
@@ -90,13 +95,26 @@ class DataFolder:
         writable = os.access(self.path, os.W_OK, effective_ids=True)
         if not writable or not os.access(self.database, os.R_OK | os.W_OK, effective_ids=True):
             raise DataError(f"{self.path} cannot be written: run as the station's user")
+        self._check_private()
+
+    def _check_private(self) -> None:
+        try:
+            check_private_folder(self.path)
+        except PrivateError as error:
+            raise DataError(str(error)) from None
 
     def check_secrets(self) -> None:
         """DataError if keys, certificate or token were never made, as in an older version."""
         missing = [place.name for place in self.secrets if not place.exists()]
         if missing:
-            verb = f"loa keys create --data {shlex.quote(str(self.path))}"
-            raise DataError(f"{self.path} holds no {' and no '.join(missing)}: `{verb}` makes them")
+            where = f"--data {shlex.quote(str(self.path))}"
+            lost = f"put the root back with `loa keys restore FILE {where}`, or, if there is none, "
+            hint = lost if self.keys.name in missing else ""
+            raise DataError(
+                f"{self.path} holds no {' and no '.join(missing)}: {hint}"
+                f"make new ones with `loa keys create {where}`"
+                + (" and enrol every loudspeaker anew" if hint else "")
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -151,6 +169,7 @@ class DataFolder:
         try:
             with ExitStack() as undo:
                 self._make_folder(undo)
+                self._check_private()  # another user's is not ours to close
                 with self.lock():
                     undo.callback(self._lock.unlink)
                     self.check_free()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from server.bucket import Bucket
 from server.errors import NoSuchError, StationError
 from transport.control.messages import Enrol, check_name, spelt_alike
 from transport.errors import MalformedPacket
@@ -81,27 +82,6 @@ class Waiting:
     delivery: str
     multicast: bool
     since_ns: int
-
-
-class Bucket:
-    """So many at once, and so many a second from then on."""
-
-    def __init__(self, a_second: float, at_once: float) -> None:
-        self._a_second = a_second
-        self._at_once = at_once
-        self._left = at_once
-        self._at_ns: int | None = None
-
-    def take(self, now_ns: int) -> bool:
-        """Whether there is room for one more."""
-        passed_ns = 0 if self._at_ns is None else max(now_ns - self._at_ns, 0)
-        self._at_ns = now_ns
-        refilled = self._left + passed_ns * self._a_second / _NS_PER_SECOND
-        self._left = min(refilled, self._at_once)
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class Enrolment:

@@ -8,19 +8,24 @@ import math
 import resource
 import socket
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+
+from server.door import Guest
 
 # Less progress than this within the patience is none: 3 MB for 10,000 loudspeakers may take long.
 _LEAST_PROGRESS = 1 << 16
 _MAX_UNREAD = 256 << 10
 # All of ours are sent whole; of empty pieces, a message never becomes too long.
 _MAX_PIECES = 64
+# A peer has said so many words more, at the most, before it hears that its session is closed.
+_MAX_AFTER_CLOSE = 64
 # As long as a session's pings wait for an answer.
 _UNACKNOWLEDGED_MS = 15_000
 
@@ -60,13 +65,6 @@ class Turn(Enum):
     IDLE = auto()  # for a whole request head, or for the peer to read
     BODY = auto()
     ANSWER = auto()  # for us
-
-
-class Guest(Protocol):
-    """A connection that can be sent away."""
-
-    def drop(self) -> None:
-        """End it at once."""
 
 
 @dataclass(slots=True)
@@ -198,9 +196,11 @@ class HttpConnection(H11Protocol):
         self._review()
 
     def handle_websocket_upgrade(self, event: Any) -> None:  # type: ignore[explicit-override]
-        """From now on its pings say whether it lives."""
-        self._leave()
+        """Let it be a session; until it is one, or gone, it is waited for like all others."""
         super().handle_websocket_upgrade(event)
+        session = self.transport.get_protocol()
+        if isinstance(session, SessionConnection):
+            session.attend(self._leave)
 
     def drop(self) -> None:
         """End it, even with a peer that does not read: that would keep a mere close waiting."""
@@ -259,7 +259,53 @@ def http_connection(limits: Limits) -> type[HttpConnection]:
 
 
 class SessionConnection(WebSocketsSansIOProtocol):
-    """uvicorn's, that ends when the peer asks for more than it takes."""
+    """uvicorn's, that ends when the peer asks for more than it takes, or for what is no session."""
+
+    _settled: Callable[[], None] | None = None
+    _after_close = 0
+
+    def attend(self, settled: Callable[[], None]) -> None:
+        """Have it called once, when this is a session or gone."""
+        self._settled = settled
+
+    def connection_lost(  # type: ignore[explicit-override]
+        self, exc: Exception | None
+    ) -> None:
+        """It is over."""
+        self._settle()
+        super().connection_lost(exc)
+
+    def start_keepalive(self) -> None:  # type: ignore[explicit-override]
+        """It is a session: from now on its pings say whether it lives."""
+        super().start_keepalive()
+        self._settle()
+
+    def data_received(self, data: bytes) -> None:  # type: ignore[explicit-override]
+        """Take what the peer says; end it if that is no request for a session.
+
+        uvicorn neither answers nor ends one that has a body, too many fields or too long ones.
+        """
+        super().data_received(data)
+        if self.conn.handshake_exc is None or self.transport.is_closing():
+            return
+        answer = b"".join(self.conn.data_to_send())
+        if answer:
+            self.transport.write(answer)
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def _settle(self) -> None:
+        settled, self._settled = self._settled, None
+        if settled is not None:
+            settled()
+
+    def handle_bytes(self, event: Frame) -> None:  # type: ignore[explicit-override]
+        """Take a message; who talks on and on after the session is over is not waited for."""
+        super().handle_bytes(event)
+        self._after_close += self.close_sent
+        if self._after_close > _MAX_AFTER_CLOSE:
+            self.transport.abort()
 
     def handle_ping(self) -> None:  # type: ignore[explicit-override]
         """Answer; all else that we send waits until the peer has read."""

@@ -61,7 +61,8 @@ class Plan:
     """What a programme's listeners make of it, fixed when it starts.
 
     One encoding for each length of frame that their networks ask for, the shortest first; D is the
-    largest that any of them asks for, offline ones included, unless the request names another.
+    largest that any of them asks for, unless the request names another. Who is offline counts; who
+    is not enrolled, or no more, does not.
     `slowest_ms` is what the slowest listener may ask for and still be in step.
     """
 

@@ -28,6 +28,10 @@ _MAX_REPLY = 64 << 20
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 # What a header can carry of a token (RFC 6750 section 2.1).
 _TOKEN = re.compile(r"[\w.~+/=-]{1,4096}", re.ASCII)
+_UNSET = (
+    "LOA_TOKEN is not set: for the station of another machine set LOA_TOKEN and LOA_FINGERPRINT to "
+    "what `loa keys token` and `loa keys show` say there"
+)
 _WANTED = (
     "the station wants its operator's token: run as the station's user on its machine, or set "
     "LOA_TOKEN and LOA_FINGERPRINT to what `loa keys token` and `loa keys show` say there"
@@ -66,7 +70,7 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
     except DataError:
         raise ApiError(_WANTED) from None
     if not folder.holds_station():
-        raise ApiError(_WANTED)
+        raise ApiError(f"{folder.path} holds no station (`loa init` makes one), and {_UNSET}")
     return credentials_of(folder, environment)
 
 

@@ -5,12 +5,14 @@ whom a person has decided is seen when everything is declared, like what there i
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from server.bucket import Bucket
 from server.enrolling import Enrolling
 from server.enrolment import Code, EnrolmentError, TooManyStrangersError, Waiting
 from server.errors import StationError
@@ -36,19 +38,33 @@ from transport.control.messages import (
 )
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
 from transport.errors import MalformedPacket
+from transport.security.session_keys import session_number
 
 # Together less than a second: who is revoked is gone by then, whether it reads or not.
 _LAST_WORD_S = 0.4
 _CLOSE_TIMEOUT_S = 0.4
-_SESSION_BYTES = 8
 _TRY_AGAIN = 1013  # the IANA registry of close codes
+_TOO_MANY = 1008  # RFC 6455 7.4.1: against our policy
+# Of a loudspeaker's messages; it has two or three a second to say, and one for each of ours.
+_MESSAGES_A_SECOND = 20
+_MESSAGES_AT_ONCE = 100
+# Then others have their turn: to receive what has come already does not give it them.
+_MESSAGES_IN_A_ROW = 8
 _NOT_ENROLLED = Refused(
     "this loudspeaker is not enrolled here (or was revoked): get a code with `loa enrol`",
     final=True,
 )
-_REPLACED = Refused("this loudspeaker has begun another session", final=False)
+_REPLACED = Refused(
+    "it has begun another session; if this happens again and again, its state file was copied: "
+    "enrol each of the two with a code of its own",
+    final=False,
+)
 _DECIDED_AGAINST = Refused("a person has refused this loudspeaker", final=True)
 _PENDING = Pending("a person has yet to approve this loudspeaker: `loa enrol approve`")
+
+
+class _TooManyMessagesError(Exception):
+    """A loudspeaker says more than it can have to say."""
 
 
 class Sessions:
@@ -67,7 +83,7 @@ class Sessions:
         now_ns: Callable[[], int],
         joined: Callable[[], None],
     ) -> None:
-        """`welcome` gives the first word to the session of a (rising) number and a random session.
+        """`welcome` gives the first word to the session of a (rising) number and its own number.
 
         `next_number` rises with every call, over all lives of the station. `joined` is called for
         each that comes; it may have come back elsewhere.
@@ -103,6 +119,8 @@ class Sessions:
             code, reason = 1007, error.reason
         except TooManyStrangersError:
             code, reason = _TRY_AGAIN, "too many wrong codes: try again in a moment"
+        except _TooManyMessagesError:
+            code, reason = _TOO_MANY, f"more than {_MESSAGES_A_SECOND} messages a second"
         finally:
             await _close(websocket, code, reason)
 
@@ -164,7 +182,9 @@ class Sessions:
 
     async def _admit(self, websocket: WebSocket, session: Session, hello: Hello) -> None:
         name = hello.name
-        number = int.from_bytes(self._random_bytes(_SESSION_BYTES)) or 1
+        known = self._station.speakers.get(name)
+        last = 0 if known is None else known.session_number
+        number = session_number(session.key, self._now_ns(), last)
         try:
             self._station.join(hello, _address(websocket), session, self._now_ns(), number)
         except StationError as error:
@@ -241,8 +261,11 @@ class Sessions:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _hear_all(self, websocket: WebSocket, name: str, session: Session) -> None:
-        while True:
-            message: Said = TO_STATION.decode(await self._receive(websocket, SILENCE_TIMEOUT_S))
+        bucket = Bucket(_MESSAGES_A_SECOND, _MESSAGES_AT_ONCE)
+        for number in itertools.count():
+            message = await self._hear(websocket, bucket)
+            if number % _MESSAGES_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             speaker = self._station.speakers.get(name)
             if speaker is None or speaker.session is not session:
                 continue  # it is revoked or replaced, and will be told
@@ -258,6 +281,13 @@ class Sessions:
                     session.answered(message)
                 case Hello() | Enrol():
                     return  # it was said already
+
+    async def _hear(self, websocket: WebSocket, bucket: Bucket) -> Said:
+        data = await self._receive(websocket, SILENCE_TIMEOUT_S)
+        if not bucket.take(self._now_ns()):
+            raise _TooManyMessagesError
+        message: Said = TO_STATION.decode(data)
+        return message
 
     @staticmethod
     async def _receive(websocket: WebSocket, timeout_s: float) -> bytes:

@@ -11,12 +11,13 @@ from transport.control.messages import Telemetry
 class Speaker:
     """Where a registered loudspeaker was last seen, how it is, and what way sound has to it.
 
-    `path` is where its media port is seen to be: to no other address is anything sent. The
-    sessions that opened its ways have numbers: a new session may come before a new way, and until
-    then the old one serves.
+    `key` is the public key that it has proved. `path` is where its media port is seen to be: to no
+    other address is anything sent. The sessions that opened its ways have numbers: a new session
+    may come before a new way, and until then the old one serves.
     """
 
     name: str
+    key: bytes
     address: str
     last_seen_ns: int
     session: object | None = None
@@ -67,15 +68,16 @@ class Speaker:
 
     def to_plain(self) -> list[Any]:
         """What outlives control, in text, numbers and lists; its session does not."""
-        where = [self.name, self.address, self.last_seen_ns, self.session_number]
+        where = [self.name, self.key, self.address, self.last_seen_ns, self.session_number]
         return [*where, self.path, self.path_number, self.relay_number]
 
     @classmethod
     def of_plain(cls, plain: Any) -> "Speaker":
         """As `to_plain` said; TypeError or ValueError if that makes no sense."""
-        name, address, last_seen_ns, session_number, path, path_number, relay_number = plain
+        name, key, address, last_seen_ns, session_number, path, path_number, relay_number = plain
         return cls(
             name,
+            key,
             address,
             last_seen_ns,
             session_number=session_number,

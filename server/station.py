@@ -76,7 +76,7 @@ class Station:
         """
         _check_address(address)
         self._register(hello.name, hello.delivery, multicast=hello.multicast)
-        speaker = Speaker(hello.name, address, now_ns, session, session_number=number)
+        speaker = Speaker(hello.name, hello.key, address, now_ns, session, session_number=number)
         self._enter(speaker.come_after(self.speakers.get(hello.name)))
         return speaker
 
@@ -223,7 +223,7 @@ class Station:
         """Grant a ticket; nothing changes if the request cannot be met."""
         if not request.to and not request.zones:
             raise StationError("to whom? name at least one zone or loudspeaker, or all")
-        members = self.named(request.to, request.zones)
+        members = [self.directory.endpoints[n] for n in self.named(request.to, request.zones)]
         if len(self.programmes) >= MAX_PROGRAMMES:
             raise StationError(
                 f"{MAX_PROGRAMMES} programmes are on air, and there cannot be more: wait for an end"
@@ -240,7 +240,7 @@ class Station:
             number=number,
             ticket=self.new_ticket(),
             request=request,
-            plan=Plan.of(request, {self.directory.endpoints[name].delivery for name in members}),
+            plan=Plan.of(request, {m.delivery for m in members if m.key is not None}),
             group=self._free_group(),
             since_ns=now_ns,
             boot=self.boot,
@@ -384,13 +384,13 @@ class Station:
         self.speakers = {}
         for speaker, delivery, multicast in speakers:
             endpoint = self.directory.endpoints.get(speaker.name)
-            if endpoint is not None and endpoint.key is not None:
+            if endpoint is not None and endpoint.key == speaker.key:
                 self._register(speaker.name, delivery, multicast=multicast)
                 self._enter(speaker)
         self.programmes = {programme.name: programme for programme in programmes}
         self.count = max(self.count, count)
         if len(self.speakers) < len(speakers):
-            self.rekey_all()  # one was revoked in the moment before control's death
+            self.rekey_all()  # a key was revoked or replaced just before control's death
 
 
 def _check_address(address: str) -> None:

@@ -31,6 +31,7 @@ from transport.control.messages import (
     Refused,
     Telemetry,
     Welcome,
+    shown,
 )
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
 from transport.errors import MalformedPacket
@@ -185,7 +186,10 @@ def counted_as(error: BaseException) -> str | None:
 
 
 def why(error: BaseException) -> str:
-    """The innermost reason, in the system's own words where it has any."""
+    """The innermost reason, in the system's own words where it has any; fit for a terminal.
+
+    It may be the text of whoever answered, who need not be the station.
+    """
     error = _innermost(error)
     if isinstance(error, MalformedPacket):
         return _IN_WORDS.get(error.reason, error.reason)
@@ -197,7 +201,7 @@ def why(error: BaseException) -> str:
         # trio adds to the text where it was going; a resolver's numbers are not the system's.
         errno = error.errno or 0
         return os.strerror(errno) if errno > 0 else error.strerror
-    return str(error).partition("\n")[0] or type(error).__name__
+    return shown(str(error).partition("\n")[0]) or type(error).__name__
 
 
 def _innermost(error: BaseException) -> BaseException:

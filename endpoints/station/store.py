@@ -7,6 +7,7 @@ file beside it and puts that in its place, so whatever happens there is the old 
 
 import base64
 import binascii
+import errno
 import fcntl
 import json
 import os
@@ -186,7 +187,8 @@ class SpeakerStore:
         NoStateError where there is none and it shall not be made. `draw` gives so many random
         bytes; `aside` is where writing happens.
         """
-        path = path.resolve()
+        # The folder may be a link; the file may not, for whoever made that would choose the file.
+        path = path.parent.resolve() / path.name
         try:
             while (lock := _locked(path)) is None:
                 if not create:
@@ -242,6 +244,10 @@ def _locked(path: Path) -> int | None:
             lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # open(2): O_NOFOLLOW
+                raise
+            raise StoreError(f"{path} is a link: give the file itself with --state") from None
         try:
             _check(os.fstat(lock), path)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -261,7 +267,7 @@ def _locked(path: Path) -> int | None:
 
 def _is_at(path: Path, descriptor: int) -> bool:
     with suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
     return False
 
 

@@ -124,12 +124,19 @@ class EnrolmentBody(_Body):
     minutes: Annotated[int, Field(ge=1, le=MAX_MINUTES)] = 60
     address: Annotated[str, Field(max_length=300)] | None = None
 
-    def station(self, called: str) -> StationAddress:
-        """Where loudspeakers shall find it; SenselessError for no address."""
+    def station(self, called: str, reachable: StationAddress) -> StationAddress:
+        """Where loudspeakers shall find it; SenselessError for no address.
+
+        Where it was called, or `reachable` if that is an address of this machine alone.
+        """
         try:
-            return StationAddress.parse(called if self.address is None else self.address)
+            if self.address is not None:
+                return StationAddress.parse(self.address)
+            address = StationAddress.parse(called)
         except ValueError as error:
             raise SenselessError(str(error)) from None
+        inside = address.host == "localhost" or address.host.startswith("127.")
+        return reachable if inside else address
 
 
 class ApprovalBody(_Body):

@@ -32,7 +32,8 @@ def _add_codes(api: FastAPI, control: Control) -> None:
     @api.post("/api/enrolments", status_code=201)
     async def issue(body: EnrolmentBody, request: Request) -> dict[str, list[dict[str, Any]]]:
         """Make codes; each is shown this once, and takes the place of any other for its name."""
-        station = body.station(_called(request))
+        station = body.station(_called(request), control.reachable)
+        enrolled = {e.name for e in control.station.directory.endpoints.values() if e.key}
         issued = await enrolling.issue(body.names, body.unit, body.minutes)
         return {
             "codes": [
@@ -41,6 +42,7 @@ def _add_codes(api: FastAPI, control: Control) -> None:
                     "name": code.name,
                     "unit": code.unit,
                     "expires_in_s": 60 * body.minutes,
+                    "replaces": code.name in enrolled,
                     "code": _text(station, secret),
                 }
                 for code, secret in issued

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from server.cli.text import printable
+from server.configuration import configure
 from server.remote import ApiError
+from server.settings import SettingsError
 from transport.control.address import StationAddress
 
 OK, FAILED, WRONG = 0, 1, 2
@@ -42,8 +44,16 @@ def parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def default_station() -> str:
-    """The station that is asked unless another is named."""
-    return os.environ.get("LOA_SERVER") or _HERE
+    """The station that is asked unless another is named: this machine's, at the port it has."""
+    named = os.environ.get("LOA_SERVER")
+    if named:
+        return named
+    try:
+        settings = configure({}, os.environ)
+    except SettingsError:
+        return _HERE  # whoever starts the station is told
+    everywhere = settings.bind == "0.0.0.0"  # noqa: S104 - compared with, not bound to
+    return f"{'127.0.0.1' if everywhere else settings.bind}:{settings.port}"
 
 
 def verbs_of(

@@ -135,14 +135,19 @@ def _in_file(file: Path | None) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _address(options: argparse.Namespace) -> str:
+def _address(options: argparse.Namespace) -> str | None:
+    """What the code shall say; None for what the station thinks best."""
+    if options.address is None:
+        return None
     try:
-        return StationAddress.parse(options.address or options.server).text
+        return StationAddress.parse(options.address).text
     except ValueError as error:
         raise UsageError(f"--address {error}") from None
 
 
-def _issued(options: argparse.Namespace, names: list[str], address: str) -> Iterator[list[Row]]:
+def _issued(
+    options: argparse.Namespace, names: list[str], address: str | None
+) -> Iterator[list[Row]]:
     for at in range(0, len(names), _AT_ONCE):
         body: dict[str, Any] = {
             "names": names[at : at + _AT_ONCE],
@@ -168,6 +173,10 @@ def _show(row: Row) -> None:
 
 
 def _warn(made: list[Row], *, given: bool) -> None:
+    replaced = [row["name"] for row in made if row["replaces"]]
+    if replaced:
+        few = ", ".join(replaced[:5]) + (" and others" if len(replaced) > 5 else "")
+        complain("loa enrol", f"{few}: enrolled already; whoever uses the code takes that place")
     host = EnrolmentCode.parse(made[0]["code"]).server.host
     if not given and (host == "localhost" or host.startswith("127.")):
         complain(

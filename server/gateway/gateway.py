@@ -6,6 +6,7 @@ import secrets
 import socket
 import ssl
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from typing_extensions import override
@@ -22,7 +23,8 @@ from server.bus import (
     unpack_sessions,
 )
 from server.child import Birth, adopt, read_secret
-from server.gateway.door import Door
+from server.door import Door
+from server.entrance import Entrance, Manners
 from server.gateway.peer import Hall, Peer, frame_of
 from server.ring import RingReader
 from transport.clock.exchange import answer
@@ -31,6 +33,8 @@ from transport.net.clocks import MediaClock
 from transport.security.session_keys import (
     TIME_BYTES,
     check_gateway_token,
+    holder_of,
+    is_newer,
     open_time,
     seal_time,
     session_key,
@@ -42,10 +46,9 @@ _LEAVING_S = 3.0
 _TICK_S = 0.5
 # Thousands may come at once; control is told of them together.
 _CHANGE_S = 0.02
-_HANDSHAKE_S = 5.0
-_GOODBYE_S = 1.0
-# Callers and ring entries of one turn of the loop.
-_CALLERS = 16
+_MANNERS = Manners(handshake_s=5.0, goodbye_s=1.0)
+MAX_PEERS = 4_000
+# Ring entries of one turn of the loop.
 _ENTRIES = 16
 # What the kernel keeps for a peer that does not read would be as late as it is long.
 _SEND_BUFFER = 32 << 10
@@ -56,22 +59,26 @@ class Gateway(Hall):
 
     def __init__(self, birth: Birth, context: ssl.SSLContext) -> None:
         self._birth = birth
-        self._context = context
         self._loop = asyncio.get_running_loop()
         self._clock = MediaClock(birth.media_epoch_ns)
         self._secret = read_secret(birth.secret)
         self._ring = RingReader(birth.ring)
         self._listening = adopt(birth.gateway)
-        self._listening.setblocking(False)
         # What is accepted from it inherits this.
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._bus: Bus[GatewayReport, DeclareRelays | WhoIsThere] = Bus(
             adopt(birth.gateway_bus), FROM_GATEWAY, TO_GATEWAY
         )
         self._instance = secrets.token_hex(8)
-        self._door = Door()
+        self._entrance = Entrance(
+            self._listening, context, partial(Peer, self), self._refuse, manners=_MANNERS
+        )
+        # Those after TLS that have not shown a token yet, and how many have.
+        self._strangers = Door()
+        self._known = 0
+        # Both by the holders of sessions: each loudspeaker has one place, and what control has yet
+        # to send to its newest session comes there too.
         self._peers: dict[int, Peer] = {}
-        self._callers: set[asyncio.Task[None]] = set()
         self._relays: dict[int, tuple[int, ...]] = {}
         self._reporting: asyncio.TimerHandle | None = None
         self._datagrams = 0
@@ -83,7 +90,7 @@ class Gateway(Hall):
         """Until the lifeline is cut."""
         ended = asyncio.Event()
         self._loop.add_reader(self._birth.lifeline, ended.set)
-        self._loop.add_reader(self._listening, self._accept)
+        self._entrance.open()
         self._loop.add_reader(self._bus.fileno(), self._take_orders)
         try:
             while not ended.is_set():
@@ -101,15 +108,14 @@ class Gateway(Hall):
             peer.tick(now_s)
 
     def _end(self) -> None:
-        for descriptor in (self._birth.lifeline, self._listening, self._bus.fileno()):
+        for descriptor in (self._birth.lifeline, self._bus.fileno()):
             self._loop.remove_reader(descriptor)
         self._loop.remove_reader(self._birth.gateway_wake)
         if self._reporting is not None:
             self._reporting.cancel()
-        for caller in self._callers:
-            caller.cancel()
+        self._entrance.close()
         for peer in list(self._peers.values()):
-            peer.cut_off()
+            peer.drop()
 
     # ------------------------------------------------------------- the ring
     def _forward(self) -> None:
@@ -119,8 +125,8 @@ class Gateway(Hall):
         for entry in islice(self._ring.read(), _ENTRIES):
             count += 1
             frame = frame_of(MEDIA + entry.datagram)
-            for session in self._relays.get(entry.stream, ()):
-                peer = self._peers.get(session)
+            for holder in self._relays.get(entry.stream, ()):
+                peer = self._peers.get(holder)
                 if peer is None:
                     continue
                 if peer.relay(frame):
@@ -142,11 +148,14 @@ class Gateway(Hall):
 
     def _declare(self, declared: DeclareRelays) -> None:
         asleep = not self._relays
-        wanted = {relay.stream: unpack_sessions(relay.sessions) for relay in declared.relays}
-        for stream, sessions in self._relays.items():
-            leaving = tuple(session for session in sessions if self._is_leaving(session))
+        wanted = {
+            relay.stream: tuple(map(holder_of, unpack_sessions(relay.sessions)))
+            for relay in declared.relays
+        }
+        for stream, holders in self._relays.items():
+            leaving = tuple(holder for holder in holders if self._is_leaving(holder))
             wanted[stream] = tuple(dict.fromkeys((*wanted.get(stream, ()), *leaving)))
-        self._relays = {stream: sessions for stream, sessions in wanted.items() if sessions}
+        self._relays = {stream: holders for stream, holders in wanted.items() if holders}
         if not self._relays:
             # Most stations need no gateway, and it shall not wake up for each of their packets.
             self._loop.remove_reader(self._birth.gateway_wake)
@@ -154,8 +163,8 @@ class Gateway(Hall):
             self._ring.skip()
             self._loop.add_reader(self._birth.gateway_wake, self._forward)
 
-    def _is_leaving(self, session: int) -> bool:
-        peer = self._peers.get(session)
+    def _is_leaving(self, holder: int) -> bool:
+        peer = self._peers.get(holder)
         return peer is not None and peer.leaving
 
     def _report(self) -> None:
@@ -166,7 +175,11 @@ class Gateway(Hall):
         self._bus.send(
             GatewayReport(
                 instance=self._instance,
-                sessions=pack_sessions(s for s, peer in self._peers.items() if not peer.leaving),
+                sessions=pack_sessions(
+                    peer.session
+                    for peer in self._peers.values()
+                    if peer.session is not None and not peer.leaving
+                ),
                 datagrams=self._datagrams,
                 dropped=self._dropped,
                 overruns=self._ring.overruns,
@@ -179,38 +192,18 @@ class Gateway(Hall):
         if self._reporting is None:
             self._reporting = self._loop.call_later(_CHANGE_S, self._report)
 
-    # ------------------------------------------------------------- callers
-    def _accept(self) -> None:
-        for _ in range(_CALLERS):
-            try:
-                connection, (address, _) = self._listening.accept()
-            except OSError:  # nobody is there any more
-                return
-            if not self._door.knock(address):
-                self._refused += 1
-                connection.close()
-                continue
-            connection.setblocking(False)
-            caller = self._loop.create_task(self._shake_hands(connection, address))
-            self._callers.add(caller)
-            caller.add_done_callback(self._callers.discard)
-
-    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
-        peer = Peer(self, address)
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: peer,
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=_HANDSHAKE_S,
-                ssl_shutdown_timeout=_GOODBYE_S,
-            )
-        except OSError:  # it speaks no TLS, was too slow, or is gone; ssl.SSLError is one too
-            self._refused += 1
-            if not peer.was_connected:
-                self._door.leave(address)
+    def _refuse(self) -> None:
+        self._refused += 1
 
     # ------------------------------------------------------------- what peers ask
+    @override
+    def met(self, peer: Peer) -> None:
+        if self._known >= MAX_PEERS:
+            self._refused += 1
+            peer.drop()
+        elif self._strangers.arrive(peer, peer.address):
+            self._refused += 1
+
     @override
     def admit(self, peer: Peer, token: str) -> bool:
         try:
@@ -218,12 +211,17 @@ class Gateway(Hall):
         except MalformedPacket:
             self._refused += 1
             return False
-        self._door.know(peer.address)
+        former = self._peers.get(holder_of(session))
+        # The key of a session that is over is still good: it shall not send the newest one away.
+        if former is not None and _is_over(session, former.session):
+            self._refused += 1
+            return False
+        self._strangers.leave(peer)
+        self._known += 1
         peer.session = session
-        former = self._peers.pop(session, None)
         if former is not None:
             former.go_away(CloseCode.POLICY_VIOLATION, "this session has called again")
-        self._peers[session] = peer
+        self._peers[holder_of(session)] = peer
         self._changed()
         return True
 
@@ -233,7 +231,7 @@ class Gateway(Hall):
         if message == LEAVING and not peer.leaving:
             # UDP works again: control is told at once to send that way.
             peer.leaving = True
-            self._loop.call_later(_LEAVING_S, peer.cut_off)
+            self._loop.call_later(_LEAVING_S, peer.drop)
             self._report()
             return None
         if message[:1] != TIME or len(message) != len(TIME) + TIME_BYTES or peer.session is None:
@@ -256,9 +254,14 @@ class Gateway(Hall):
     @override
     def lost(self, peer: Peer) -> None:
         if peer.session is None:
-            self._door.leave(peer.address)
+            self._strangers.leave(peer)
             return
-        self._door.depart()
-        if self._peers.get(peer.session) is peer:
-            del self._peers[peer.session]
+        self._known -= 1
+        holder = holder_of(peer.session)
+        if self._peers.get(holder) is peer:
+            del self._peers[holder]
             self._changed()
+
+
+def _is_over(session: int, newest: int | None) -> bool:
+    return newest is not None and session != newest and not is_newer(session, newest)

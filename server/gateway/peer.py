@@ -14,7 +14,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from server.gateway.door import Allowance
+from server.gateway.allowance import Allowance
 
 PATH = "/media"
 SUBPROTOCOL = Subprotocol("loa.media.2")
@@ -33,6 +33,9 @@ _log.propagate = False
 
 class Hall(Protocol):
     """What a peer asks of the gateway."""
+
+    def met(self, peer: "Peer") -> None:
+        """A connection is through TLS; it will be lost once."""
 
     def admit(self, peer: "Peer", token: str) -> bool:
         """Whether the token is good; the peer then counts as its session's."""
@@ -62,15 +65,13 @@ class Peer(asyncio.Protocol):
     """Speaks WebSocket with one peer. Nothing here waits: what it does not read, it does not get.
 
     `address` is where it comes from; `session` is set when it has been admitted, `leaving` when
-    it has said that it goes back to UDP. Only one that `was_connected`, that is after TLS, is ever
-    `lost`.
+    it has said that it goes back to UDP.
     """
 
     def __init__(self, hall: Hall, address: str) -> None:
         self.address = address
         self.session: int | None = None
         self.leaving = False
-        self.was_connected = False
         self._hall = hall
         self._loop = asyncio.get_running_loop()
         self._allowance = Allowance(self._loop.time())
@@ -92,15 +93,15 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's is one in all but its class.
         self._transport = cast("asyncio.Transport", transport)
-        self.was_connected = True
-        self._opening = self._loop.call_later(_OPEN_S, self.cut_off)
+        self._opening = self._loop.call_later(_OPEN_S, self.drop)
+        self._hall.met(self)
 
     @override
     def data_received(self, data: bytes) -> None:
         now_s = self._loop.time()
         if not self._allowance.take(len(data), now_s):
             self._hall.malformed()
-            self.cut_off()
+            self.drop()
             return
         self._socket.receive_data(data)
         for event in self._socket.events_received():
@@ -141,7 +142,7 @@ class Peer(asyncio.Protocol):
         """Ping it now and then, and cut it off when a ping has not been answered for long."""
         oldest_s = next(iter(self._unanswered.values()), now_s)
         if now_s - oldest_s >= DEAF_S:
-            self.cut_off()
+            self.drop()
         elif now_s >= self._ping_due_s and self._socket.state is State.OPEN:
             self._ping_due_s = now_s + PING_S
             self._pings += 1
@@ -158,7 +159,7 @@ class Peer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def cut_off(self) -> None:
+    def drop(self) -> None:
         """End it at once, though it may not be reading."""
         if self._transport is not None:
             self._transport.abort()
@@ -213,7 +214,7 @@ class Peer(asyncio.Protocol):
             else:
                 transport.close()  # TLS has no half-closed connection
         if transport.get_write_buffer_size() > _MAX_UNREAD:
-            self.cut_off()  # it asks for pongs and reads none
+            self.drop()  # it asks for pongs and reads none
 
     def _stop_waiting(self) -> None:
         if self._opening is not None:

@@ -42,7 +42,7 @@ def _why(certificate: Path, key: Path, error: Exception) -> str:
     if isinstance(error, PrivateError):
         return str(error)
     if isinstance(error, ssl.SSLError):
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}:
             return f"{key} is not the key of {certificate}"
         return f"{certificate} or {key} is no PEM file of a certificate or its key"
     if isinstance(error, OSError):

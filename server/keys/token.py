@@ -37,7 +37,8 @@ class TokenFile:
         try:
             text = read_private(self._path).decode("ascii", "replace").strip()
         except PrivateError as error:
-            raise AccessError(str(error)) from None
+            hint = "" if self._path.exists() else ": `loa keys token --new` makes another"
+            raise AccessError(f"{error}{hint}") from None
         if not _TOKEN.fullmatch(text):
             raise AccessError(f"{self._path} is no token: make one with `loa keys token --new`")
         return text

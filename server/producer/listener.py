@@ -26,11 +26,13 @@ _EARLY_NS = 20_000_000
 # likes, and crowd everybody else out of the ring.
 _MAX_AHEAD_NS = 5 * NS_PER_SECOND
 _MAX_BEHIND_NS = MAX_PLAYOUT_DELAY_MS * NS_PER_MS
-# Counted apart, so that whoever has a ticket comes in, however many stand at the door.
-_MAX_WAITING = 64
+# Counted apart, so that whoever has a ticket comes in, however many stand at the door; and who has
+# finished the handshake, however many do not even begin it.
+_MAX_WITHOUT_TLS = 64
+_MAX_WITHOUT_TICKET = 64
 _MAX_SPEAKING = 64
 # These, and those that are on their way out, which takes no longer than a nap.
-_MAX_THREADS = _MAX_WAITING + 2 * _MAX_SPEAKING
+_MAX_THREADS = _MAX_WITHOUT_TLS + _MAX_WITHOUT_TICKET + 2 * _MAX_SPEAKING
 # For the whole of the first object.
 _HANDSHAKE_S = 2.0
 # Who sleeps until the time of its sound looks up so often whether it still has the word.
@@ -48,6 +50,8 @@ _log = logging.getLogger(__name__)
 class _Caller(ssl.SSLSocket):
     """A connection that may have to say what it has to say within a time."""
 
+    address = ""
+    had_the_word = False
     seconds_left: Callable[[], float] | None = None
 
     @override
@@ -73,23 +77,59 @@ class _FullError(Exception):
     """There is no place for another voice now."""
 
 
+class _Crowd:
+    """So many callers and no more: an address that many come from makes room for all others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._by_address: dict[str, dict[_Caller, None]] = {}  # who came first is first
+
+    def __contains__(self, caller: _Caller) -> bool:
+        return caller in self._by_address.get(caller.address, ())
+
+    def enter(self, caller: _Caller) -> None:
+        """A place; who has waited longest of the address that has most makes room for it."""
+        self._by_address.setdefault(caller.address, {})[caller] = None
+        self._size += 1
+        if self._size > self._most:
+            neighbours = max(self._by_address.values(), key=len)
+            longest = next(iter(neighbours))
+            self.leave(longest)
+            _hang_up(longest)
+
+    def leave(self, caller: _Caller) -> None:
+        """Its place is free; nothing if it has none."""
+        if caller in self:
+            neighbours = self._by_address[caller.address]
+            del neighbours[caller]
+            self._size -= 1
+            if not neighbours:
+                del self._by_address[caller.address]
+
+
 class _Places:
-    """Who is connected: callers still without a ticket, and one source a ticket."""
+    """Who is connected: callers without TLS, or still without a ticket, and one source a ticket."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._lock = threading.Lock()
-        self._waiting: dict[_Caller, None] = {}  # who came first is first
+        self._without_tls = _Crowd(_MAX_WITHOUT_TLS)
+        self._without_ticket = _Crowd(_MAX_WITHOUT_TICKET)
         self._speaking: dict[str, tuple[Programme, _Caller]] = {}  # by ticket
 
     def enter(self, caller: _Caller) -> None:
-        """A place without a ticket; who has waited longest makes room for it."""
+        """A place for whoever has yet to finish the handshake."""
         with self._lock:
-            if len(self._waiting) >= _MAX_WAITING:
-                longest = next(iter(self._waiting))
-                del self._waiting[longest]
-                _hang_up(longest)
-            self._waiting[caller] = None
+            self._without_tls.enter(caller)
+
+    def secured(self, caller: _Caller) -> None:
+        """It has finished; IngestError if it had to make room meanwhile."""
+        with self._lock:
+            if caller not in self._without_tls:
+                raise IngestError("it took too long")
+            self._without_tls.leave(caller)
+            self._without_ticket.enter(caller)
 
     def admit(self, ticket: str, caller: _Caller) -> Programme | None:
         """The programme of this ticket, and a place to speak in it; the older source loses its.
@@ -97,14 +137,14 @@ class _Places:
         _FullError if there is none, IngestError if the caller had to make room meanwhile.
         """
         with self._lock:
-            if caller not in self._waiting:
+            if caller not in self._without_ticket:
                 raise IngestError("it took too long")
             if ticket not in self._speaking and len(self._speaking) >= _MAX_SPEAKING:
                 self._clear()
             # In one step with the claim: of two sources the one that has the word is kept.
             programme = self._registry.claim(ticket, caller)
             if programme is not None:
-                del self._waiting[caller]
+                self._without_ticket.leave(caller)
                 if ticket in self._speaking:
                     _hang_up(self._speaking[ticket][1])
                 self._speaking[ticket] = programme, caller
@@ -113,7 +153,8 @@ class _Places:
     def leave(self, caller: _Caller) -> None:
         """Before the caller is closed: its number may be another's then."""
         with self._lock:
-            self._waiting.pop(caller, None)
+            self._without_tls.leave(caller)
+            self._without_ticket.leave(caller)
             for ticket, (_, speaker) in tuple(self._speaking.items()):
                 if speaker is caller:
                     del self._speaking[ticket]
@@ -172,21 +213,21 @@ class Listener:
         while True:
             self._threads.acquire()
             try:
-                connection, _ = self._listening.accept()
+                connection, peer = self._listening.accept()
             except OSError as error:
                 self._threads.release()
                 if error.errno in _SHUT_DOWN:
                     return
                 self._sleep(_SHORTAGE_S)  # of descriptors, say; what else there is goes on
                 continue
-            caller = self._caller(connection)
+            caller = self._caller(connection, peer[0])
             if caller is None:
                 self._threads.release()
                 continue
             self._places.enter(caller)
             threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
-    def _caller(self, connection: socket.socket) -> _Caller | None:
+    def _caller(self, connection: socket.socket, address: str) -> _Caller | None:
         """The connection, with TLS that has not begun; None if it is gone already."""
         try:
             caller = self._context.wrap_socket(
@@ -196,6 +237,7 @@ class Listener:
             connection.close()
             return None
         assert isinstance(caller, _Caller)  # noqa: S101 - the context makes no others
+        caller.address = address
         return caller
 
     def _serve(self, caller: _Caller) -> None:
@@ -206,6 +248,7 @@ class Listener:
                 try:
                     caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     caller.do_handshake()
+                    self._places.secured(caller)
                     self._converse(caller)
                 finally:
                     self._places.leave(caller)
@@ -215,7 +258,8 @@ class Listener:
             _log.exception("loa: a source was cut off")
         finally:
             self._threads.release()
-            self._changed()
+            if caller.had_the_word:  # of strangers there may be thousands a second
+                self._changed()
 
     def _converse(self, caller: _Caller) -> None:
         stream = ObjectStream(caller)
@@ -230,6 +274,7 @@ class Listener:
         if programme is None:
             stream.send({"accepted": False, "reason": reason, "final": reason == _OVER})
             return
+        caller.had_the_word = True
         try:
             stream.send({"accepted": True, "reason": ""})
             if self._take(programme, items, caller):

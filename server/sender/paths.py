@@ -3,6 +3,7 @@
 A keep-alive is a STUN Binding request (RFC 8489) under its session's key, sent from the media port.
 Whoever asks from a new address gets a nonce that only who receives there can give back; not before
 that does the path count, so nobody can have sound sent to an address that is not theirs.
+A loudspeaker has one path, that of its newest session which has opened one.
 """
 
 import base64
@@ -16,7 +17,7 @@ from server.bus import DeclarePaths, PathReport
 from transport.clock.timeline import NS_PER_SECOND
 from transport.errors import MalformedPacket
 from transport.security import stun
-from transport.security.session_keys import session_key
+from transport.security.session_keys import holder_of, is_newer, session_key
 
 MAX_PATHS = 20_000
 # Four keep-alives (PROTOCOL).
@@ -29,6 +30,9 @@ NONCE_SECRET_BYTES = 32
 # characters the challenge is no longer than a request without a nonce.
 NONCE_BYTES = 8
 _MINUTE_NS = 60 * NS_PER_SECOND
+# Who asks and has no answer says the same again, four times in all (PROTOCOL): such a repeat is
+# answered, for the answer may be lost, but it is no sign of life.
+_REMEMBERED = 4
 _NONCE_DOMAIN = b"loa.path.nonce\0"
 # Of one declaration: 50 and 9 bytes each, within the 64 KB of the bus.
 _MOST_OPENED = 500
@@ -61,8 +65,11 @@ class Nonces:
 
 @dataclass(slots=True)
 class _Path:
+    session: int
     source: Address
     heard_ns: int
+    # Of the last questions that counted.
+    transactions: tuple[bytes, ...] = ()
 
 
 class Paths:
@@ -70,13 +77,16 @@ class Paths:
 
     `secret` is the station's, of which the sessions' keys are derived; `random` is this process's
     own. What control is to hear waits until `taken`: of each session only what is true now.
+    Each loudspeaker has one: its newest session's takes the place of an older one's, and no key of
+    an older session is good for anything then.
     """
 
     def __init__(self, secret: bytes, random: bytes) -> None:
         self._secret = secret
         self._nonces = Nonces(random)
+        # By the holders of their sessions.
         self._paths: OrderedDict[int, _Path] = OrderedDict()
-        # Sets that keep their order.
+        # Sets of sessions that keep their order.
         self._opened: dict[int, None] = {}
         self._closed: dict[int, None] = {}
         self.malformed = 0
@@ -98,46 +108,72 @@ class Paths:
         except MalformedPacket:
             self.malformed += 1
             return None
-        key = session_key(self._secret, request.session)
-        try:
-            stun.check_request(request, key)
-        except MalformedPacket:
-            self.refused += 1
-            return None
-        if self._is_proved(request, source, now_ns):
-            self._heard(request.session, source, now_ns)
-            return stun.success(request.transaction, *source, key)
-        answer = stun.stale(request.transaction, self._nonces.nonce(source, now_ns), key)
-        if len(answer) > len(data):  # the address may be forged: nobody is sent more than we were
+        answer = self._answer(request, source, now_ns)
+        # The address may be forged: nobody is sent more than we were.
+        if answer is None or len(answer) > len(data):
             self.refused += 1
             return None
         return answer
 
+    def _answer(self, request: stun.Request, source: Address, now_ns: int) -> bytes | None:
+        """To whoever knows the key of a session that is not over; None to anybody else."""
+        key = session_key(self._secret, request.session)
+        try:
+            stun.check_request(request, key)
+        except MalformedPacket:
+            return None
+        if self._is_over(request.session):
+            return None
+        if not self._is_proved(request, source, now_ns):
+            return stun.stale(request.transaction, self._nonces.nonce(source, now_ns), key)
+        if not self._heard(request, source, now_ns):
+            return None
+        return stun.success(request.transaction, *source, key)
+
+    def _is_over(self, session: int) -> bool:
+        path = self._paths.get(holder_of(session))
+        return path is not None and session != path.session and not is_newer(session, path.session)
+
     def _is_proved(self, request: stun.Request, source: Address, now_ns: int) -> bool:
-        path = self._paths.get(request.session)
-        if path is not None and path.source == source:
+        path = self._paths.get(holder_of(request.session))
+        if path is not None and (path.session, path.source) == (request.session, source):
             return True
         return request.nonce is not None and self._nonces.holds(request.nonce, source, now_ns)
 
-    def _heard(self, session: int, source: Address, now_ns: int) -> None:
-        path = self._paths.get(session)
+    def _heard(self, request: stun.Request, source: Address, now_ns: int) -> bool:
+        """A question proved to be of the holder's newest session, from `source`.
+
+        False if it was heard before from elsewhere: then somebody plays it again.
+        """
+        session, holder = request.session, holder_of(request.session)
+        path = self._paths.get(holder)
+        if path is not None and path.session != session:
+            self._closes(path.session)
+            path = None
         if path is None:
-            path = self._paths[session] = _Path(source, now_ns)
+            path = self._paths[holder] = _Path(session, source, now_ns)
             self._opens(session)
+        elif request.transaction in path.transactions:
+            return path.source == source
         elif path.source != source:
             path.source = source
             self._opens(session)
         path.heard_ns = now_ns
-        self._paths.move_to_end(session)
+        path.transactions = (*path.transactions, request.transaction)[-_REMEMBERED:]
+        self._paths.move_to_end(holder)
         if len(self._paths) > MAX_PATHS:
             self._close_oldest()
+        return True
 
     def _opens(self, session: int) -> None:
         self._closed.pop(session, None)
         self._opened[session] = None
 
     def _close_oldest(self) -> None:
-        session, _ = self._paths.popitem(last=False)
+        _, path = self._paths.popitem(last=False)
+        self._closes(path.session)
+
+    def _closes(self, session: int) -> None:
         self._opened.pop(session, None)
         self._closed[session] = None
         if len(self._closed) > MAX_PATHS:  # control does not read: it will ask for everything
@@ -150,7 +186,7 @@ class Paths:
 
     def tell_all(self) -> None:
         """Control knows nothing: declare every path again."""
-        self._opened = dict.fromkeys(self._paths)
+        self._opened = dict.fromkeys(path.session for path in self._paths.values())
 
     @property
     def is_pending(self) -> bool:
@@ -160,7 +196,7 @@ class Paths:
     def declaration(self) -> DeclarePaths:
         """What control is to hear next, as much as the bus takes at once."""
         opened = tuple(
-            PathReport(session, *self._paths[session].source)
+            PathReport(session, *self._paths[holder_of(session)].source)
             for session in islice(self._opened, _MOST_OPENED)
         )
         return DeclarePaths(opened, tuple(islice(self._closed, _MOST_CLOSED)))

@@ -3,9 +3,11 @@
 All that is SQLite's own is in this file: another database would bring another one.
 """
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -16,6 +18,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 _BUSY_MS = 5_000
 # FULL: what is committed is on the disk.
 _PRAGMAS = (f"busy_timeout = {_BUSY_MS}", "synchronous = FULL", "foreign_keys = ON")
+# Whoever reads the database can use the codes in it that nobody has used.
+_MODE = 0o600
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_COMPANIONS = ("-journal", "-wal", "-shm")
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 _ADVICE = {
     sqlite3.SQLITE_FULL: "the disk is full: make room on it",
@@ -53,6 +59,27 @@ def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def create_private(path: Path) -> None:
+    """An empty file that its owner alone can read: SQLite's files beside it get the same mode."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with suppress(OSError):  # SQLite fails as well then, and says why
+        os.close(os.open(path, flags, _MODE))
+
+
+def make_private(path: Path) -> None:
+    """Close to others a database, and what is beside it; StoreError if it cannot be."""
+    for place in (path, *(path.with_name(path.name + end) for end in _COMPANIONS)):
+        try:
+            if place.stat().st_mode & _OTHERS:
+                place.chmod(_MODE)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"{place} is open to others ({error.strerror}): `chmod 600` it as its owner"
+            ) from None
 
 
 def use_wal(engine: Engine, path: Path) -> None:

@@ -25,7 +25,14 @@ from sqlalchemy import (
 from server.directory import SEPARATOR, DirectoryError, Endpoint, check_label
 from server.enrolment import Code
 from server.store import codes, endpoints
-from server.store.engine import StoreError, sqlite_engine, transaction, use_wal
+from server.store.engine import (
+    StoreError,
+    create_private,
+    make_private,
+    sqlite_engine,
+    transaction,
+    use_wal,
+)
 from server.store.records import Contents, ProgrammeRecord
 from server.store.schema import NewerError, migrate
 from server.store.tables import EndpointRow, MetaRow, ProgrammeRow, UnitRow, ZoneRow
@@ -54,6 +61,7 @@ class Store:
             raise StoreError(f"{path} exists already: choose another folder")
         store = cls(path, sqlite_engine(path))
         with store._closed_on_error():
+            create_private(path)
             use_wal(store._engine, path)
             store._found(name)
         return store
@@ -80,6 +88,7 @@ class Store:
         store = cls(path, sqlite_engine(path))
         with store._closed_on_error():
             store._check_is_ours()
+            make_private(path)
             use_wal(store._engine, path)
             store._begin(still_on_air)
         return store

@@ -1,5 +1,6 @@
 """`loa speaker` as a person starts it: what it says, how it ends, what it leaves on the disk."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def test_without_a_code_one_that_was_never_enrolled_says_where_to_get_one(
     [
         (["--enrol", "abc"], "this is no code: it begins with loa:HOST:PORT/"),
         (["--enrol", CODE.text[:-1] + "7"], "a letter of this code is wrong"),
+        (["--enrol", "-"], "there is no code in standard input: its first line is empty"),
         (["--enrol", CODE.text, "--name", "all"], "'all' is no loudspeaker's name"),
         (["--server", "a b"], "'a b' is no station's address"),
         (["--output", "nonsense"], "--output nonsense: use"),
@@ -65,8 +67,13 @@ def test_without_a_code_one_that_was_never_enrolled_says_where_to_get_one(
     ],
 )
 def test_what_was_said_wrong_is_known_before_anything_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], why: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    why: str,
 ) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     path = tmp_path / "state.json"
     code, (line,) = ended(capsys, "--state", path, *words)
     assert code == 2
@@ -132,15 +139,19 @@ class Process:
 
 
 @asynccontextmanager
-async def started(folder: Path, *words: str) -> AsyncIterator[Process]:
-    """It runs while the block does, unless it ends before."""
+async def started(folder: Path, *words: str, told: bytes = b"") -> AsyncIterator[Process]:
+    """It runs while the block does, unless it ends before; `told` is on its standard input."""
     state = str(folder / "state.json")
     arguments = ["--output", "null", "--no-discovery", "--state", state, *words]
     process = await trio.lowlevel.open_process(
         [sys.executable, "-P", "-m", "loa", "speaker", *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    assert process.stdin is not None
+    async with process.stdin:
+        await process.stdin.send_all(told)
     try:
         yield Process(process)
     finally:
@@ -200,6 +211,25 @@ async def test_with_a_code_it_is_enrolled_once_and_joins_by_itself_from_then_on(
     assert [word.name for word in station.enrols] == ["a wish"]
     assert [hello.name for hello in station.hellos] == ["Thôn 3"] * 3
     assert {hello.key for hello in station.hellos} == {store.state.key.public}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("where", ["-", "code"])
+async def test_a_code_that_other_users_cannot_see_enrols_and_begun_anew_it_is_not_missed(
+    tmp_path: Path, where: str
+) -> None:
+    async with running_station(at_a_station_that_enrols("a")) as station:
+        line, file = station.code.text.encode() + b"\n", tmp_path / "code"
+        file.write_bytes(line)
+        word, told = ("-", line) if where == "-" else (str(file), b"")
+        async with started(tmp_path, "--enrol", word, told=told) as process:
+            await process.says("joined the station")
+            file.unlink()
+            await station.say(Command(7, "restart"))
+            await process.says("joined the station", times=2)
+            assert await process.end() == 0
+    assert station.answers == [Done(7)]
+    assert len(station.enrols) == 1
 
 
 @pytest.mark.trio

@@ -257,7 +257,7 @@ def _deepest() -> int:
 
 def test_the_domains_of_what_is_signed_are_those_of_the_code() -> None:
     names = re.compile(r'[`"](loa\.[a-z-]+\.2)[`"]')
-    sources = [path.read_text() for path in (ROOT / "transport" / "security").glob("*.py")]
+    sources = [path.read_text() for path in (ROOT / "transport" / "security").rglob("*.py")]
     ours = {name for source in sources for name in names.findall(source)}
     # How the station makes the sessions' keys is its own business.
     assert set(names.findall(PAGE)) - {MEDIA_SUBPROTOCOL} == ours - {"loa.session-key.2"}
@@ -315,8 +315,8 @@ def _reasons() -> list[str]:
 
 
 def _sources() -> Iterator[Path]:
-    yield from (ROOT / "endpoints").glob("*.py")
-    yield from (ROOT / "transport" / "security").glob("*.py")
+    yield from (ROOT / "endpoints").rglob("*.py")
+    yield from (ROOT / "transport" / "security").rglob("*.py")
     for path in ("clock/exchange.py", "control/wire.py", "rtp/packet.py", "rtp/rtcp.py"):
         yield ROOT / "transport" / path
     yield ROOT / "transport" / "session" / "receiver.py"

@@ -90,7 +90,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize(
-    "at", ["store.Store.create", "data.sync_folder", "data._write", "private._fill"]
+    "at", ["store.Store.create", "data.sync_folder", "data._write", "keys.private._fill"]
 )
 def test_what_fails_halfway_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, exists: bool
@@ -142,6 +142,40 @@ def test_all_that_is_secret_is_for_its_user_alone(folder: DataFolder) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_the_database_and_what_sqlite_keeps_beside_it_are_for_its_user_alone(
+    folder: DataFolder,
+) -> None:
+    """What is kept of a code is as good as the code."""
+    before = os.umask(0)
+    try:
+        folder.create("Station")
+        assert modes(folder) == {"loa.sqlite3": 0o600}
+        store = Store.open(folder.database)
+        store.save_codes((), ())
+        assert set(modes(folder).values()) == {0o600}
+        assert len(modes(folder)) == 3
+        store.close()
+    finally:
+        os.umask(before)
+
+
+def test_a_database_of_an_older_version_is_closed_to_others(folder: DataFolder) -> None:
+    folder.create("Station")
+    killed = Store.open(folder.database)
+    for name in modes(folder):
+        (folder.path / name).chmod(0o644)
+    store = Store.open(folder.database)
+    assert set(modes(folder).values()) == {0o600}
+    store.close()
+    killed.close()
+
+
+def modes(folder: DataFolder) -> dict[str, int]:
+    """Of the database and its companions."""
+    files = folder.path.glob("loa.sqlite3*")
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in files}
+
+
 def test_what_an_older_version_has_not_is_made_and_nothing_else(folder: DataFolder) -> None:
     folder.create("Station", "# settings\n")
     shutil.rmtree(folder.tls_certificate.parent)
@@ -186,6 +220,32 @@ def test_what_is_no_station_is_told_with_the_verb_that_makes_one(folder: DataFol
     check()
     folder.config.touch()
     check()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o701, 0o777])
+def test_a_folder_that_others_can_enter_is_refused_with_what_to_do(
+    folder: DataFolder, mode: int
+) -> None:
+    folder.create("Station")
+    folder.path.chmod(mode)
+    for use in (folder.check, folder.complete):
+        with pytest.raises(DataError) as refused:
+            use()
+        assert f"`chmod 700 {folder.path}`" in line(refused)
+    folder.path.chmod(0o700)
+    folder.check()
+
+
+def test_a_folder_of_another_user_that_others_can_enter_is_not_taken(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.path.mkdir(mode=0o700)
+    folder.path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: folder.path.stat().st_uid + 1)
+    with pytest.raises(DataError) as refused:
+        folder.create("Station")
+    assert f"`chmod 700 {folder.path}`" in line(refused)
+    assert list(folder.path.iterdir()) == []
 
 
 # ------------------------------------------------------------------ the lock

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from server.enrolment import (
     MAX_CODES,
     MAX_WAITING,
-    Bucket,
     Code,
     Enrolment,
     EnrolmentError,
@@ -171,23 +168,6 @@ def test_guesses_are_bounded_and_who_knows_a_code_is_never_held_up() -> None:
         assert enrolment.check(enrol(secret), NONCE, TLS_HASH, 0) == code
     with pytest.raises(EnrolmentError):  # a tenth of a second is worth one guess
         enrolment.check(enrol(b"x" * 10), NONCE, TLS_HASH, S // 10)
-
-
-@given(st.lists(st.integers(0, S), max_size=200))
-def test_of_a_bucket_comes_no_more_than_was_in_it_and_came_since(waits: list[int]) -> None:
-    bucket, now_ns, taken = Bucket(10, 50), 0, 0
-    for wait in waits:
-        now_ns += wait
-        taken += bucket.take(now_ns)
-    assert taken <= 50 + now_ns / S * 10
-
-
-def test_a_clock_that_goes_back_fills_no_bucket() -> None:
-    bucket = Bucket(10, 1)
-    assert bucket.take(5 * S)
-    assert not bucket.take(0)
-    assert not bucket.take(S // 20)
-    assert bucket.take(S // 10)
 
 
 # ------------------------------------------------------------------ one at a time

@@ -17,6 +17,8 @@ from fastapi import FastAPI, Request, WebSocket
 
 from server.__main__ import _Server
 from server.api.errors import BodyLimit, add_errors
+from server.door import MAX_EACH
+from server.entrance import Manners
 from server.limits import (
     Crowd,
     HttpConnection,
@@ -60,6 +62,11 @@ def little_api(**budget: float) -> FastAPI:
     @api.get("/long")
     async def long() -> str:
         return "x" * (16 << 20)
+
+    @api.websocket("/never")
+    async def never(websocket: WebSocket) -> None:
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass
 
     @api.websocket("/control")
     async def session(websocket: WebSocket) -> None:
@@ -143,7 +150,7 @@ async def serving(
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config, station_tls().accepting(), handshake_s)
+    server = _Server(config, station_tls().accepting(), Manners(handshake_s, handshake_s))
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         give_up_on_the_deaf(listening)
         task = asyncio.create_task(server._serve([listening]))
@@ -232,13 +239,79 @@ def test_the_oldest_idle_connection_of_an_address_makes_room() -> None:
     play(scenario())
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 10\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"X: x\r\n" * 129,
+        b"X: " + b"x" * 9000 + b"\r\n",
+    ],
+    ids=["a body", "pieces of a body", "too many fields", "too long a field"],
+)
+def test_who_asks_for_a_session_wrongly_is_ended_at_once(fields: bytes) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=60.0)) as station:
+            peer = await station.connect(UPGRADE[:-2] + fields + b"\r\n")
+            await peer.is_sent_away()
+            await station.hosts(0)
+
+    play(scenario())
+
+
+def test_who_asks_for_a_session_that_does_not_begin_is_sent_away() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1)) as station:
+            peer = await station.connect(UPGRADE.replace(b"/control", b"/never"))
+            await peer.is_sent_away()
+            await station.hosts(0)
+
+    play(scenario())
+
+
+def test_who_asks_for_a_session_that_does_not_begin_makes_room() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(each=3, fresh_s=0.0)) as station:
+            asking = [
+                await station.connect(UPGRADE.replace(b"/control", b"/never")) for _ in range(3)
+            ]
+            await station.hosts(3)
+            assert await station.ask() == b"200"
+            await asking[0].is_sent_away()
+
+    play(scenario())
+
+
+def test_of_endless_unfinished_handshakes_the_oldest_make_room() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(), handshake_s=60.0) as station:
+            for _ in range(MAX_EACH + 20):
+                await station.knock(b"\x16")
+            held = list(station.peers)
+            assert await station.ask() == b"200"
+            for peer in held[:20]:
+                await peer.is_sent_away()
+            assert not any(peer.reader.at_eof() for peer in held[30:])
+
+    play(scenario())
+
+
+def test_thousands_behind_one_address_come_back_at_once() -> None:
+    async def scenario() -> None:
+        async with serving(Limits()) as station:
+            ready = await asyncio.gather(*(station.ask() for _ in range(2 * MAX_EACH)))
+            assert set(ready) == {b"200"}
+
+    play(scenario())
+
+
 def test_many_unfinished_handshakes_shut_nobody_out_and_are_ended() -> None:
     async def scenario() -> None:
         began_s = time.monotonic()
         async with serving(Limits(), handshake_s=1.0) as station:
             # Nothing; the beginning of a client's first word; and something else.
             for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16"):
-                for _ in range(100):
+                for _ in range(MAX_EACH // 3 - 1):
                     await station.knock(said)
             held = list(station.peers)
             assert await station.ask() == b"200"

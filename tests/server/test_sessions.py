@@ -1,6 +1,7 @@
 """Control sessions with a WebSocket of our own, in virtual time: no second here is a second."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from itertools import pairwise
@@ -36,7 +37,7 @@ from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
 from transport.errors import MalformedPacket
 from transport.security.certificates import StationCertificate
 from transport.security.handshake import recognise
-from transport.security.session_keys import session_key
+from transport.security.session_keys import holder_of, is_newer, session_key
 
 Play = Callable[[Callable[[Room], Coroutine[Any, Any, None]]], None]
 
@@ -246,8 +247,24 @@ def test_each_session_has_a_higher_number_than_all_before_and_a_key_of_its_own(
             words.append(word)
         assert [word.number for word in words] == [(BOOT << 32) + n for n in (1, 2, 3)]
         assert len({word.session for word in words}) == 3
+        assert {holder_of(word.session) for word in words} == {_holder("a")}
+        assert all(is_newer(after.session, word.session) for word, after in pairwise(words))
 
     play_sessions(scenario)
+
+
+def test_the_session_says_which_loudspeaker_s_it_is(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        for name in ("a", "b"):
+            word = (await room.join(name)).heard[0]
+            assert isinstance(word, Welcome)
+            assert holder_of(word.session) == _holder(name)
+
+    play_sessions(scenario)
+
+
+def _holder(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(key_of_name(name)).digest()[:5])
 
 
 def test_all_that_a_session_hears_is_numbered_from_one(play_sessions: Play) -> None:
@@ -462,6 +479,45 @@ def test_telemetry_keeps_a_session_and_is_remembered(play_sessions: Play) -> Non
         assert room.is_online()
         assert room.station.speakers["a"].telemetry == IDLE
         assert room.station.speakers["a"].last_seen_ns == room.now_ns() - 1_000_000_000
+
+    play_sessions(scenario)
+
+
+def test_who_says_more_than_a_loudspeaker_has_to_say_is_cut_off_with_the_reason(
+    play_sessions: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        peer, other = await room.join("a"), await room.join("b")
+        await asyncio.sleep(1)
+        for _ in range(100):
+            peer.say(IDLE)
+        await asyncio.sleep(1)
+        for _ in range(20):
+            peer.say(Ready(1))
+        await asyncio.sleep(0.01)
+        assert room.is_online()
+        peer.say(IDLE)
+        await peer.closed.wait()
+        assert peer.why_closed == (1008, "more than 20 messages a second")
+        assert not room.is_online()
+        other.say(IDLE)
+        assert room.is_online("b")
+
+    play_sessions(scenario)
+
+
+def test_others_have_their_turn_while_one_says_much_at_once(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peer = await room.join()
+        await asyncio.sleep(1)
+        before_ns = room.station.speakers["a"].last_seen_ns
+        for _ in range(50):
+            peer.say(Ready(1))
+        peer.say(IDLE)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert room.station.speakers["a"].last_seen_ns > before_ns
+        assert room.station.speakers["a"].telemetry is None
 
     play_sessions(scenario)
 

@@ -18,6 +18,7 @@ from tests.support.stations import (
     S,
     a_station,
     join,
+    key_of_name,
     names,
     on_air,
     put_zone,
@@ -362,6 +363,25 @@ def test_who_was_revoked_in_control_s_last_moment_has_no_way_and_knows_no_key(
     other.directory.put_endpoint(replace(station.directory.endpoint("a"), key=None))
     other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
     assert other.speakers == {}
+    assert [order.rekey for order in other.orders().programmes] == [1]
+
+
+def test_whose_key_was_replaced_in_control_s_last_moment_has_no_way_and_knows_no_key(
+    station: Station,
+) -> None:
+    for name in ("a", "b"):
+        join(station, name)
+    programme = on_air(station)
+    other = a_station()
+    for endpoint in station.directory.endpoints.values():
+        other.directory.put_endpoint(endpoint)
+    # The disk has the new key, the notebook where the old one was.
+    other.directory.put_endpoint(
+        replace(station.directory.endpoint("a"), key=key_of_name("another"))
+    )
+    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    assert list(other.speakers) == ["b"]
+    assert len(sent_to(other, other.programmes[programme.name])[10.0]) == 1
     assert [order.rekey for order in other.orders().programmes] == [1]
 
 

@@ -8,6 +8,7 @@ from server.bus import (
     Destination,
     unpack_destinations,
 )
+from server.directory import Endpoint
 from server.programmes import LiveRequest
 from server.station import Station
 from server.zones.definition import EVERYBODY
@@ -26,6 +27,7 @@ from tests.support.stations import (
     sent_to,
     spec_of,
 )
+from transport.control.delivery import DELIVERIES
 from transport.control.priority import Priority
 
 
@@ -293,3 +295,14 @@ def test_who_was_offline_at_the_beginning_is_in_step_when_it_returns(station: St
     on_air(station)
     join(station, "saver", delivery="saver")
     assert {spec_of(station, name).playout_delay_ms for name in ("lan", "saver")} == {1000.0}
+
+
+def test_who_has_no_key_has_no_say_in_how_late_everybody_hears(station: Station) -> None:
+    join(station, "a")
+    join(station, "b", delivery="saver")
+    station.directory.put_endpoint(Endpoint("c", ROOT, delivery="saver"))  # never enrolled
+    assert station.open(TO_ALL, 0).plan.playout_delay_ms == DELIVERIES["saver"].playout_delay_ms
+    station.revoke("b")
+    plan = station.open(TO_ALL, 0).plan
+    assert plan.playout_delay_ms == DELIVERIES["lan"].playout_delay_ms
+    assert plan.frames_ms == (DELIVERIES["lan"].frame_ms,)

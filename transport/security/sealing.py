@@ -21,9 +21,9 @@ from transport.security.signature import (
     PacketSigner,
     PacketVerifier,
     check_signed,
-    check_signed_report,
+    signature_of_report,
 )
-from transport.security.srtp import EpochOpener, EpochSealer, report_index
+from transport.security.srtp import EpochOpener, EpochSealer
 from transport.session.receiver import Opened, plausible_sample
 from transport.session.sender import StreamSender
 
@@ -35,9 +35,11 @@ REKEY_NS: Final = NS_PER_SECOND
 _GRACE_PACKETS = 500
 _SEQUENCES = 1 << 16
 # Verifying costs thirty times what opening does, so what has the group's key and no signature
-# could keep a loudspeaker busy: this many times a stream's own rate, and no more.
+# could keep a loudspeaker busy: this many times a stream's own rate in each epoch, and no more.
 _VERIFICATIONS_A_PACKET = 4
 _LEAST_BURST = 64
+# An epoch of 20 ms has about 320 reports. One that came back after so many would do no harm.
+_REPORTS_KEPT = 512
 # Of an RTP header: sequence number, timestamp, SSRC.
 _HEADER = struct.Struct("!2xHII")
 
@@ -182,32 +184,42 @@ class _Allowance:
 class _OpeningEpoch:
     """One epoch as it is received, and which of its packets were the station's own.
 
-    Only those are kept in mind, so that nobody else can use up a sequence number.
+    Only those are kept in mind, so that nobody else can use up a sequence number. Nor can who has
+    one epoch's key alone use up what may be verified of another.
     """
 
-    def __init__(self, spec: EpochSpec) -> None:
+    def __init__(self, spec: EpochSpec, allowance: _Allowance) -> None:
         self.spec = spec
         self.opener = EpochOpener(spec.ssrc, spec.key)
+        self.allowance = allowance
+        # The media sample of the earliest frame that came in it.
+        self.begun: int | None = None
         self._seen = bytearray(_SEQUENCES // 8)
-        self._last_report = -1
+        self._reports: dict[bytes, None] = {}
 
     def check_new(self, sequence: int) -> None:
         """MalformedPacket if this packet has been here; before anything is spent on it."""
         if self._seen[sequence >> 3] >> (sequence & 7) & 1:
             raise MalformedPacket("replay")
 
-    def remember(self, sequence: int) -> None:
-        """This packet was the station's."""
+    def remember(self, sequence: int, start: int) -> None:
+        """This packet was the station's; its frame begins at `start`."""
         self._seen[sequence >> 3] |= 1 << (sequence & 7)
+        self.begun = start if self.begun is None else min(self.begun, start)
 
-    def check_new_report(self, index: int) -> None:
-        """MalformedPacket unless this report is later than every one before it."""
-        if index <= self._last_report:
+    def check_new_report(self, signature: bytes) -> None:
+        """MalformedPacket if the report with this signature has been here.
+
+        Its index tells nothing: the signature does not cover it, so who has the key chooses it.
+        """
+        if signature in self._reports:
             raise MalformedPacket("replay")
 
-    def remember_report(self, index: int) -> None:
-        """This report was the station's."""
-        self._last_report = index
+    def remember_report(self, signature: bytes) -> None:
+        """This report was the station's; the oldest of many is forgotten."""
+        self._reports[signature] = None
+        if len(self._reports) > _REPORTS_KEPT:
+            del self._reports[next(iter(self._reports))]
 
 
 class StreamOpener:
@@ -215,18 +227,19 @@ class StreamOpener:
 
     In the order of their cost: SSRC, replay, time, the signature's place (all four in clear), seal,
     signature. What fails raises MalformedPacket with "ssrc", "replay", "implausible_time",
-    "unsigned", "seal", "signature", or "verification_limit" where more came than is worth
-    verifying.
+    "epoch_over", "unsigned", "seal", "signature", or "verification_limit" where more came than is
+    worth verifying.
+
+    An epoch is over where the station's first frame of a later one begins: it never goes back.
+    Whoever was revoked still has the key of the epoch just over, and it stays told until the next
+    ends. But he can seal only what claims to be older than its end, which for 12 s is plausible,
+    and wastes no verification but that epoch's.
     """
 
     def __init__(self, spec: StreamSpec, station: VerifyKey, generation: int) -> None:
         """MalformedPacket("certificate") if its certificate does not allow what it says."""
         self._certificate = _certificate_of(spec, station, generation)
         self._verifier = PacketVerifier(self._certificate)
-        # After an outage that D bridges, D's worth of packets may come at once.
-        at_once = max(_LEAST_BURST, round(2 * spec.playout_delay_ms / spec.frame_ms))
-        cost = samples_of_ms(spec.frame_ms) // _VERIFICATIONS_A_PACKET
-        self._allowance = _Allowance(cost, at_once)
         self._epochs: dict[int, _OpeningEpoch] = {}
         self._take(spec)
 
@@ -248,7 +261,7 @@ class StreamOpener:
         for epoch in _seal_of(spec).epochs:
             known = former.get(epoch.ssrc)
             if known is None or known.spec != epoch:
-                known = _OpeningEpoch(epoch)
+                known = _OpeningEpoch(epoch, _allowance_of(spec))
             self._epochs[epoch.ssrc] = known
 
     def open(self, data: bytes, now_sample: int) -> Opened:
@@ -259,23 +272,30 @@ class StreamOpener:
         epoch = self._epoch(ssrc)
         epoch.check_new(sequence)
         start = plausible_sample(self._spec, timestamp, now_sample)
+        end = self._end_of(epoch)
+        if end is not None and start >= end:
+            raise MalformedPacket("epoch_over")
         check_signed(data)
         packet = RtpPacket.parse(epoch.opener.open(data))
-        self._allowance.spend(now_sample)
+        epoch.allowance.spend(now_sample)
         self._verifier.verify(packet, epoch.spec.number, start)
-        epoch.remember(sequence)
+        epoch.remember(sequence, start)
         return Opened(packet, epoch.spec.number, start)
 
     def open_report(self, data: bytes, now_sample: int) -> bytes:
-        """The compound RTCP packet in a datagram, likewise."""
+        """The compound RTCP packet in a datagram, likewise, but that its time is not looked at.
+
+        Of an epoch that is over none is of use: goodbye comes in the last.
+        """
         epoch = self._epoch(int.from_bytes(data[4:8], "big"))
-        index = report_index(data)
-        epoch.check_new_report(index)
+        if self._end_of(epoch) is not None:
+            raise MalformedPacket("epoch_over")
         signed = epoch.opener.open_report(data)
-        check_signed_report(signed)
-        self._allowance.spend(now_sample)
+        signature = signature_of_report(signed)
+        epoch.check_new_report(signature)
+        epoch.allowance.spend(now_sample)
         compound = self._verifier.verify_report(signed, epoch.spec.number)
-        epoch.remember_report(index)
+        epoch.remember_report(signature)
         return compound
 
     def _epoch(self, ssrc: int) -> _OpeningEpoch:
@@ -283,6 +303,17 @@ class StreamOpener:
         if epoch is None:
             raise MalformedPacket("ssrc")
         return epoch
+
+    def _end_of(self, epoch: _OpeningEpoch) -> int | None:
+        """Where `epoch` is known to be over; None as long as no later one has come."""
+        later = (e.begun for e in self._epochs.values() if e.spec.number > epoch.spec.number)
+        return min((begun for begun in later if begun is not None), default=None)
+
+
+def _allowance_of(spec: StreamSpec) -> _Allowance:
+    # After an outage that D bridges, D's worth of packets may come at once.
+    at_once = max(_LEAST_BURST, round(2 * spec.playout_delay_ms / spec.frame_ms))
+    return _Allowance(samples_of_ms(spec.frame_ms) // _VERIFICATIONS_A_PACKET, at_once)
 
 
 def _seal_of(spec: StreamSpec) -> SealSpec:

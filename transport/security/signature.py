@@ -76,10 +76,9 @@ class PacketVerifier:
 
     def verify_report(self, data: bytes, epoch: int) -> bytes:
         """The compound RTCP packet without its signature."""
-        check_signed_report(data)
-        compound, tail = data[:-_APP_BYTES], data[-_APP_BYTES:]
-        place = _EPOCH.pack(self._serial, epoch)
-        self._key.verify(tail[_APP_HEAD_BYTES:], _RTCP_DOMAIN, place, compound)
+        signature = signature_of_report(data)
+        compound, place = data[:-_APP_BYTES], _EPOCH.pack(self._serial, epoch)
+        self._key.verify(signature, _RTCP_DOMAIN, place, compound)
         return compound
 
 
@@ -98,11 +97,12 @@ def check_signed(data: bytes) -> None:
         raise MalformedPacket("unsigned")
 
 
-def check_signed_report(data: bytes) -> None:
-    """The same for a compound RTCP packet that has been opened."""
+def signature_of_report(data: bytes) -> bytes:
+    """What a compound RTCP packet that has been opened is signed with; likewise."""
     head = data[-_APP_BYTES:][:_APP_HEAD_BYTES]
     if len(data) < _APP_BYTES + 8 or head != _APP + data[4:8] + _APP_NAME:
         raise MalformedPacket("unsigned")
+    return data[-SIGNATURE_BYTES:]
 
 
 def _signature_of(extension: Extension | None) -> bytes:

@@ -85,8 +85,3 @@ class EpochOpener:
     def _forget(self) -> None:
         self._session.remove_stream(self._ssrc)
         self._session.add_stream(self._policy)
-
-
-def report_index(data: bytes) -> int:
-    """The index of a sealed RTCP packet, which it carries in clear (RFC 3711 section 3.4)."""
-    return int.from_bytes(data[-4:], "big") & 0x7FFF_FFFF

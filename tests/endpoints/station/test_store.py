@@ -135,17 +135,27 @@ def test_two_loudspeakers_do_not_share_one(store: SpeakerStore, path: Path) -> N
     assert read_again(path) == STATE
 
 
-def test_by_whatever_name_it_goes_it_is_locked(store: SpeakerStore, tmp_path: Path) -> None:
-    link = tmp_path / "link.json"
-    link.symlink_to(store.path)
+def test_by_whatever_name_its_folder_goes_it_is_locked(
+    store: SpeakerStore, path: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(StoreError, match="in use"):
-        SpeakerStore.open(link)
+        SpeakerStore.open(link / path.name)
     store.close()
-    through = SpeakerStore.open(link)
-    through.write(STATE)
-    through.close()
-    assert link.is_symlink()
-    assert read_again(store.path) == STATE
+    assert read_again(link / path.name) == read_again(path)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_in_the_file_s_place_is_not_followed(path: Path, there: bool) -> None:
+    other = path.with_name("other.json")
+    if there:
+        read_again(other)
+    path.symlink_to(other)
+    with pytest.raises(StoreError, match=rf"^{path} is a link: .*--state$"):
+        SpeakerStore.open(path)
+    assert path.is_symlink()
+    assert other.exists() == there
 
 
 def test_a_lock_outlives_no_exec(store: SpeakerStore, path: Path) -> None:

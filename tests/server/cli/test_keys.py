@@ -250,7 +250,7 @@ def test_credentials_are_those_of_the_environment_or_of_this_machines_station(
 
 
 NO_CREDENTIALS = [
-    ({}, "run as the station's user on its machine, or set LOA_TOKEN and LOA_FINGERPRINT"),
+    ({}, "(`loa init` makes one), and LOA_TOKEN is not set"),
     ({"LOA_FINGERPRINT": "ab" * 32}, "LOA_FINGERPRINT is set and LOA_TOKEN is not"),
     ({"LOA_FINGERPRINT": "ab"}, "LOA_FINGERPRINT has 64 hexadecimal digits"),
     ({"LOA_TOKEN": "a\nX-Header: b"}, "LOA_TOKEN is no token"),

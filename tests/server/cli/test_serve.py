@@ -102,9 +102,10 @@ def test_a_folder_of_an_older_version_is_one_line_that_names_the_verb(
     folder.token.unlink()
     assert serve.main(["--data", str(folder.path), "--port", "0"]) == 2
     said = capsys.readouterr().err
-    verb = f"loa keys create --data {folder.path}"
     assert said == (
-        f"loa serve: {folder.path} holds no keys and no operator.token: `{verb}` makes them\n"
+        f"loa serve: {folder.path} holds no keys and no operator.token: put the root back with "
+        f"`loa keys restore FILE --data {folder.path}`, or, if there is none, make new ones with "
+        f"`loa keys create --data {folder.path}` and enrol every loudspeaker anew\n"
     )
 
 

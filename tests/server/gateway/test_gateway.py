@@ -8,13 +8,14 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from server.bus import (
     FROM_GATEWAY,
@@ -28,18 +29,26 @@ from server.bus import (
     unpack_sessions,
 )
 from server.child import Birth, adopt, read_secret
+from server.door import MAX_EACH, Door
 from server.gateway import gateway as module
-from server.gateway.door import MAX_STRANGERS_EACH
 from server.gateway.gateway import Gateway
 from server.gateway.peer import DEAF_S, PING_S, SUBPROTOCOL
 from server.keys.selfmade import CERTIFICATE, KEY, make_certificate
 from server.keys.tls import server_context
 from server.ring import RTP, Entry, RingWriter
 from transport.clock.exchange import ExchangeClient
-from transport.security.session_keys import gateway_token, open_time, seal_time, session_key
+from transport.security.session_keys import (
+    gateway_token,
+    holder_of,
+    open_time,
+    seal_time,
+    session_key,
+)
 
 # Never waited for unless something is broken.
 PATIENCE_S = 10.0
+# Sessions of two loudspeakers.
+ONE, OTHER = 7 << 24 | 99, 8 << 24 | 99
 
 
 class House:
@@ -95,7 +104,7 @@ class House:
         return await self.report(lambda r: set(unpack_sessions(r.sessions)) == set(sessions))
 
     async def declare(self, **streams: list[int]) -> None:
-        """`s1=[7, 8]`: stream 1 goes to sessions 7 and 8. Returns when that is so."""
+        """`s1=[ONE, OTHER]`: stream 1 goes to these sessions. Returns when that is so."""
         relays = (Relay(int(name[1:]), pack_sessions(to)) for name, to in streams.items())
         self.bus.send(DeclareRelays(tuple(relays)))
         self.newest = None
@@ -171,9 +180,9 @@ def test_what_the_producer_writes_goes_to_the_sessions_declared_and_nobody_else(
     play: Play,
 ) -> None:
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as one, house.call(8) as other:
-            await house.here(7, 8)
-            await house.declare(s1=[7], s2=[7, 8])
+        async with house.running(), house.call(ONE) as one, house.call(OTHER) as other:
+            await house.here(ONE, OTHER)
+            await house.declare(s1=[ONE], s2=[ONE, OTHER])
             house.sound(b"one", stream=1)
             house.sound(b"two", stream=2)
             house.sound(b"stray", stream=3)
@@ -188,9 +197,9 @@ def test_what_the_producer_writes_goes_to_the_sessions_declared_and_nobody_else(
 
 def test_a_burst_longer_than_one_turn_arrives_whole_and_in_order(play: Play) -> None:
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as client:
-            await house.here(7)
-            await house.declare(s1=[7])
+        async with house.running(), house.call(ONE) as client:
+            await house.here(ONE)
+            await house.declare(s1=[ONE])
             house.sound(*(b"%d" % n for n in range(500)))
             assert await heard(client, 500) == [b"\0%d" % n for n in range(500)]
 
@@ -199,15 +208,15 @@ def test_a_burst_longer_than_one_turn_arrives_whole_and_in_order(play: Play) -> 
 
 def test_what_was_written_before_anybody_was_declared_is_not_sent_later(play: Play) -> None:
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as client:
-            await house.here(7)
+        async with house.running(), house.call(ONE) as client:
+            await house.here(ONE)
             house.sound(*[b"old"] * 3000)
-            await house.declare(s1=[7])
+            await house.declare(s1=[ONE])
             house.sound(b"new")
             assert await heard(client, 1) == [b"\0new"]
             await house.declare()
             house.sound(*[b"unheard"] * 3000)
-            await house.declare(s1=[7])
+            await house.declare(s1=[ONE])
             house.sound(b"newer")
             assert await heard(client, 1) == [b"\0newer"]
             assert (await house.report(lambda r: r.datagrams == 2)).overruns == 0
@@ -221,10 +230,10 @@ def test_S16_one_that_never_reads_does_not_delay_the_frames_of_another(  # noqa:
     """Seen to fail with `Peer.relay` writing whatever waits already."""
 
     async def scenario(house: House) -> None:
-        async with house.running() as gateway, house.call(7) as deaf, house.call(8) as other:
+        async with house.running() as gateway, house.call(ONE) as deaf, house.call(OTHER) as other:
             deaf.transport.pause_reading()
-            await house.here(7, 8)
-            await house.declare(s1=[7, 8])
+            await house.here(ONE, OTHER)
+            await house.declare(s1=[ONE, OTHER])
             for start in range(0, 3000, 100):
                 sounds = [b"%d" % n + bytes(1000) for n in range(start, start + 100)]
                 house.sound(*sounds)
@@ -233,7 +242,7 @@ def test_S16_one_that_never_reads_does_not_delay_the_frames_of_another(  # noqa:
             report = await house.report(lambda r: r.datagrams + r.dropped == 6000)
             # Of 3 MB the deaf one was sent what fits the buffers of two kernels, and 64 KB.
             assert 3000 < report.datagrams < 5000
-            transport = gateway._peers[7]._transport
+            transport = gateway._peers[holder_of(ONE)]._transport
             assert transport is not None
             assert transport.get_write_buffer_size() < 2000  # above the 64 KB below TLS
             loop = asyncio.get_running_loop()
@@ -241,7 +250,7 @@ def test_S16_one_that_never_reads_does_not_delay_the_frames_of_another(  # noqa:
             gateway.tick(loop.time() + PING_S + 1)
             await answered(other)
             gateway.tick(loop.time() + PING_S + DEAF_S)
-            await house.here(8)
+            await house.here(OTHER)
             deaf.transport.abort()
 
     play(scenario)
@@ -259,7 +268,7 @@ def test_whoever_shows_no_good_token_is_told_401(play: Play, wrong: str) -> None
     async def scenario(house: House) -> None:
         async with house.running():
             with pytest.raises(InvalidStatus) as refused:
-                await house.call(7, wrong or " ")
+                await house.call(ONE, wrong or " ")
             assert refused.value.response.status_code == 401
             report = await house.report(lambda r: r.refused == 1)
             assert report.sessions == b""
@@ -271,41 +280,135 @@ def test_the_token_of_another_session_s_key_is_none(play: Play) -> None:
     async def scenario(house: House) -> None:
         async with house.running():
             with pytest.raises(InvalidStatus):
-                await house.call(7, gateway_token(7, house.key(8)))
+                await house.call(ONE, gateway_token(ONE, house.key(OTHER)))
 
     play(scenario)
 
 
 def test_of_two_connections_of_one_session_the_newer_wins(play: Play) -> None:
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as elder:
-            await house.here(7)
-            await house.declare(s1=[7])
-            async with house.call(7) as newer:
+        async with house.running(), house.call(ONE) as elder:
+            await house.here(ONE)
+            await house.declare(s1=[ONE])
+            async with house.call(ONE) as newer:
                 with pytest.raises(ConnectionClosed, match="called again"):
                     await heard(elder, 1)
                 house.sound(b"sound")
                 assert await heard(newer, 1) == [b"\0sound"]
-                await house.here(7)
+                await house.here(ONE)
 
     play(scenario)
 
 
-def test_strangers_of_one_address_are_so_many_and_no_more(play: Play) -> None:
+def test_a_newer_session_of_a_loudspeaker_takes_the_place_of_its_older_one(play: Play) -> None:
+    """What still comes for the older one is not lost: control hears of the newer one later."""
+
+    async def scenario(house: House) -> None:
+        async with house.running() as gateway, house.call(ONE) as elder:
+            await house.here(ONE)
+            await house.declare(s1=[ONE])
+            async with house.call(ONE + 1) as newer:
+                with pytest.raises(ConnectionClosed, match="called again"):
+                    await heard(elder, 1)
+                house.sound(b"one")
+                assert await heard(newer, 1) == [b"\0one"]
+                await house.here(ONE + 1)
+                await house.declare(s1=[ONE + 1])
+                house.sound(b"two")
+                assert await heard(newer, 1) == [b"\0two"]
+                assert len(gateway._peers) == 1
+
+    play(scenario)
+
+
+def test_an_older_session_of_a_loudspeaker_that_is_there_is_told_401(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(ONE + 1) as newer:
+            await house.here(ONE + 1)
+            await house.declare(s1=[ONE + 1])
+            for older in (ONE, ONE - 50):
+                with pytest.raises(InvalidStatus) as refused:
+                    await house.call(older)
+                assert refused.value.response.status_code == 401
+            await house.report(lambda r: r.refused == 2)
+            await house.here(ONE + 1)
+            house.sound(b"sound")
+            assert await heard(newer, 1) == [b"\0sound"]
+
+    play(scenario)
+
+
+def test_as_many_session_keys_as_one_loudspeaker_may_collect_take_one_place(play: Play) -> None:
+    """Seen to fail with one peer a session."""
+
+    async def scenario(house: House) -> None:
+        async with house.running() as gateway, AsyncExitStack() as held:
+            for session in range(ONE, ONE + 20):
+                await held.enter_async_context(house.call(session))
+            await house.here(ONE + 19)
+            assert len(gateway._peers) == 1
+
+    play(scenario)
+
+
+async def knock(house: House, held: ExitStack, said: bytes = b"\x16") -> None:
+    """Begin TLS and say no more."""
+    loop = asyncio.get_running_loop()
+    stranger = held.enter_context(socket.socket())
+    stranger.setblocking(False)
+    await loop.sock_connect(stranger, ("127.0.0.1", house.port))
+    await loop.sock_sendall(stranger, said)
+
+
+def test_whoever_is_enrolled_comes_in_through_a_door_full_of_strangers(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running() as gateway:
+            with ExitStack() as held:
+                for _ in range(MAX_EACH + 3):
+                    await knock(house, held)
+                await house.report(lambda r: r.refused == 3)
+                assert len(gateway._entrance) == MAX_EACH
+                async with house.call(ONE):
+                    await house.here(ONE)
+            await house.report(lambda r: r.refused == MAX_EACH + 3)
+            assert len(gateway._entrance) == 0
+
+    play(scenario)
+
+
+def test_whoever_is_enrolled_comes_in_among_strangers_that_show_no_token(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Door", partial(Door, each=3))
+
+    async def scenario(house: House) -> None:
+        async with house.running() as gateway, AsyncExitStack() as held:
+            for _ in range(5):
+                _, writer = await asyncio.open_connection("127.0.0.1", house.port, ssl=trusting())
+                held.callback(writer.close)
+            await house.report(lambda r: r.refused == 2)
+            assert len(gateway._strangers) == 3
+            async with house.call(ONE):
+                await house.here(ONE)
+                assert len(gateway._strangers) == 2
+
+    play(scenario)
+
+
+def test_a_full_house_takes_nobody_until_somebody_goes(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PEERS", 1)
+
     async def scenario(house: House) -> None:
         async with house.running():
-            loop = asyncio.get_running_loop()
-            with ExitStack() as held:
-                for _ in range(MAX_STRANGERS_EACH + 3):
-                    stranger = held.enter_context(socket.socket())
-                    stranger.setblocking(False)
-                    await loop.sock_connect(stranger, ("127.0.0.1", house.port))
-                    await loop.sock_sendall(stranger, b"\x16")  # TLS begins so
-                await house.report(lambda r: r.refused == 3)
-            # They are gone, so there is room.
-            await house.report(lambda r: r.refused == MAX_STRANGERS_EACH + 3)
-            async with house.call(7):
-                await house.here(7)
+            async with house.call(ONE):
+                await house.here(ONE)
+                with pytest.raises((InvalidMessage, OSError)):
+                    await house.call(OTHER)
+            await house.here()
+            async with house.call(OTHER):
+                await house.here(OTHER)
 
     play(scenario)
 
@@ -326,7 +429,7 @@ def test_whoever_speaks_no_tls_keeps_nothing_here(play: Play) -> None:
                 writer.close()
             await house.report(lambda r: r.refused == 20)
             assert descriptors() <= before + 1  # the last may be about to be closed
-            assert gateway._door._waiting == 0
+            assert len(gateway._entrance) == len(gateway._strangers) == 0
 
     play(scenario)
 
@@ -334,13 +437,13 @@ def test_whoever_speaks_no_tls_keeps_nothing_here(play: Play) -> None:
 # ------------------------------------------------------------------ time
 def test_whoever_asks_is_told_the_time(play: Play) -> None:
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as client:
+        async with house.running(), house.call(ONE) as client:
             asking = ExchangeClient(lambda: 1)
             nonce, packet = asking.request()
             asking.sent(nonce, 0)
-            await client.send(b"\1" + seal_time(packet, 7, house.key(7)))
+            await client.send(b"\1" + seal_time(packet, ONE, house.key(ONE)))
             (reply,) = await heard(client, 1)
-            exchange = asking.receive(open_time(reply[1:], 7, house.key(7)), 10**9)
+            exchange = asking.receive(open_time(reply[1:], ONE, house.key(ONE)), 10**9)
             assert reply[:1] == b"\1"
             assert exchange.t3_ns >= exchange.t2_ns
 
@@ -349,11 +452,11 @@ def test_whoever_asks_is_told_the_time(play: Play) -> None:
 
 def test_what_is_no_question_is_counted_and_the_next_is_answered(play: Play) -> None:
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as client:
+        async with house.running(), house.call(ONE) as client:
             asking = ExchangeClient(lambda: 1)
             _, packet = asking.request()
-            good = b"\1" + seal_time(packet, 7, house.key(7))
-            others = b"\1" + seal_time(packet, 8, house.key(8))
+            good = b"\1" + seal_time(packet, ONE, house.key(ONE))
+            others = b"\1" + seal_time(packet, OTHER, house.key(OTHER))
             rubbish = [
                 b"",
                 b"\0sound",
@@ -379,12 +482,12 @@ def test_one_that_goes_back_to_udp_hears_until_it_is_gone(play: Play) -> None:
 
     async def scenario(house: House) -> None:
         async with house.running():
-            async with house.call(7) as leaving, house.call(8) as other:
-                await house.here(7, 8)
-                await house.declare(s1=[7, 8])
+            async with house.call(ONE) as leaving, house.call(OTHER) as other:
+                await house.here(ONE, OTHER)
+                await house.declare(s1=[ONE, OTHER])
                 await leaving.send(b"\2")
-                await house.here(8)
-                await house.declare(s1=[8])
+                await house.here(OTHER)
+                await house.declare(s1=[OTHER])
                 house.sound(b"one")
                 assert await heard(leaving, 1) == await heard(other, 1) == [b"\0one"]
             await house.report(lambda r: r.datagrams == 2)
@@ -396,8 +499,8 @@ def test_one_that_says_so_and_stays_is_cut_off(play: Play, monkeypatch: pytest.M
     monkeypatch.setattr(module, "_LEAVING_S", 0.0)
 
     async def scenario(house: House) -> None:
-        async with house.running(), house.call(7) as client:
-            await house.here(7)
+        async with house.running(), house.call(ONE) as client:
+            await house.here(ONE)
             await client.send(b"\2")
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(client.recv(), PATIENCE_S)
@@ -408,8 +511,8 @@ def test_one_that_says_so_and_stays_is_cut_off(play: Play, monkeypatch: pytest.M
 def test_control_is_told_of_who_comes_and_goes(play: Play) -> None:
     async def scenario(house: House) -> None:
         async with house.running():
-            async with house.call(7), house.call(8):
-                await house.here(7, 8)
+            async with house.call(ONE), house.call(OTHER):
+                await house.here(ONE, OTHER)
             await house.here()
 
     play(scenario)
@@ -432,19 +535,19 @@ def test_one_that_is_born_again_is_another_and_takes_up_when_it_is_declared_to(
     async def scenario(house: House) -> None:
         async with AsyncExitStack() as first_life:
             await first_life.enter_async_context(house.running())
-            client = await house.call(7)
-            before = (await house.here(7)).instance
-            await house.declare(s1=[7])
+            client = await house.call(ONE)
+            before = (await house.here(ONE)).instance
+            await house.declare(s1=[ONE])
             await first_life.aclose()
             with pytest.raises(ConnectionClosed):
                 await heard(client, 1)
         house.sound(*[b"unheard"] * 2000)
         # The port is the supervisor's: whoever calls meanwhile waits.
-        calling = asyncio.create_task(wait_for(house.call(7)))
+        calling = asyncio.create_task(wait_for(house.call(ONE)))
         async with house.running():
             client = await calling
-            assert (await house.here(7)).instance != before
-            await house.declare(s1=[7])
+            assert (await house.here(ONE)).instance != before
+            await house.declare(s1=[ONE])
             house.sound(b"sound")
             assert await heard(client, 1) == [b"\0sound"]
             await client.close()
@@ -459,8 +562,8 @@ async def wait_for(call: connect) -> ClientConnection:
 def test_its_end_hangs_up_on_everybody(play: Play) -> None:
     async def scenario(house: House) -> None:
         async with house.running():
-            client = await house.call(7)
-            await house.here(7)
+            client = await house.call(ONE)
+            await house.here(ONE)
         with pytest.raises(ConnectionClosed):
             await heard(client, 1)
 

@@ -70,6 +70,9 @@ class Room:
         self.peer = Peer(self, "192.0.2.1")
         self.peer.connection_made(self.wire)
 
+    def met(self, peer: Peer) -> None:
+        self.seen = peer
+
     def admit(self, peer: Peer, token: str) -> bool:
         if token == "good":
             peer.session = 1

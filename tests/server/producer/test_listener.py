@@ -6,7 +6,7 @@ import random
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Self
@@ -109,19 +109,33 @@ class Door:
     def declare(self, *orders: ProgrammeOrder) -> None:
         self.registry.declare(DeclareProgrammes(orders), NOW_NS)
 
-    def knock(self) -> socket.socket:
-        """A connection that has not said a word of TLS."""
-        connection = socket.create_connection(self._listening.getsockname(), PATIENCE_S)
+    def knock(self, address: str = "127.0.0.1") -> socket.socket:
+        """A connection from there that has not said a word of TLS."""
+        connection = socket.create_connection(
+            self._listening.getsockname(), PATIENCE_S, source_address=(address, 0)
+        )
         return self._calls.enter_context(connection)
 
-    def call(self) -> ssl.SSLSocket:
-        secured = station_tls().trust.secure(self.knock(), "127.0.0.1")
+    def call(self, address: str = "127.0.0.1") -> ssl.SSLSocket:
+        return self.secure(self.knock(address))
+
+    def secure(self, connection: socket.socket) -> ssl.SSLSocket:
+        """TLS for a connection that has not said a word of it."""
+        secured = station_tls().trust.secure(connection, "127.0.0.1")
         return self._calls.enter_context(secured)
+
+    def crowd(self, connect: Callable[[], socket.socket], looks: int) -> "list[Source]":
+        """More callers than there are places, each at its own: it looks so often at the clock."""
+        crowd = []
+        for _ in range(65):
+            crowd.append(Source(connect()))
+            for _ in range(looks):
+                self.clock.looks.get(timeout=PATIENCE_S)
+        return crowd
 
     def source(self, ticket: str = ORDER.ticket) -> "Source":
         source = Source(self.call())
-        source.send({"version": VERSION, "ticket": ticket})
-        assert source.answer() == {"accepted": True, "reason": ""}
+        assert source.show(ticket) == {"accepted": True, "reason": ""}
         return source
 
     def wait_for_change(self) -> None:
@@ -150,6 +164,11 @@ class Source:
 
     def send(self, item: Any) -> None:
         self.stream.send(item)
+
+    def show(self, ticket: str) -> Any:
+        """The answer to a ticket."""
+        self.send({"version": VERSION, "ticket": ticket})
+        return self.answer()
 
     def answer(self) -> Any:
         return next(self._answers, None)
@@ -354,11 +373,32 @@ def test_who_speaks_without_tls_is_not_heard(door: Door) -> None:
     assert door.report().state == WAITING
 
 
+# How often the clock is looked at until a caller has a place without, and with TLS.
+KNOCKED, CALLED = 2, 3
+ELSEWHERE = "127.0.0.2"
+
+
 def test_who_waits_longest_with_his_handshake_makes_room_for_the_next() -> None:
     with Door(handshake_s=60.0) as door:
-        waiting = [Source(door.knock()) for _ in range(64)]
-        door.source()
+        waiting = door.crowd(door.knock, KNOCKED)
         assert waiting[0].is_cut_off()
+        door.secure(waiting[1].connection)
+
+
+def test_who_has_finished_the_handshake_makes_no_room_for_who_has_not() -> None:
+    with Door(handshake_s=60.0) as door:
+        source = Source(door.call())
+        door.crowd(door.knock, KNOCKED)
+        assert source.show(ORDER.ticket)["accepted"] is True
+
+
+def test_a_crowd_at_one_address_makes_room_for_itself_and_for_who_comes_from_another() -> None:
+    with Door(handshake_s=60.0) as door:
+        without = door.knock(ELSEWHERE)
+        door.crowd(door.knock, KNOCKED)
+        secured = Source(door.secure(without))
+        door.crowd(door.call, CALLED)
+        assert secured.show(ORDER.ticket)["accepted"] is True
 
 
 def test_who_drips_his_first_object_is_cut_off_when_its_time_is_over() -> None:
@@ -384,11 +424,9 @@ def test_who_has_spoken_his_first_object_may_take_his_time(door: Door) -> None:
 
 def test_who_waits_longest_without_a_ticket_makes_room_for_the_next() -> None:
     with Door(handshake_s=60.0) as door:
-        waiting = [Source(door.call()) for _ in range(64)]
-        door.source()
+        waiting = door.crowd(door.call, CALLED)
         assert waiting[0].is_cut_off()
-        waiting[1].send({"version": VERSION, "ticket": "another"})
-        assert waiting[1].answer()["accepted"] is False
+        assert waiting[1].show("another")["accepted"] is False
 
 
 def many(count: int) -> tuple[ProgrammeOrder, ...]:
@@ -399,9 +437,7 @@ def many(count: int) -> tuple[ProgrammeOrder, ...]:
 
 
 def asked(door: Door, ticket: str) -> Any:
-    source = Source(door.call())
-    source.send({"version": VERSION, "ticket": ticket})
-    return source.answer()
+    return Source(door.call()).show(ticket)
 
 
 def test_sources_have_places_of_their_own_whoever_waits_at_the_door() -> None:

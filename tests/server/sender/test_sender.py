@@ -1,5 +1,6 @@
 """The sender's whole loop, on the sockets and memory it is born with; in a thread."""
 
+import itertools
 import os
 import select
 import socket
@@ -49,6 +50,7 @@ class Running:
         self.ear.setblocking(True)
         self.ear.settimeout(PATIENCE_S)
         self._secret = read_secret(self._own.secret)
+        self._transactions = itertools.count()
         self.thread = threading.Thread(target=module.Sender(self._own).run)
         self.thread.start()
 
@@ -76,10 +78,11 @@ class Running:
 
     def ask_for_a_path(self, session: int, nonce: bytes | None) -> stun.Mapped | stun.Challenge:
         """Of the ear's socket, as a loudspeaker would."""
+        transaction = next(self._transactions).to_bytes(12)
         self.ear.sendto(
-            stun.request(bytes(12), session, self.key(session), nonce), self.address("rtp")
+            stun.request(transaction, session, self.key(session), nonce), self.address("rtp")
         )
-        return stun.parse_response(self.ear.recv(200), bytes(12), self.key(session))
+        return stun.parse_response(self.ear.recv(200), transaction, self.key(session))
 
     def declare(self) -> None:
         """Stream 1 goes to the ear; returns when the sender has taken that in."""

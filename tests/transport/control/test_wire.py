@@ -56,9 +56,12 @@ EPOCHS = st.builds(EpochSpec, U32, U32, st.binary(min_size=28, max_size=28))
 SEALS = st.builds(
     SealSpec,
     st.binary(max_size=200),
-    st.lists(EPOCHS, min_size=1, max_size=MAX_EPOCHS, unique_by=lambda epoch: epoch.number).map(
-        tuple
-    ),
+    st.lists(
+        EPOCHS,
+        min_size=1,
+        max_size=MAX_EPOCHS,
+        unique_by=(lambda epoch: epoch.number, lambda epoch: epoch.ssrc),
+    ).map(tuple),
 )
 SPECS = st.builds(
     lambda where, **rest: StreamSpec(**rest, **where),

@@ -22,7 +22,7 @@ from transport.rtp.rtcp import Bye, ReceiverReport, SenderReport, parse_compound
 from transport.security.keys import SigningKey, VerifyKey
 from transport.security.sealing import EPOCH_PACKETS, REKEY_NS, SealedSender, StreamOpener
 from transport.security.signature import PacketSigner
-from transport.security.srtp import EpochOpener, EpochSealer, report_index
+from transport.security.srtp import EpochOpener, EpochSealer
 
 KEY = SigningKey(b"k" * 32)
 SERIAL, OFFSET = 0x1_0000_0007, 12_345
@@ -86,8 +86,12 @@ class Thief:
             packet = self._signer.sign(packet, self.number, sample)
         return self.seal(packet)
 
-    def report(self, compound: bytes) -> bytes:
-        return EpochSealer(self.ssrc, self._key).seal_report(compound)
+    def report(self, compound: bytes, index: int = 1) -> bytes:
+        sealer = EpochSealer(self.ssrc, self._key)
+        return [sealer.seal_report(compound) for _ in range(index)][-1]
+
+    def open_report(self, data: bytes) -> bytes:
+        return EpochOpener(self.ssrc, self._key).open_report(data)
 
 
 # ------------------------------------------------------------------ the station's own
@@ -265,7 +269,7 @@ def test_no_key_ssrc_and_index_ever_repeat(actions: list[str], epoch_packets: in
             return
         kind = "rtcp" if is_rtcp(data) else "rtp"
         ssrc = int.from_bytes(data[4:8] if kind == "rtcp" else data[8:12], "big")
-        at = report_index(data) if kind == "rtcp" else RtpPacket.parse(data).sequence
+        at = int.from_bytes(data[-4:] if kind == "rtcp" else data[2:4], "big")
         key = next(key for _, its, key in sender.epochs if its == ssrc)
         assert (kind, key, ssrc, at) not in used
         used.add((kind, key, ssrc, at))
@@ -451,6 +455,91 @@ def test_what_the_seal_or_the_number_refuses_is_not_verified() -> None:
     assert len([opener.open(one, NOW) for one in data[1:64]]) == 63
 
 
+def turned(frames: int = 3) -> tuple[SealedSender, StreamOpener, Thief, list[bytes]]:
+    """A new epoch's packets, and a thief who knows no key but that of the one just over.
+
+    The opener, of D = 10 s, is told both, and has heard what went before.
+    """
+    sender = sender_of()
+    thief = Thief(sender, SigningKey(b"t" * 32))
+    opener = StreamOpener(spec_of(sender, playout_delay_ms=10_000.0), *TRUSTED)
+    before = sent(sender, range(frames))
+    sender.rekey(NOW_NS - REKEY_NS + ns_of_samples(frames * FRAME))
+    after = sent(sender, range(frames, 200))
+    assert [number for number, _, _ in sender.epochs] == [0, 2, 3]
+    for one in before:
+        opener.open(one, NOW)
+    opener.declare(spec_of(sender, playout_delay_ms=10_000.0), *TRUSTED)
+    return sender, opener, thief, after
+
+
+def test_who_has_another_epochs_key_alone_takes_nothing_from_the_one_that_sounds() -> None:
+    """Revoked, he still has the key of the epoch just over, and forges its past."""
+    _, opener, thief, after = turned()
+    reasons = set()
+    for index, one in enumerate(after, 3):
+        for n in range(20):
+            false = thief.packet(1_000 + 20 * index + n, frame_at(2))
+            reasons.add(refused(opener, false, frame_at(index)))
+        assert opener.open(one, frame_at(index)).media_sample == frame_at(index)
+    assert reasons == {"signature", "verification_limit"}
+
+
+def test_an_epoch_is_over_from_the_first_frame_of_the_next() -> None:
+    _, opener, thief, after = turned()
+    assert refused(opener, thief.packet(70, frame_at(3))) == "signature"  # not heard of yet
+    opener.open(after[1], NOW)
+    assert refused(opener, thief.packet(70, frame_at(3))) == "signature"
+    assert refused(opener, thief.packet(70, frame_at(4))) == "epoch_over"
+    opener.open(after[0], NOW)  # it had been overtaken
+    assert refused(opener, thief.packet(70, frame_at(3))) == "epoch_over"
+    assert refused(opener, thief.packet(70, frame_at(3) - 1)) == "signature"
+
+
+def test_twelve_seconds_after_its_end_nothing_of_an_epoch_is_verified() -> None:
+    """Though it is told until the next ends, which may take an hour."""
+    _, opener, thief, after = turned()
+    opener.open(after[0], NOW)
+    later = frame_at(3) + 12 * 48_000
+    reasons = {refused(opener, thief.packet(70, frame_at(n)), later) for n in range(-700, 700)}
+    assert reasons == {"epoch_over", "implausible_time"}
+
+
+def test_an_epoch_stays_over_when_the_epochs_are_told_anew() -> None:
+    sender, opener, thief, after = turned()
+    opener.open(after[0], NOW)
+    opener.declare(spec_of(sender), *TRUSTED)
+    assert refused(opener, thief.packet(70, frame_at(3))) == "epoch_over"
+
+
+def test_what_the_next_epoch_overtook_is_heard() -> None:
+    sender = sender_of(epoch_packets=5)
+    data = sent(sender, range(10))
+    opener = opener_of(sender)
+    got = [opener.open(one, frame_at(10)).media_sample for one in data[::-1]]
+    assert got == [frame_at(index) for index in range(10)][::-1]
+
+
+def test_a_false_packet_of_the_next_epoch_ends_none() -> None:
+    sender = sender_of()
+    opener = opener_of(sender)
+    data = sent(sender, range(5))
+    assert refused(opener, Thief(sender, SigningKey(b"t" * 32), epoch=1).packet(0)) == "signature"
+    assert [opener.open(one, NOW).epoch for one in data] == [0] * 5
+
+
+def test_a_report_of_an_epoch_that_is_over_is_refused() -> None:
+    """Goodbye comes in the last, and nothing else is of use."""
+    sender = sender_of(epoch_packets=1)
+    sent(sender, [0])
+    report = sender.report(NOW_NS)
+    assert report is not None
+    (data,) = sent(sender, [1])
+    opener = opener_of(sender)
+    opener.open(data, NOW)
+    assert refused(opener, report) == "epoch_over"
+
+
 def test_a_flood_leaves_nothing_behind() -> None:
     sender = sender_of()
     opener = opener_of(sender)
@@ -543,14 +632,45 @@ def test_a_goodbye_that_a_member_of_the_group_sealed_is_refused() -> None:
     assert refused(opener, true) == "replay"
 
 
-def test_a_report_that_another_has_overtaken_is_a_replay() -> None:
+def test_reports_are_taken_in_any_order_and_each_once() -> None:
     sender = sender_of()
     sent(sender, [0])
     opener = opener_of(sender)
     report, goodbye = sender.report(NOW_NS), sender.bye()
     assert report is not None
-    opener.open_report(goodbye, NOW)
+    assert opener.open_report(goodbye, NOW)
+    assert opener.open_report(report, NOW)
+    assert [refused(opener, one) for one in (report, goodbye)] == ["replay"] * 2
+
+
+def test_a_true_report_sealed_anew_keeps_no_other_out() -> None:
+    """Its index is not signed: whoever has the group's key chooses it."""
+    sender = sender_of()
+    sent(sender, [0])
+    opener = opener_of(sender)
+    report, goodbye = sender.report(NOW_NS), sender.bye()
+    assert report is not None
+    thief = Thief(sender)
+    signed = thief.open_report(report)
+    assert opener.open_report(thief.report(signed, index=1_000), NOW)
     assert refused(opener, report) == "replay"
+    for index in range(1, 100):  # and costs no verification
+        assert refused(opener, thief.report(signed, index)) == "replay"
+    assert opener.open_report(goodbye, NOW)
+
+
+def test_so_many_reports_are_remembered_and_no_more() -> None:
+    sender = sender_of()
+    sent(sender, [0])
+    opener = opener_of(sender)
+    data = [sender.report(NOW_NS + n * 10 * SECOND) for n in range(513)]
+    reports = [one for one in data if one is not None]
+    assert len(reports) == 513
+    for n, one in enumerate(reports):
+        opener.open_report(one, NOW + n * 480_000)
+    now = NOW + 513 * 480_000
+    assert {refused(opener, one, now) for one in reports[1:]} == {"replay"}
+    assert opener.open_report(reports[0], now)  # which says nothing that matters
 
 
 # ------------------------------------------------------------------ certificates

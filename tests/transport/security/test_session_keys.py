@@ -1,5 +1,6 @@
 """Session keys: time and gateway, each for one session and one purpose."""
 
+import hashlib
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +15,12 @@ from transport.security.session_keys import (
     TIME_BYTES,
     check_gateway_token,
     gateway_token,
+    holder_of,
+    is_newer,
     open_time,
     seal_time,
     session_key,
+    session_number,
     time_session,
 )
 
@@ -48,6 +52,65 @@ def test_another_run_of_the_station_has_other_keys() -> None:
 def test_no_key_is_derived_from_a_secret_too_short_to_be_one(length: int) -> None:
     with pytest.raises(BadKey, match="32 bytes"):
         session_key(bytes(length), SESSION)
+
+
+# ------------------------------------------------------------------ numbers
+PUBLICS = st.binary(min_size=32, max_size=32)
+TIMES = st.integers(0, 2**63)
+TICK_NS = 62_500_000
+ROUND_NS = TICK_NS << 24
+
+
+@given(PUBLICS, TIMES, SESSIONS)
+def test_the_number_of_a_session_says_whose_it_is(public: bytes, now_ns: int, before: int) -> None:
+    number = session_number(public, now_ns, before)
+    assert 0 < number < 2**64
+    assert holder_of(number) == int.from_bytes(hashlib.sha256(public).digest()[:5])
+
+
+def test_the_number_of_a_session_is_as_the_protocol_says() -> None:
+    assert session_number(bytes(32), 3 * TICK_NS) == 0x66687AADF8_000003
+
+
+@given(PUBLICS, TIMES, st.integers(1, 6 * 24 * 3600 * 10**9))
+def test_a_session_that_begins_within_six_days_is_newer(
+    public: bytes, now_ns: int, later_ns: int
+) -> None:
+    first = session_number(public, now_ns)
+    second = session_number(public, now_ns + later_ns, first)
+    assert is_newer(second, first)
+    assert not is_newer(first, second)
+
+
+@given(PUBLICS, TIMES, st.integers(0, 4 * ROUND_NS))
+def test_the_next_session_is_newer_however_long_the_one_before_lasted(
+    public: bytes, now_ns: int, later_ns: int
+) -> None:
+    first = session_number(public, now_ns)
+    assert is_newer(session_number(public, now_ns + later_ns, first), first)
+
+
+@given(PUBLICS, TIMES)
+def test_sessions_that_begin_at_once_are_each_newer_than_the_one_before(
+    public: bytes, now_ns: int
+) -> None:
+    number = session_number(public, now_ns)
+    for _ in range(40):
+        number, before = session_number(public, now_ns, number), number
+        assert is_newer(number, before)
+
+
+@given(SESSIONS)
+def test_no_session_is_newer_than_itself(session: int) -> None:
+    assert not is_newer(session, session)
+
+
+def test_serials_are_compared_around_their_end() -> None:
+    last, first = 0xFF_FFFF, 0x00_0000
+    assert is_newer(first, last)
+    assert not is_newer(last, first)
+    assert not is_newer(1 << 23, 0)  # RFC 1982 section 3.2: undefined, so neither is
+    assert not is_newer(0, 1 << 23)
 
 
 # ------------------------------------------------------------------ time
