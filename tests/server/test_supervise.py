@@ -347,7 +347,7 @@ def test_a_folder_without_keys_is_told_before_anything_is_bound(tmp_path: Path) 
     shutil.rmtree(folder.keys)
     before = opened()
     with (
-        pytest.raises(SettingsError, match="holds no keys: `loa keys create --data") as refused,
+        pytest.raises(SettingsError, match="holds no keys: put the root back with") as refused,
         supervise._resources(Settings(port=0, data=folder.path)),
     ):
         pass
