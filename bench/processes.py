@@ -18,7 +18,8 @@ from typing import Any, Self
 from server.data import DataFolder
 from server.remote import ApiError, Credentials, call, credentials_of
 
-_START_S = 30.0
+# A loudspeaker that looks for its station by mDNS may rest half a minute between two looks.
+_START_S = 90.0
 _END_S = 5.0
 LOA = (sys.executable, "-P", "-m", "loa")
 
