@@ -86,7 +86,8 @@ def test_an_idle_loudspeaker_is_silent_and_does_not_grow(bench: Bench) -> None:
             pool = _pool(Attacker(sent, stolen, captured), ROUND / RATE)
             # As if they came from the station: what does not is dropped by the kernel.
             sends: list[Send] = [(station, ("127.0.0.1", port), data) for data in pool]
-            for part in (total // 10, ROUND - total // 10) if not sent else (ROUND,):
+            first = (total // 10, ROUND - total // 10)
+            for part in filter(None, first if not sent else (ROUND,)):
                 rates.append(flood(sends, RATE, part))
                 sent += part
                 baseline = baseline or memory_bytes(victim.pid)
