@@ -32,12 +32,15 @@ class Door:
     def __len__(self) -> int:
         return len(self._address)
 
+    def __contains__(self, guest: Guest) -> bool:
+        return guest in self._address
+
     def arrive(self, guest: Guest, address: str) -> bool:
         """One has come; true if another was sent away for it."""
         here = self._by_address.setdefault(address, {})
-        oldest = self._in_the_way(here)
         here[guest] = None
         self._address[guest] = address
+        oldest = self._in_the_way(here)
         if oldest is None:
             return False
         self.leave(oldest)
@@ -45,9 +48,9 @@ class Door:
         return True
 
     def _in_the_way(self, here: dict[Guest, None]) -> Guest | None:
-        if len(here) >= self._each:
+        if len(here) > self._each:
             return next(iter(here))
-        if len(self) >= self._together:
+        if len(self) > self._together:
             most: dict[Guest, None] = max(self._by_address.values(), key=len)
             return next(iter(most))
         return None

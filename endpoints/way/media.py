@@ -56,7 +56,7 @@ class Media:
         self._say = say
         self._path = KeepAlive(draw)
         self._tasks = Tasks()
-        self._groups = Groups(lambda udp: self._read(udp, self._take_media).close)
+        self._groups = Groups(lambda udp: self._read(udp, self._take_group).close)
         self._station: tuple[str, int, str] | None = None
         self._unicast: Reader | None = None
         self._gate: Gate | None = None
@@ -201,27 +201,31 @@ class Media:
         return reader
 
     def _take_unicast(self, data: bytes) -> None:
+        now_ns = self._clock.now_ns()
         if data[:1] > b"\x03":
-            if self._path.heard(self._clock.now_ns()):
+            if self._path.heard(now_ns):
                 self._hurry.set()
-            self._take_media(data)
+            self._take_media(data, now_ns)
             return
         try:
-            self._path.receive(data, self._clock.now_ns())
+            self._path.receive(data, now_ns)
         except MalformedPacket as error:
             self.dropped[error.reason] += 1
         else:
             self._hurry.set()
 
-    def _take_media(self, data: bytes) -> None:
+    def _take_group(self, data: bytes) -> None:
+        self._take_media(data, self._clock.now_ns())
+
+    def _take_media(self, data: bytes, now_ns: int) -> None:
         # RFC 7983 section 7: what shares a socket with RTP is told by its first byte.
         if b"\x80" <= data[:1] <= b"\xbf":
-            self._player.receive(data, self._clock.now_ns())
+            self._player.receive(data, now_ns)
         else:
             self.dropped["first_byte"] += 1
 
     def _take_frame(self, kind: bytes, content: bytes) -> None:
         if kind == relay.MEDIA:
-            self._take_media(content)
+            self._take_media(content, self._clock.now_ns())
         elif self._take_time is not None:
             self._take_time(content, self._clock.now_ns())

@@ -135,8 +135,7 @@ class EnrolmentBody(_Body):
             address = StationAddress.parse(called)
         except ValueError as error:
             raise SenselessError(str(error)) from None
-        inside = address.host == "localhost" or address.host.startswith("127.")
-        return reachable if inside else address
+        return reachable if address.is_here else address
 
 
 class ApprovalBody(_Body):

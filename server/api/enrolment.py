@@ -33,7 +33,6 @@ def _add_codes(api: FastAPI, control: Control) -> None:
     async def issue(body: EnrolmentBody, request: Request) -> dict[str, list[dict[str, Any]]]:
         """Make codes; each is shown this once, and takes the place of any other for its name."""
         station = body.station(_called(request), control.reachable)
-        enrolled = {e.name for e in control.station.directory.endpoints.values() if e.key}
         issued = await enrolling.issue(body.names, body.unit, body.minutes)
         return {
             "codes": [
@@ -42,12 +41,16 @@ def _add_codes(api: FastAPI, control: Control) -> None:
                     "name": code.name,
                     "unit": code.unit,
                     "expires_in_s": 60 * body.minutes,
-                    "replaces": code.name in enrolled,
+                    "replaces": _is_enrolled(code.name),
                     "code": _text(station, secret),
                 }
                 for code, secret in issued
             ]
         }
+
+    def _is_enrolled(name: str) -> bool:
+        known = control.station.directory.endpoints.get(name)
+        return known is not None and known.key is not None
 
     def _text(station: StationAddress, secret: bytes) -> str:
         return EnrolmentCode(station, enrolling.root_fingerprint, secret).text

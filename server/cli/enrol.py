@@ -177,11 +177,11 @@ def _warn(made: list[Row], *, given: bool) -> None:
     if replaced:
         few = ", ".join(replaced[:5]) + (" and others" if len(replaced) > 5 else "")
         complain("loa enrol", f"{few}: enrolled already; whoever uses the code takes that place")
-    host = EnrolmentCode.parse(made[0]["code"]).server.host
-    if not given and (host == "localhost" or host.startswith("127.")):
+    server = EnrolmentCode.parse(made[0]["code"]).server
+    if not given and server.is_here:
         complain(
             "loa enrol",
-            f"a loudspeaker on another machine does not find the station at {host}: "
+            f"a loudspeaker on another machine does not find the station at {server.host}: "
             "say where it is with --address HOST[:PORT]",
         )
 

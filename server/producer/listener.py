@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from server.door import Door
 from server.ingest import VERSION, IngestError, ObjectStream, block_of
 from server.producer.programme import LIVE, Programme
 from server.producer.registry import Registry
@@ -64,6 +65,10 @@ class _Caller(ssl.SSLSocket):
         self._hurry()
         return super().recv(buflen, flags)
 
+    def drop(self) -> None:
+        """Hang up; its own thread notices, and closes it."""
+        _hang_up(self)
+
     def _hurry(self) -> None:
         """What comes next has the time that is left, for all of it and not for every byte."""
         if self.seconds_left is not None:
@@ -77,51 +82,20 @@ class _FullError(Exception):
     """There is no place for another voice now."""
 
 
-class _Crowd:
-    """So many callers and no more: an address that many come from makes room for all others."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._size = 0
-        self._by_address: dict[str, dict[_Caller, None]] = {}  # who came first is first
-
-    def __contains__(self, caller: _Caller) -> bool:
-        return caller in self._by_address.get(caller.address, ())
-
-    def enter(self, caller: _Caller) -> None:
-        """A place; who has waited longest of the address that has most makes room for it."""
-        self._by_address.setdefault(caller.address, {})[caller] = None
-        self._size += 1
-        if self._size > self._most:
-            neighbours = max(self._by_address.values(), key=len)
-            longest = next(iter(neighbours))
-            self.leave(longest)
-            _hang_up(longest)
-
-    def leave(self, caller: _Caller) -> None:
-        """Its place is free; nothing if it has none."""
-        if caller in self:
-            neighbours = self._by_address[caller.address]
-            del neighbours[caller]
-            self._size -= 1
-            if not neighbours:
-                del self._by_address[caller.address]
-
-
 class _Places:
     """Who is connected: callers without TLS, or still without a ticket, and one source a ticket."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._lock = threading.Lock()
-        self._without_tls = _Crowd(_MAX_WITHOUT_TLS)
-        self._without_ticket = _Crowd(_MAX_WITHOUT_TICKET)
+        self._without_tls = Door(_MAX_WITHOUT_TLS, _MAX_WITHOUT_TLS)
+        self._without_ticket = Door(_MAX_WITHOUT_TICKET, _MAX_WITHOUT_TICKET)
         self._speaking: dict[str, tuple[Programme, _Caller]] = {}  # by ticket
 
     def enter(self, caller: _Caller) -> None:
         """A place for whoever has yet to finish the handshake."""
         with self._lock:
-            self._without_tls.enter(caller)
+            self._without_tls.arrive(caller, caller.address)
 
     def secured(self, caller: _Caller) -> None:
         """It has finished; IngestError if it had to make room meanwhile."""
@@ -129,7 +103,7 @@ class _Places:
             if caller not in self._without_tls:
                 raise IngestError("it took too long")
             self._without_tls.leave(caller)
-            self._without_ticket.enter(caller)
+            self._without_ticket.arrive(caller, caller.address)
 
     def admit(self, ticket: str, caller: _Caller) -> Programme | None:
         """The programme of this ticket, and a place to speak in it; the older source loses its.

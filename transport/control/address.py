@@ -27,6 +27,11 @@ class StationAddress:
         return cls(host, int(port))
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is what a machine calls itself, so that no other finds it there."""
+        return self.host == "localhost" or self.host.startswith("127.")
+
+    @property
     def text(self) -> str:
         """`host:port`."""
         return f"{self.host}:{self.port}"
