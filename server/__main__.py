@@ -15,7 +15,6 @@ import uvloop
 
 from server.api.routes import build_api
 from server.app import Control
-from server.child import Birth, adopt, ignore_interrupts
 from server.data import DataFolder
 from server.door import MAX_TOGETHER, Door
 from server.entrance import Entrance, Manners
@@ -30,7 +29,8 @@ from server.limits import (
     http_connection,
     limits_here,
 )
-from server.notebook import Notebook
+from server.processes.child import Birth, adopt, ignore_interrupts
+from server.processes.notebook import Notebook
 from server.store.engine import StoreError
 from server.store.store import Store
 

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from server.bus import StreamOrder, StreamReport
-from server.child import Birth, read_secret, socket_address, socket_port
 from server.data import DataFolder
 from server.describe import describe
 from server.directory import Directory
@@ -22,7 +20,9 @@ from server.keeper import Keeper
 from server.keys.access import Access
 from server.keys.own import OwnSecrets
 from server.neighbours import Neighbours
-from server.notebook import Notebook
+from server.processes.bus import StreamOrder, StreamReport
+from server.processes.child import Birth, read_secret, socket_address, socket_port
+from server.processes.notebook import Notebook
 from server.programmes import LiveRequest, Programme
 from server.sessions import Sessions
 from server.station import Station

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from server.bus import (
+from server.processes.bus import (
     FROM_GATEWAY,
     FROM_PRODUCER,
     FROM_SENDER,
@@ -23,7 +23,7 @@ from server.bus import (
     WhoIsThere,
     unpack_sessions,
 )
-from server.child import Birth, adopt
+from server.processes.child import Birth, adopt
 from server.programmes import Programme
 from server.station import Station
 

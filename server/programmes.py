@@ -4,10 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from server.bus import EpochReport, ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
 from server.directory import Endpoint
 from server.encoding import check_playout_delay, encoder_settings
 from server.errors import StationError
+from server.processes.bus import (
+    EpochReport,
+    ProgrammeOrder,
+    ProgrammeReport,
+    StreamOrder,
+    StreamReport,
+)
 from transport.control.delivery import DELIVERIES
 from transport.control.messages import EpochSpec, SealSpec, StreamSpec
 from transport.control.priority import Priority

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from server.bus import Destination
+from server.processes.bus import Destination
 from transport.control.messages import Telemetry
 
 

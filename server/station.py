@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from server.bus import (
+from server.directory import Directory, Endpoint
+from server.errors import NoSuchError, StationError
+from server.processes.bus import (
     DeclareProgrammes,
     DeclareRelays,
     DeclareRoutes,
@@ -21,8 +23,6 @@ from server.bus import (
     pack_destinations,
     pack_sessions,
 )
-from server.directory import Directory, Endpoint
-from server.errors import NoSuchError, StationError
 from server.programmes import Certify, LiveRequest, Plan, Programme, clear_port, programme_of
 from server.speakers import Speaker
 from server.zones.definition import EVERYBODY

@@ -20,12 +20,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from server.bus import bus_pair
-from server.child import SECRET_BYTES, Birth, socket_port
 from server.data import DataError, DataFolder
 from server.keys.tls import TlsError, server_context
-from server.notebook import create_notebook
-from server.ring import create_ring
+from server.processes.bus import bus_pair
+from server.processes.child import SECRET_BYTES, Birth, socket_port
+from server.processes.notebook import create_notebook
+from server.processes.ring import create_ring
 from server.settings import Settings, SettingsError
 from transport.net.clocks import media_epoch_ns
 from transport.net.mdns import mdns_interfaces

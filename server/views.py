@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from server.bus import SenderReport
 from server.directory import Endpoint
 from server.enrolment import Enrolment
 from server.errors import StationError
+from server.processes.bus import SenderReport
 from server.programmes import Programme
 from server.speakers import Speaker
 from server.station import Station

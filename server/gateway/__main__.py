@@ -6,9 +6,9 @@ from pathlib import Path
 
 import uvloop
 
-from server.child import Birth, ignore_interrupts
 from server.gateway.gateway import Gateway
 from server.keys.tls import TlsError, server_context
+from server.processes.child import Birth, ignore_interrupts
 
 
 async def _serve(birth: Birth) -> None:

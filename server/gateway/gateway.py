@@ -12,7 +12,10 @@ from itertools import islice
 from typing_extensions import override
 from websockets.frames import CloseCode
 
-from server.bus import (
+from server.door import Door
+from server.entrance import Entrance, Manners
+from server.gateway.peer import Hall, Peer, frame_of
+from server.processes.bus import (
     FROM_GATEWAY,
     TO_GATEWAY,
     Bus,
@@ -22,11 +25,8 @@ from server.bus import (
     pack_sessions,
     unpack_sessions,
 )
-from server.child import Birth, adopt, read_secret
-from server.door import Door
-from server.entrance import Entrance, Manners
-from server.gateway.peer import Hall, Peer, frame_of
-from server.ring import RingReader
+from server.processes.child import Birth, adopt, read_secret
+from server.processes.ring import RingReader
 from transport.clock.exchange import answer
 from transport.errors import MalformedPacket
 from transport.net.clocks import MediaClock

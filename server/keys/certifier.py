@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from server.bus import StreamOrder, StreamReport
+from server.processes.bus import StreamOrder, StreamReport
 from transport.security.certificates import StreamCertificate
 from transport.security.keys import SigningKey
 

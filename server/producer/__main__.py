@@ -9,7 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
-from server.bus import (
+from server.keys.tls import server_context
+from server.processes.bus import (
     FROM_PRODUCER,
     TO_PRODUCER,
     Bus,
@@ -18,12 +19,11 @@ from server.bus import (
     ProgrammeOrder,
     WhoIsThere,
 )
-from server.child import Birth, adopt, ignore_interrupts
-from server.keys.tls import server_context
+from server.processes.child import Birth, adopt, ignore_interrupts
+from server.processes.ring import RingWriter
 from server.producer.listener import Listener
 from server.producer.programme import Programme
 from server.producer.registry import Registry
-from server.ring import RingWriter
 from transport.net.clocks import MediaClock
 
 _REPORT_S = 0.25

@@ -9,11 +9,17 @@ import numpy as np
 from codec.dsp.meter import Meter
 from codec.format import SAMPLE_RATE
 from codec.opus import Encoder
-from server.bus import EpochReport, ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
 from server.encoding import encoder_settings
 from server.ingest import IngestError
+from server.processes.bus import (
+    EpochReport,
+    ProgrammeOrder,
+    ProgrammeReport,
+    StreamOrder,
+    StreamReport,
+)
+from server.processes.ring import RTCP, RTP, Entry
 from server.producer.framer import Framer
-from server.ring import RTCP, RTP, Entry
 from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
 from transport.security.keys import SigningKey
 from transport.security.sealing import SealedSender

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from codec.dsp.meter import FLOOR_DBFS
 from codec.errors import CodecError
-from server.bus import DeclareProgrammes, ProducerReport, ProgrammeOrder, ProgrammeReport
+from server.processes.bus import DeclareProgrammes, ProducerReport, ProgrammeOrder, ProgrammeReport
 from server.producer.programme import ENDED, LIVE, Programme
 
 # A source whose connection broke may come back with its ticket for so long.

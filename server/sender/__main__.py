@@ -8,7 +8,7 @@ import select
 import socket
 from contextlib import suppress
 
-from server.bus import (
+from server.processes.bus import (
     FROM_SENDER,
     TO_SENDER,
     Bus,
@@ -17,13 +17,13 @@ from server.bus import (
     SenderReport,
     WhoIsThere,
 )
-from server.child import Birth, adopt, ignore_interrupts, read_secret
-from server.ring import RingReader
-from server.sender.announcer import Announcer
+from server.processes.child import Birth, adopt, ignore_interrupts, read_secret
+from server.processes.ring import RingReader
 from server.sender.fanout import FanOut
-from server.sender.paths import MAX_REQUEST, NONCE_SECRET_BYTES, Paths
-from server.sender.reports import MAX_REPORT, ReceptionLog
-from server.sender.timekeeper import TimeKeeper
+from server.usher.announcer import Announcer
+from server.usher.paths import MAX_REQUEST, NONCE_SECRET_BYTES, Paths
+from server.usher.reports import MAX_REPORT, ReceptionLog
+from server.usher.timekeeper import TimeKeeper
 from transport.clock.timeline import NS_PER_SECOND
 from transport.net.clocks import MediaClock
 from transport.net.stamped import send_options

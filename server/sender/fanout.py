@@ -3,8 +3,8 @@
 import socket
 from dataclasses import dataclass
 
-from server.bus import DeclareRoutes, unpack_destinations
-from server.ring import RTCP, Entry
+from server.processes.bus import DeclareRoutes, unpack_destinations
+from server.processes.ring import RTCP, Entry
 
 
 @dataclass(slots=True)

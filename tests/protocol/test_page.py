@@ -21,7 +21,7 @@ from server.api.bodies import LiveBody
 from server.gateway.peer import MAX_MESSAGE_BYTES as MAX_TO_GATEWAY
 from server.gateway.peer import SUBPROTOCOL as MEDIA_SUBPROTOCOL
 from server.ingest import MAX_BLOCK_SAMPLES
-from server.sender.paths import FORGET_NS, MAX_REQUEST
+from server.usher.paths import FORGET_NS, MAX_REQUEST
 from tests.protocol.page import (
     PAGE,
     PARTS,

@@ -16,10 +16,14 @@ from typing import Any
 
 import pytest
 
-from server import child, neighbours, supervise
+from server import neighbours, supervise
 from server.__main__ import _open_store
 from server.app import Control
-from server.bus import (
+from server.data import DataFolder
+from server.directory import Endpoint
+from server.enrolment import Code
+from server.processes import child
+from server.processes.bus import (
     FROM_GATEWAY,
     FROM_PRODUCER,
     FROM_SENDER,
@@ -39,10 +43,7 @@ from server.bus import (
     WhoIsThere,
     pack_sessions,
 )
-from server.child import Birth
-from server.data import DataFolder
-from server.directory import Endpoint
-from server.enrolment import Code
+from server.processes.child import Birth
 from server.settings import Settings
 from tests.support.sessions import Peer
 from tests.support.sessions import Room as SessionRoom

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from server.bus import Destination, unpack_destinations
 from server.data import DataFolder
 from server.errors import NoSuchError, StationError
 from server.keys.folder import KeyFolder
 from server.keys.token import TokenFile
+from server.processes.bus import Destination, unpack_destinations
 from server.programmes import LiveRequest
 from transport.control.messages import Listen, Telemetry
 from transport.security.certificates import StationCertificate, StreamCertificate

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from server.bus import unpack_destinations
 from server.directory import Endpoint
 from server.editing import EndpointChange
 from server.errors import StationError
+from server.processes.bus import unpack_destinations
 from server.programmes import LiveRequest
 from server.store import ProgrammeRecord, Store, StoreError
 from tests.support.stations import key_of_name

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from server.bus import ProgrammeReport, StreamOrder
 from server.describe import describe
+from server.processes.bus import ProgrammeReport, StreamOrder
 from server.programmes import LiveRequest, Plan, Programme
 from tests.support.stations import stream_report
 from transport.clock.timeline import rtp_timestamp_at_ntp_epoch

@@ -6,8 +6,8 @@ import pytest
 
 from codec.format import FRAME_MS, SAMPLE_RATE
 from codec.opus import Encoder
-from server.bus import ProgrammeOrder
 from server.encoding import check_playout_delay, encoder_settings
+from server.processes.bus import ProgrammeOrder
 
 ORDER = ProgrammeOrder("live-1", (), "t", 24_000, 9, False, False, 0)
 

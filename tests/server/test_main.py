@@ -17,9 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from server.__main__ import _open_store, _server
-from server.child import Birth, adopt
 from server.keys.tls import Trust, certificate_hash, server_context
 from server.limits import Limits
+from server.processes.child import Birth, adopt
 from server.remote import ApiError, Credentials, call
 from tests.support.stations import signer_of_name
 from tests.support.tls import station_tls

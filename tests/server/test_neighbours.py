@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from server.bus import (
+from server.processes.bus import (
     DeclarePaths,
     Destination,
     GatewayReport,

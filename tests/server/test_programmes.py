@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.bus import ProgrammeReport
 from server.directory import Endpoint
 from server.errors import StationError
+from server.processes.bus import ProgrammeReport
 from server.programmes import LiveRequest, Plan, Programme, programme_of
 from tests.support.stations import CERTIFIER, stream_report
 from transport.control.delivery import DELIVERIES

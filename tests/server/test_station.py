@@ -6,8 +6,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from server.bus import ProducerReport, ProgrammeReport, StreamOrder
 from server.errors import NoSuchError, StationError
+from server.processes.bus import ProducerReport, ProgrammeReport, StreamOrder
 from server.programmes import LiveRequest
 from server.station import MAX_PROGRAMMES, NoGroupError, Station
 from server.zones.definition import EVERYBODY

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from server.bus import Destination, StreamOrder, unpack_destinations, unpack_sessions
 from server.errors import NoSuchError
+from server.processes.bus import Destination, StreamOrder, unpack_destinations, unpack_sessions
 from server.programmes import LiveRequest, Programme
 from server.station import NoGroupError, Station
 from server.zones.definition import EVERYBODY

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from server.bus import (
+from server.directory import Endpoint
+from server.processes.bus import (
     Destination,
     unpack_destinations,
 )
-from server.directory import Endpoint
 from server.programmes import LiveRequest
 from server.station import Station
 from server.zones.definition import EVERYBODY

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from server import supervise
-from server.child import Birth, adopt, read_secret
 from server.data import DataFolder
+from server.processes.child import Birth, adopt, read_secret
 from server.settings import Settings, SettingsError
 from server.supervise import Child
 from tests.support.tls import station_tls

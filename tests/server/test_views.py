@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from server.bus import SenderReport
 from server.directory import Position
 from server.enrolment import Code, Enrolment, Waiting
+from server.processes.bus import SenderReport
 from server.programmes import LiveRequest
 from server.station import Station
 from server.views import (

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Callable
 
-from server.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
-from server.ring import RTCP, Entry
+from server.processes.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
+from server.processes.ring import RTCP, Entry
 from tests.support.stations import CERTIFIER, GENERATION, KEY
 from transport.control.messages import EpochSpec, SealSpec, StreamSpec
 from transport.control.priority import Priority

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from server.bus import ProducerReport
 from server.directory import Directory, Endpoint
 from server.editing import Editing
 from server.enrolling import Enrolling
@@ -20,6 +19,7 @@ from server.enrolment import Enrolment
 from server.keeper import Keeper
 from server.keys.certifier import Certifier
 from server.keys.credentials import Credentials
+from server.processes.bus import ProducerReport
 from server.programmes import LiveRequest, Programme
 from server.sessions import Sessions
 from server.station import Station

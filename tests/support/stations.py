@@ -7,7 +7,9 @@ from typing import Any
 
 import msgpack
 
-from server.bus import (
+from server.directory import Directory, Endpoint
+from server.keys.certifier import Certifier
+from server.processes.bus import (
     Destination,
     EpochReport,
     ProducerReport,
@@ -17,8 +19,6 @@ from server.bus import (
     StreamReport,
     unpack_destinations,
 )
-from server.directory import Directory, Endpoint
-from server.keys.certifier import Certifier
 from server.programmes import LiveRequest, Programme
 from server.station import Station
 from server.zones.definition import EVERYBODY, parse

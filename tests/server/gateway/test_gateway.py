@@ -17,7 +17,13 @@ import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from server.bus import (
+from server.door import MAX_EACH, Door
+from server.gateway import gateway as module
+from server.gateway.gateway import Gateway
+from server.gateway.peer import DEAF_S, PING_S, SUBPROTOCOL
+from server.keys.selfmade import CERTIFICATE, KEY, make_certificate
+from server.keys.tls import server_context
+from server.processes.bus import (
     FROM_GATEWAY,
     TO_GATEWAY,
     Bus,
@@ -28,14 +34,8 @@ from server.bus import (
     pack_sessions,
     unpack_sessions,
 )
-from server.child import Birth, adopt, read_secret
-from server.door import MAX_EACH, Door
-from server.gateway import gateway as module
-from server.gateway.gateway import Gateway
-from server.gateway.peer import DEAF_S, PING_S, SUBPROTOCOL
-from server.keys.selfmade import CERTIFICATE, KEY, make_certificate
-from server.keys.tls import server_context
-from server.ring import RTP, Entry, RingWriter
+from server.processes.child import Birth, adopt, read_secret
+from server.processes.ring import RTP, Entry, RingWriter
 from transport.clock.exchange import ExchangeClient
 from transport.security.session_keys import (
     gateway_token,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.bus import StreamOrder
 from server.keys.certifier import Certifier
+from server.processes.bus import StreamOrder
 from tests.support.stations import GENERATION, KEY, stream_report
 from transport.control.priority import Priority
 from transport.errors import MalformedPacket

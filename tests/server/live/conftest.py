@@ -13,7 +13,7 @@ import pytest
 from typing_extensions import override
 
 from server.ingest import ObjectStream
-from server.sender.timekeeper import TimeKeeper
+from server.usher.timekeeper import TimeKeeper
 from tests.support.tls import station_tls
 from transport.net.clocks import MediaClock, media_epoch_ns
 from transport.net.stamped import udp_socket

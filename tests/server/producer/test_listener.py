@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
 from server.ingest import MAX_BLOCK_SAMPLES, VERSION, ObjectStream
+from server.processes.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
+from server.processes.ring import RTCP, RTP, Entry
 from server.producer.listener import Listener
 from server.producer.programme import ENDED, LIVE, WAITING, Programme
 from server.producer.registry import Registry
-from server.ring import RTCP, RTP, Entry
 from tests.support.tls import station_tls
 from transport.clock.timeline import NS_PER_SECOND, samples_of_ns
 from transport.rtp.rtcp import Bye, parse_compound

@@ -12,10 +12,10 @@ import pytest
 
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
 from codec.opus import Decoder
-from server.bus import ProgrammeOrder, StreamOrder
 from server.ingest import IngestError
+from server.processes.bus import ProgrammeOrder, StreamOrder
+from server.processes.ring import MAX_DATAGRAM, RTCP, RTP, Entry
 from server.producer.programme import ENDED, LIVE, WAITING, Programme
-from server.ring import MAX_DATAGRAM, RTCP, RTP, Entry
 from tests.support.produced import Ear, seeded
 from transport.clock.timeline import NS_PER_SECOND, media_sample, ns_of_samples
 from transport.rtp.packet import RtpPacket

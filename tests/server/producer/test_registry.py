@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from server.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
+from server.processes.bus import DeclareProgrammes, ProgrammeOrder, ProgrammeReport, StreamOrder
+from server.processes.ring import RTCP, Entry
 from server.producer.programme import ENDED, LIVE, WAITING, Programme
 from server.producer.registry import Registry
-from server.ring import RTCP, Entry
 from tests.support.produced import seeded
 from transport.clock.timeline import NS_PER_SECOND
 

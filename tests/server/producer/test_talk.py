@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.bus import (
+from server.processes.bus import (
     FROM_PRODUCER,
     TO_PRODUCER,
     Bus,
@@ -20,7 +20,7 @@ from server.bus import (
     StreamOrder,
     WhoIsThere,
 )
-from server.child import Birth, adopt
+from server.processes.child import Birth, adopt
 from server.producer import __main__ as module
 from server.producer.programme import Programme
 from server.producer.registry import Registry

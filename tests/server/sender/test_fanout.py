@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from server.bus import DeclareRoutes, Destination, Route, pack_destinations
-from server.ring import RTCP, RTP, Entry
+from server.processes.bus import DeclareRoutes, Destination, Route, pack_destinations
+from server.processes.ring import RTCP, RTP, Entry
 from server.sender.fanout import FanOut
 from transport.net.stamped import udp_socket
 

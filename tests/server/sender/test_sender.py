@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.bus import (
+from server.processes.bus import (
     FROM_SENDER,
     TO_SENDER,
     Bus,
@@ -24,8 +24,8 @@ from server.bus import (
     WhoIsThere,
     pack_destinations,
 )
-from server.child import Birth, adopt, read_secret
-from server.ring import RTP, Entry, RingWriter
+from server.processes.child import Birth, adopt, read_secret
+from server.processes.ring import RTP, Entry, RingWriter
 from server.sender import __main__ as module
 from transport.clock.exchange import ExchangeClient
 from transport.net.stamped import udp_socket

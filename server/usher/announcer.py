@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator
 
-from server.bus import DeclareRoutes
+from server.processes.bus import DeclareRoutes
 from transport.clock.timeline import NS_PER_SECOND
 from transport.rtp.sap import SAP_PORT, SapPacket, announcement_interval_s, sap_group
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.bus import (
+from server.processes.bus import (
     FROM_GATEWAY,
     FROM_PRODUCER,
     FROM_SENDER,

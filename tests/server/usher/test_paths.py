@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.bus import FROM_SENDER, DeclarePaths, PathReport
-from server.sender import paths as module
-from server.sender.paths import FORGET_NS, MAX_PATHS, Nonces, Paths
+from server.processes.bus import FROM_SENDER, DeclarePaths, PathReport
+from server.usher import paths as module
+from server.usher.paths import FORGET_NS, MAX_PATHS, Nonces, Paths
 from transport.control.wire import MAX_MESSAGE_BYTES
 from transport.security import stun
 from transport.security.session_keys import session_key

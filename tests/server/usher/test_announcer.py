@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.bus import DeclareRoutes, Route
-from server.sender.announcer import Announcer
+from server.processes.bus import DeclareRoutes, Route
+from server.usher.announcer import Announcer
 from transport.rtp.sap import SAP_PORT, SapPacket, announcement_interval_s
 
 ORIGIN = "192.0.2.10"

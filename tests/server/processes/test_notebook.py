@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.notebook import PAGE_BYTES, Notebook, create_notebook
+from server.processes.notebook import PAGE_BYTES, Notebook, create_notebook
 
 
 @pytest.fixture

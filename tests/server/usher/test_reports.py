@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.sender.reports import CAPACITY, MOST_READ, READ_WITHIN_NS, ReceptionLog
+from server.usher.reports import CAPACITY, MOST_READ, READ_WITHIN_NS, ReceptionLog
 from transport.rtp.rtcp import (
     Bye,
     ReceiverReport,

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ring import MAX_DATAGRAM, RTCP, RTP, SLOTS, Entry, RingReader, RingWriter, create_ring
+from server.processes.ring import (
+    MAX_DATAGRAM,
+    RTCP,
+    RTP,
+    SLOTS,
+    Entry,
+    RingReader,
+    RingWriter,
+    create_ring,
+)
 
 
 @pytest.fixture
@@ -237,7 +246,7 @@ def test_many_threads_write_and_nothing_is_lost(ring: tuple[int, int, int]) -> N
 
 _OTHER_PROCESS = """
 import sys
-from server.ring import RTP, Entry, RingWriter
+from server.processes.ring import RTP, Entry, RingWriter
 writer = RingWriter(*map(int, sys.argv[1:]))
 for number in range(300):
     writer.write(Entry(1, RTP, number.to_bytes(4, "big")))

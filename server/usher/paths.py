@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 
-from server.bus import DeclarePaths, PathReport
+from server.processes.bus import DeclarePaths, PathReport
 from transport.clock.timeline import NS_PER_SECOND
 from transport.errors import MalformedPacket
 from transport.security import stun

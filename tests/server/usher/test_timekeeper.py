@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.sender.timekeeper import TimeKeeper
+from server.usher.timekeeper import TimeKeeper
 from transport.clock.exchange import PACKET_BYTES, ExchangeClient
 from transport.net.clocks import MediaClock, media_epoch_ns
 from transport.net.stamped import udp_socket

@@ -1,0 +1,1 @@
+"""Usher: tells loudspeakers the time, notes where they are, hears reports, announces streams."""
