@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import latency, seal
+from bench import fanout, fleet, latency, seal
 from bench.measure import MeasureError
 from bench.processes import ProcessError
 from bench.report import ReportError
@@ -16,6 +16,8 @@ BENCHES: dict[
     str,
     tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]],
 ] = {
+    "fleet": (fleet.add_options, fleet.run),
+    "fanout": (fanout.add_options, fanout.run),
     "latency": (latency.add_options, latency.run),
     "seal": (seal.add_options, seal.run),
 }
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run one bench."""
     options = _parser().parse_args(argv)
-    for file in (options.json, options.plot):
+    for file in (options.json, options.plot, getattr(options, "csv", None)):
         if file is not None and not file.absolute().parent.is_dir():
             print(f"loa bench {options.name}: {file}: there is no such folder", file=sys.stderr)
             return 2

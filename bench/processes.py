@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from server.remote import ApiError, Credentials, call, credentials_of
 # A loudspeaker that looks for its station by mDNS may rest half a minute between two looks.
 _START_S = 90.0
 _END_S = 5.0
+_POLL_S = 0.02
 LOA = (sys.executable, "-P", "-m", "loa")
 
 
@@ -206,13 +207,15 @@ class Bench:
         wait_until(ready, f"loudspeakers {', '.join(names)} in step with the station")
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = _START_S) -> float:
+def wait_until(
+    condition: Callable[[], bool], what: str, timeout_s: float = _START_S, every_s: float = _POLL_S
+) -> float:
     """Poll until true; the seconds it took, or ProcessError."""
     began_s = time.monotonic()
     while not condition():
         if time.monotonic() - began_s > timeout_s:
             raise ProcessError(f"gave up waiting for {what}")
-        time.sleep(0.02)
+        time.sleep(every_s)
     return time.monotonic() - began_s
 
 
@@ -226,5 +229,7 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGINT) -> int:
         process.kill()
         return process.wait()
     finally:
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # what was said last, nobody read
+                    pipe.close()

@@ -6,9 +6,11 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,6 +89,40 @@ def plot_cdf(
 
     ReportError if matplotlib is missing, or a series is empty.
     """
+    with _drawn(path_svg, xlabel=xlabel, ylabel="share at or below", title=title) as axes:
+        for name, values in series.items():
+            if len(values) == 0:
+                raise ReportError(f"no values were measured for {name}")
+            axes.ecdf(values, label=name)
+        if series:
+            axes.legend()
+
+
+def plot_line(
+    path_svg: str | Path,
+    points: Sequence[tuple[float, float]],
+    line: Callable[[float], float],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+) -> None:
+    """Draw measured (x, y) and the line fitted to them, both axes logarithmic; likewise.
+
+    Everything must be above 0. ReportError if matplotlib is missing, or there are no points.
+    """
+    if not points:
+        raise ReportError("no points were measured")
+    across, up = zip(*points, strict=True)
+    along = np.geomspace(min(across), max(across), 100)
+    with _drawn(path_svg, xlabel=xlabel, ylabel=ylabel, title=title) as axes:
+        axes.loglog(along, [line(x) for x in along], label="fixed + slope x N")
+        axes.loglog(across, up, "o", label="measured")
+        axes.legend()
+
+
+@contextmanager
+def _drawn(path_svg: str | Path, **labels: str) -> Iterator[Any]:
+    """Axes to draw on, which are written at the end of the block."""
     try:
         matplotlib = importlib.import_module("matplotlib")
         figure = importlib.import_module("matplotlib.figure").Figure(
@@ -94,14 +130,9 @@ def plot_cdf(
         )
     except ImportError as error:
         raise ReportError("plots need matplotlib: pip install loa[dev] (or make check)") from error
-    axes = figure.add_subplot(xlabel=xlabel, ylabel="share at or below", title=title)
-    for name, values in series.items():
-        if len(values) == 0:
-            raise ReportError(f"no values were measured for {name}")
-        axes.ecdf(values, label=name)
+    axes = figure.add_subplot(**labels)
     axes.grid(visible=True, alpha=0.3)
-    if series:
-        axes.legend()
+    yield axes
     # Ids are hashed from a salt and the date is left out, or no two files would be alike.
     with matplotlib.rc_context({"svg.hashsalt": "loa"}):
         figure.savefig(path_svg, format="svg", metadata={"Date": None})

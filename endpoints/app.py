@@ -32,6 +32,9 @@ from transport.net.clocks import Clock
 from transport.security.keys import VerifyKey
 
 _ENOUGH_PACKETS = 10
+# A station that hears its loudspeakers as often as this has few, and hears of every change at once.
+_OFTEN_S = 2.0
+_LOOK_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Loudspeaker:
         self._warned = False
         self._warned_of = ""
         self._join_fault = ""
+        self._told: tuple[str, ...] = ()
         self._by_groups_alone = False
         self._adjust = Adjust(100, muted=False)
         self._fixed = fixed_estimate
@@ -122,7 +126,7 @@ class Loudspeaker:
     def welcomed(self, address: str, local_address: str, welcome: Welcome, tls: TlsPeer) -> None:
         """The station is at `address`."""
         self._local_address = local_address
-        self._sync.ask(address, welcome.time_port, welcome.session, welcome.key)
+        self._sync.ask(address, welcome.time_port, welcome.session, welcome.key, welcome.time_s)
         self._media.welcomed(address, local_address, welcome, tls)
 
     async def reachable(self) -> None:
@@ -161,6 +165,24 @@ class Loudspeaker:
             self._player.sound(beeps())
         return ""
 
+    @property
+    def _fault(self) -> str:
+        return self._output.fault or self._join_fault
+
+    def _worth_telling(self) -> tuple[str, ...]:
+        return self._fault, self._player.state, self._player.hearing
+
+    async def news(self, every_s: float) -> None:
+        """Until something is wrong that was not, or no more; of few, also what is heard.
+
+        At the beginning of an announcement the state of all changes, of thousands at once.
+        """
+        count = 3 if every_s <= _OFTEN_S else 1
+        while True:
+            await trio.sleep(_LOOK_PAUSE_S)
+            if self._worth_telling()[:count] != self._told[:count]:
+                return
+
     def _warn_of_lateness(self, received: int, late: int) -> None:
         """Say it once, when a tenth of what came since the last look was too late to sound."""
         came, missed = received - self._looked_at[0], late - self._looked_at[1]
@@ -184,6 +206,7 @@ class Loudspeaker:
         self._warn_of_clear_sound()
         counts = self._player.counts()
         self._warn_of_lateness(counts["received"], counts["dropped_late"])
+        self._told = self._worth_telling()
         estimate = self._estimate()
         uncertainty_us = estimate.uncertainty_ns / 1e3 if estimate else 0.0
         dropped = sum(n for key, n in counts.items() if key.startswith("dropped_"))
@@ -201,7 +224,7 @@ class Loudspeaker:
             hearing=shown(self._player.hearing),
             volume=self._adjust.volume,
             muted=self._adjust.muted,
-            fault=shown(self._output.fault or self._join_fault),
+            fault=shown(self._fault),
             way="multicast" if self._by_groups_alone else self._media.way,
             authenticated=self._player.authenticated,
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),

@@ -25,10 +25,13 @@ from transport.security.session_keys import TIME_BYTES, open_time, seal_time
 
 _BURST = 8
 _BURST_PAUSE_S = 0.03
+# After the burst it asks more often than the station says, until the skew is known: a station that
+# has few loudspeakers, for a minute; one of thousands only so often that the first line is drawn.
 _PAUSE_S = 0.5
-# After a minute the skew is known, and half the questions do.
-_LATER_PAUSE_S = 1.0
 _SETTLED_EXCHANGES = 100
+_OF_FEW_S = 1.0
+_PAUSE_OF_MANY_S = 2.0
+_QUESTIONS_OF_MANY = 4
 # So many questions without an answer, and the gateway is asked as well. A burst over a long way has
 # as many under way, and asking twice harms nobody.
 _PATIENCE = 4
@@ -51,6 +54,7 @@ class _Station(NamedTuple):
     port: int
     session: int
     key: bytes
+    every_s: float
 
 
 class TimeSync:
@@ -71,7 +75,7 @@ class TimeSync:
         self._gateway: TimeGateway | None = None
         self._by_gateway = False
         self._unanswered = 0
-        self._burst_left = 0
+        self._burst_left = self._few_left = 0
         self._hurry = trio.Event()
 
     @property
@@ -84,16 +88,19 @@ class TimeSync:
         self._gateway = gateway
         gateway.hear_time(self._came_through)
 
-    def ask(self, address: str, port: int, session: int, key: bytes) -> None:
-        """The station is there, and `key` is our session's: begin with a burst."""
-        self._station = _Station(address, port, session, key)
+    def ask(self, address: str, port: int, session: int, key: bytes, every_s: float = 1.0) -> None:
+        """The station is there, and `key` is our session's: begin with a burst.
+
+        It is asked every `every_s` once its time is known well.
+        """
+        self._station = _Station(address, port, session, key, every_s)
         if self._reader is not None:
             self._reader.close()
             self._reader = None  # our own address may be another by now
         self._begin_burst()
 
     def _begin_burst(self) -> None:
-        self._burst_left = _BURST
+        self._burst_left, self._few_left = _BURST, _QUESTIONS_OF_MANY
         self._hurry.set()
 
     async def run(self) -> None:
@@ -107,16 +114,23 @@ class TimeSync:
         while True:
             if self._station is not None:
                 self._ask_once(self._station)
-            with trio.move_on_after(self._pause_s()):
+            every_s = self._station.every_s if self._station is not None else _PAUSE_S
+            with trio.move_on_after(self._pause_s(every_s)):
                 await self._hurry.wait()
             self._hurry = trio.Event()
 
-    def _pause_s(self) -> float:
+    def _pause_s(self, every_s: float) -> float:
         if self._burst_left > 0:
             self._burst_left -= 1
             return _BURST_PAUSE_S
-        settled = self._estimator.exchanges > _SETTLED_EXCHANGES
-        return _LATER_PAUSE_S if settled else _PAUSE_S
+        if every_s <= _OF_FEW_S:
+            settled = self._estimator.exchanges > _SETTLED_EXCHANGES
+            return every_s if settled else min(_PAUSE_S, every_s)
+        if self._few_left > 0:
+            self._few_left -= 1
+        elif self._unanswered < 2 or self._by_gateway:
+            return every_s
+        return min(_PAUSE_OF_MANY_S, every_s)
 
     def _ask_once(self, station: _Station) -> None:
         self._unanswered += 1

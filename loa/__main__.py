@@ -38,6 +38,7 @@ GROUPS = {
     },
     "other": {
         "demo": ("bench.demo", "a station and six loudspeakers on this machine, measured"),
+        "fleet": ("endpoints.fleet.cli", "be thousands of loudspeakers at once, without sound"),
         "bench": ("bench.cli", "measure: latency"),
     },
 }

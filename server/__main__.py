@@ -5,19 +5,24 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import uvicorn
 import uvloop
+from fastapi import WebSocket
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.routes import build_api
 from server.app import Control
+from server.clienthello import alpn_of
 from server.data import DataFolder
 from server.door import MAX_TOGETHER, Door
 from server.entrance import Entrance, Manners
+from server.garbage import collect_for_ever
+from server.halls import Halls
 from server.keys.folder import KeysError
 from server.keys.tls import TlsError, server_context
 from server.keys.token import AccessError
@@ -25,14 +30,26 @@ from server.limits import (
     HttpConnection,
     Limits,
     SessionConnection,
+    give_back_what_is_freed,
     give_up_on_the_deaf,
     http_connection,
     limits_here,
+    wait_for_words,
 )
+from server.memory import numbers_on_air
 from server.processes.child import Birth, adopt, ignore_interrupts
 from server.processes.notebook import Notebook
 from server.store.engine import StoreError
 from server.store.store import Store
+from transport.control.messages import SUBPROTOCOL
+
+# Whoever comes when control has so many connections is a hall's, if there are halls.
+_OWN_PLACES = 10_000
+
+
+def _is_no_loudspeaker(hello: bytes) -> bool:
+    """A person's command or page does not wait for a fleet that comes at once."""
+    return SUBPROTOCOL not in alpn_of(hello)
 
 
 class _Server(uvicorn.Server):
@@ -42,12 +59,22 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, context: ssl.SSLContext, manners: Manners | None = None
+        self,
+        config: uvicorn.Config,
+        context: ssl.SSLContext,
+        manners: Manners | None = None,
+        hand_on: Callable[[socket.socket], bool] = lambda _: False,
     ) -> None:
         super().__init__(config)
         self._context = context
         self._manners = manners
+        self._hand_on = hand_on
         self._entrances: list[Entrance] = []
+
+    @property
+    def handshakes(self) -> int:
+        """How many connections are not through TLS."""
+        return sum(map(len, self._entrances))
 
     async def startup(  # type: ignore[explicit-override]
         self, sockets: list[socket.socket] | None = None
@@ -73,6 +100,9 @@ class _Server(uvicorn.Server):
             self._connection,
             manners=self._manners,
             door=Door(together=together),
+            hand_on=self._hand_on,
+            is_urgent=_is_no_loudspeaker,
+            most_waiting=self._protocol.limits.together,
         )
         listening.listen(self.config.backlog)
         entrance.open()
@@ -94,24 +124,51 @@ class _Server(uvicorn.Server):
 
 
 def _server(
-    control: Control, context: ssl.SSLContext, limits: Limits | None = None
-) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            build_api(control),
-            lifespan="off",
-            log_level="error",
-            access_log=False,
-            http=http_connection(limits or limits_here()),
-            ws=SessionConnection,
-            # Deflate would cost 87 KB a session for messages of a hundred bytes.
-            ws_per_message_deflate=False,
-            ws_max_size=1 << 16,
-            ws_ping_interval=5.0,
-            ws_ping_timeout=10.0,
-            timeout_graceful_shutdown=1,
-        ),
-        context,
+    control: Control,
+    context: ssl.SSLContext,
+    limits: Limits | None = None,
+    halls_ends: tuple[int, ...] = (),
+) -> _Server:
+    halls = Halls(
+        halls_ends,
+        control.sessions.serve,
+        _OWN_PLACES,
+        lambda: server.handshakes + len(server.server_state.connections),
+    )
+    application = _application(control, lambda: server.handshakes)
+    server = _Server(_config(application, limits), context, hand_on=halls.offer)
+    return server
+
+
+def _application(control: Control, handshakes: Callable[[], int]) -> ASGIApp:
+    """The API, and the sessions beside it: its layers would cost each of those 12 KB."""
+    api = build_api(control, handshakes)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == "/control":
+            await control.sessions.serve(WebSocket(scope, receive, send))
+        else:
+            await api(scope, receive, send)
+
+    return application
+
+
+def _config(application: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        # Nobody stands between us and who calls, and says from where.
+        proxy_headers=False,
+        http=http_connection(limits or limits_here()),
+        ws=SessionConnection,
+        # Deflate would cost 87 KB a session for messages of a hundred bytes.
+        ws_per_message_deflate=False,
+        ws_max_size=1 << 16,
+        # Loudspeakers ping, and say how they are; TCP tells of those that are gone.
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=1,
     )
 
 
@@ -124,12 +181,9 @@ def _open_store(birth: Birth) -> Store:
 
 
 def _on_air(birth: Birth) -> list[int]:
-    """The numbers of the programmes in the notebook; of what makes no sense, none."""
-    try:
-        plain = Notebook(birth.notebook).read()
-        return [int(row["number"]) for row in plain["programmes"]]
-    except (KeyError, TypeError, ValueError):
-        return []
+    """The numbers of the programmes in the notebook."""
+    _, record = Notebook(birth.notebook).read()
+    return numbers_on_air(record)
 
 
 async def _serve(birth: Birth) -> None:
@@ -138,12 +192,15 @@ async def _serve(birth: Birth) -> None:
         control = Control(birth, _open_store(birth))
     except (AccessError, KeysError, TlsError) as error:
         sys.exit(f"loa serve: {error}")
-    server = _server(control, context)
+    context.num_tickets = 0  # nobody comes back by them, and each handshake would make two
+    server = _server(control, context, halls_ends=birth.halls)
     asyncio.get_running_loop().add_reader(birth.lifeline, lambda: os._exit(0))
     listening: socket.socket = adopt(birth.http)
     give_up_on_the_deaf(listening)
+    wait_for_words(listening)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(control.run())
+        tasks.create_task(collect_for_ever())
         tasks.create_task(server.serve(sockets=[listening]))
         await control.discovery.start()
         await control.ready.wait()
@@ -153,6 +210,7 @@ async def _serve(birth: Birth) -> None:
 def main() -> None:
     """Serve until the lifeline is cut."""
     ignore_interrupts()
+    give_back_what_is_freed()
     uvloop.run(_serve(Birth.from_arguments()))
 
 

@@ -1,13 +1,17 @@
 """Control's composition root: the station's state, and everyone who must be told of it."""
 
 import asyncio
+import ipaddress
 import itertools
 import logging
 import secrets
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from server import pace
+from server.books import Books
 from server.data import DataFolder
 from server.describe import describe
 from server.directory import Directory
@@ -28,7 +32,7 @@ from server.sessions import Sessions
 from server.station import Station
 from server.store.records import Contents
 from server.store.store import Store
-from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows
+from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows, usher_row
 from server.zones.definition import parse
 from server.zones.membership import ZoneBook
 from transport.clock.timeline import NS_PER_SECOND
@@ -46,6 +50,7 @@ _PRODUCER_S = 2.0
 _SEEN_S = 60.0
 # How often it looks whether the station's key or its token have been made anew.
 _SECRETS_S = 1.0
+_NS_PER_MINUTE = 60 * NS_PER_SECOND
 # Of a session's number: how often the station has begun stands above.
 _COUNT_BITS = 32
 _log = logging.getLogger(__name__)
@@ -59,24 +64,19 @@ class Control:
         self._birth = birth
         self._store = store
         self._keeper = Keeper()
-        self._ports = {
-            "control": socket_port(birth.http),
-            "ingest": socket_port(birth.ingest),
-            "time": socket_port(birth.time),
-            "media": socket_port(birth.rtp),
-            "rtcp": socket_port(birth.rtcp),
-            "gateway": socket_port(birth.gateway),
-        }
+        self._ports = _ports(birth)
         self._clock = MediaClock(birth.media_epoch_ns)
         folder = DataFolder(Path(birth.data))
         self._own = OwnSecrets(folder.keys, folder.token, Path(birth.tls_certificate))
         self.access = Access(self._own.token)
         contents = store.load()
         self.name = contents.station_name
-        self._last_seen = dict(contents.last_seen)
         # Minutes fit 31 bits until the year 6000, and nothing begins more often for long.
-        boot = store.next_boot(self._now_s() // 60)
+        boot = store.next_boot(self._clock.now_ns() // _NS_PER_MINUTE)
         self.station = _station(birth, contents, boot)
+        self.books = Books(
+            self.station, store, self._keeper, self._clock.now_ns, contents.last_seen
+        )
         self.editing = Editing(self.station, store, self._keeper, self.publish)
         root = self._own.keys.certificate.root
         self.enrolling = Enrolling(
@@ -96,10 +96,10 @@ class Control:
         self.neighbours = Neighbours(
             birth, self.station, self._clock.now_ns, self._describe, self.publish, self._joined
         )
+        # What is to be declared at the next tick: everything, or who is sent what.
         self._overdue = False
+        self._moved = False
         self._unwritten = False
-        # Programmes whose end is written, or is being.
-        self._ended: set[int] = set()
 
     def _new_sessions(self, boot: int) -> Sessions:
         secret = read_secret(self._birth.secret)
@@ -115,6 +115,8 @@ class Control:
                 time_port=ports["time"],
                 media_port=ports["media"],
                 gateway_port=ports["gateway"],
+                telemetry_s=pace.telemetry_s(self.station.directory.enrolled),
+                time_s=pace.time_s(self.station.directory.enrolled),
             )
 
         return Sessions(
@@ -132,9 +134,9 @@ class Control:
     def _remember(self) -> None:
         """Be the control that was before this one, if there was one."""
         try:
-            plain = self._notebook.read()
-            if plain is not None:
-                self.station.restore(plain)
+            serial, record = self._notebook.read()
+            if serial:
+                self.station.restore(record)
         except ValueError as error:
             _log.warning("loa: control begins with nothing: %s", error)
 
@@ -160,10 +162,12 @@ class Control:
             await asyncio.sleep(_TICK_S)
             if self._expire() or self._overdue:
                 self.publish()
-            self._save_newcomers()
+            elif self._moved:
+                self._redirect()
+            self.books.save_newcomers()
             if loop.time() >= seen_due_s:
                 seen_due_s = loop.time() + _SEEN_S
-                self._save_seen()
+                self.books.save_seen()
             if loop.time() >= secrets_due_s:
                 secrets_due_s = loop.time() + _SECRETS_S
                 self._look_at_secrets()
@@ -174,53 +178,29 @@ class Control:
             self.access.token = self._own.token
         if self._own.keys_changed():
             _log.warning("loa: the station's key is of generation %d now", self._own.generation)
+            self.station.recertify()
             self.sessions.rotate(self._own.credentials())
             self.publish()
 
-    def _now_s(self) -> int:
-        return self._clock.now_ns() // NS_PER_SECOND
-
     def _expire(self) -> bool:
-        for programme in self.station.programmes.values():
-            if programme.ended_at_ns is not None and programme.number not in self._ended:
-                self._ended.add(programme.number)
-                self._record_end(programme, programme.ended_at_ns, programme.why_ended)
+        self.books.note_ends()
         over = self.station.expire(self._clock.now_ns())
-        for programme in over:
-            if programme.ended_at_ns is None:
-                self._record_end(programme, self._clock.now_ns(), "nobody spoke")
-            self._ended.discard(programme.number)
+        self.books.forget(over)
         return bool(over)
-
-    def _record_end(self, programme: Programme, at_ns: int, why: str) -> None:
-        at_s = at_ns // NS_PER_SECOND
-        self._keeper.later(self._store.programme_ended, programme.number, at_s, why)
-
-    def _save_newcomers(self) -> None:
-        """In one go: after a power cut all of them come at once."""
-        names, self.station.unsaved = self.station.unsaved, set()
-        found = [self.station.directory.endpoints[name] for name in names]
-        if found:
-
-            def failed() -> None:
-                self.station.unsaved |= names & self.station.directory.endpoints.keys()
-
-            self._keeper.later_or(failed, self._store.save_endpoints, found, self._now_s())
-
-    def _save_seen(self) -> None:
-        now_ns = self._clock.now_ns()
-        here = [s for s in self.station.speakers.values() if is_online(s, now_ns)]
-        seen = {speaker.name: speaker.last_seen_ns // NS_PER_SECOND for speaker in here}
-        self._last_seen |= seen
-        self._keeper.later(self._store.seen, seen)
 
     def _joined(self) -> None:
         """A loudspeaker has come, or its way has changed; it is declared at the next tick.
 
-        Thousands may come back at once, and to declare everything for each of them would keep
-        control from hearing the others.
+        Thousands may come back at once, and to declare it for each of them would keep control from
+        hearing the others.
         """
-        self._overdue = True
+        self._moved = True
+
+    def _redirect(self) -> None:
+        """Declare who is sent what; nobody else need hear of it."""
+        self._moved = False
+        self._write_down()
+        self.neighbours.declare_routes()
 
     def publish(self) -> None:
         """Declare everything to everybody: it is the state that counts, not the event.
@@ -228,13 +208,14 @@ class Control:
         What could not be delivered now is declared again at the next tick.
         """
         # First, so that a control killed here and born again does not take anything back.
+        self._moved = False
         self._write_down()
         self._overdue = not self.neighbours.declare()
         self.sessions.declare()
 
     def _write_down(self) -> None:
         try:
-            self._notebook.write(self.station.to_plain())
+            self._notebook.write(self.station.to_record())
             self._unwritten = False
         except ValueError as error:
             # Who is on air matters more than that it survives control's death.
@@ -255,7 +236,7 @@ class Control:
         try:
             self.publish()
             await self._until_begun(programme)
-            await self._record(programme)
+            await self.books.begin(programme)
         except Exception:
             self.station.withdraw(programme.name)
             self.publish()
@@ -274,18 +255,6 @@ class Control:
             "not_listening": sorted(silent | offline),
             "sdp": sdp_path(programme),
         }
-
-    async def _record(self, programme: Programme) -> None:
-        """On the disk, before anybody may speak."""
-        await self._keeper.do(
-            self._store.programme_began,
-            programme.number,
-            programme.name,
-            priority=programme.priority,
-            request=asdict(programme.request),
-            playout_delay_ms=programme.plan.playout_delay_ms,
-            at=self._now_s(),
-        )
 
     async def _until_begun(self, programme: Programme) -> None:
         """Until the producer has numbered the stream; StationError if it cannot be."""
@@ -326,7 +295,7 @@ class Control:
     def reachable(self) -> StationAddress:
         """Where others find the station, as far as it knows itself."""
         bind = socket_address(self._birth.http)
-        everywhere = bind == "0.0.0.0"  # noqa: S104 - compared with, not bound to
+        everywhere = ipaddress.ip_address(bind).is_unspecified
         return StationAddress(self._birth.interface if everywhere else bind, self._ports["control"])
 
     def summary(self) -> dict[str, Any]:
@@ -339,12 +308,19 @@ class Control:
             "online": sum(is_online(s, now_ns) for s in self.station.speakers.values()),
             "zones": len(self.station.zones.definitions),
             "programmes": len(self.station.programmes),
-            "sender": sender_row(self.neighbours.sender_report),
+            "sender": sender_row(self.neighbours.sender_reports),
+            "usher": usher_row(self.neighbours.usher_report),
         }
 
-    def speakers(self) -> list[dict[str, Any]]:
-        """Each loudspeaker's state and figures."""
-        return speaker_rows(self.station, self._last_seen, self._clock.now_ns())
+    def keeper_queue(self) -> int:
+        """How many changes the disk has yet to take."""
+        return self._keeper.queue
+
+    def speakers(self, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """Each loudspeaker's state and figures, by name, or those of these."""
+        if names is None:
+            names = sorted(self.station.directory.endpoints)
+        return speaker_rows(self.station, names, self.books.last_seen, self._clock.now_ns())
 
     def programmes(self) -> list[dict[str, Any]]:
         """Each programme's state; tickets stay secret."""
@@ -374,6 +350,17 @@ class Control:
         if text is None:
             raise StationError(f"{name} has not started yet: try again in a moment")
         return text
+
+
+def _ports(birth: Birth) -> dict[str, int]:
+    return {
+        "control": socket_port(birth.http),
+        "ingest": socket_port(birth.ingest),
+        "time": socket_port(birth.time),
+        "media": socket_port(birth.rtp),
+        "rtcp": socket_port(birth.rtcp),
+        "gateway": socket_port(birth.gateway),
+    }
 
 
 def _station(birth: Birth, contents: Contents, boot: int) -> Station:

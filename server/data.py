@@ -220,7 +220,7 @@ class DataFolder:
         from server.keys.selfmade import make_certificate  # noqa: PLC0415
 
         addresses = [interface.address for interface in mdns_interfaces()]
-        names = ["localhost", "127.0.0.1", socket.gethostname(), *addresses]
+        names = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *addresses]
         with whole_folder(self.tls_certificate.parent) as made:
             make_certificate(made, names, dt.datetime.now(dt.UTC))
 

@@ -108,15 +108,31 @@ class Endpoint:
         if len(self.tags) > MAX_TAGS:
             raise DirectoryError(f"a loudspeaker has at most {MAX_TAGS} tags")
 
+    @property
+    def kind(self) -> tuple[str, bool, bool]:
+        """What decides which of a programme's streams it hears, and how."""
+        return self.delivery, self.multicast, self.clear
+
+    @property
+    def standing(self) -> tuple[str, frozenset[str], Position | None]:
+        """What decides which zones it is in, beside its name."""
+        return self.unit, self.tags, self.position
+
 
 @dataclass(slots=True)
 class Directory:
-    """The tree of units and the loudspeakers in it. `version` rises with every change."""
+    """The tree of units and the loudspeakers in it.
+
+    `version` rises with every change of which loudspeakers there are and where they stand: with
+    what may change who is in a zone. Their networks change far more often.
+    """
 
     root: str
     units: set[str] = field(default_factory=set)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     version: int = 0
+    # Loudspeakers that are registered anew or otherwise, or are not any more.
+    _changed: set[str] = field(default_factory=set)
     _by_key: dict[bytes, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -177,7 +193,9 @@ class Directory:
         if before != endpoint:
             self._put_key(endpoint.name, None if before is None else before.key, endpoint.key)
             self.endpoints[endpoint.name] = endpoint
-            self.version += 1
+            self._changed.add(endpoint.name)
+            if before is None or before.standing != endpoint.standing:
+                self.version += 1
         return endpoint
 
     def _put_key(self, name: str, before: bytes | None, now: bytes | None) -> None:
@@ -189,6 +207,16 @@ class Directory:
             del self._by_key[before]
         if now is not None:
             self._by_key[now] = name
+
+    def take_changed(self) -> set[str]:
+        """The names of loudspeakers that have changed in any way since this was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    @property
+    def enrolled(self) -> int:
+        """How many loudspeakers have a key."""
+        return len(self._by_key)
 
     def by_key(self, key: bytes) -> Endpoint | None:
         """The loudspeaker whose public key this is; None if none is enrolled with it."""
@@ -207,4 +235,5 @@ class Directory:
         """Forget a loudspeaker; NoSuchError if it is not registered."""
         self._put_key(name, self.endpoint(name).key, None)
         del self.endpoints[name]
+        self._changed.add(name)
         self.version += 1

@@ -27,7 +27,6 @@ MAX_SPEAKERS = 1000
 _LOOK_S = 5.0
 _CLOSE_S = 2.0
 _ASK_MS = 1000
-_EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 _log = logging.getLogger(__name__)
 
 
@@ -35,8 +34,9 @@ class Discovery:
     """Advertises one station, and keeps a list of the loudspeakers that advertise themselves.
 
     `bind` is the address the station serves on; it is advertised there, and on every interface
-    that is up for 0.0.0.0, as these come and go. A station on loopback is nobody else's business
-    and is not advertised, unless `interface`, an IPv4 address of this machine, says so.
+    that is up for 0.0.0.0 and ::, as these come and go. A station on loopback is nobody else's
+    business and is not advertised, nor is one of IPv6 alone, for discovery is by IPv4; unless
+    `interface`, an IPv4 address of this machine, says so.
     """
 
     def __init__(
@@ -81,9 +81,10 @@ class Discovery:
     def _wanted(self) -> tuple[str, ...]:
         if self._interface is not None:
             return (self._interface,)
-        if self._bind == _EVERYWHERE:
+        bind = ipaddress.ip_address(self._bind)
+        if bind.is_unspecified:
             return tuple(interface.address for interface in mdns_interfaces())
-        return () if ipaddress.ip_address(self._bind).is_loopback else (self._bind,)
+        return () if bind.is_loopback or bind.version != 4 else (self._bind,)
 
     async def _run(self) -> None:
         while True:

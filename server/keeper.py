@@ -24,6 +24,8 @@ class Keeper:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._under_way: set[asyncio.Task[None]] = set()
         self._complained = False
+        # Calls that are not done yet.
+        self.queue = 0
 
     async def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The call's result, once it is on the disk; StationError if it cannot be."""
@@ -31,7 +33,13 @@ class Keeper:
 
     def _begin(self, call: Callable[[], _T]) -> asyncio.Future[_T]:
         """Queued at once, for what is asked for later must be written later."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, call)
+        begun = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        self.queue += 1
+        begun.add_done_callback(self._ended)
+        return begun
+
+    def _ended(self, _: object) -> None:
+        self.queue -= 1
 
     @staticmethod
     async def _outcome(begun: asyncio.Future[_T]) -> _T:

@@ -4,11 +4,13 @@ uvicorn waits for ever for a request that does not come and for a peer that does
 """
 
 import asyncio
+import ctypes
 import math
 import resource
 import socket
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, ClassVar
@@ -26,8 +28,11 @@ _MAX_UNREAD = 256 << 10
 _MAX_PIECES = 64
 # A peer has said so many words more, at the most, before it hears that its session is closed.
 _MAX_AFTER_CLOSE = 64
-# As long as a session's pings wait for an answer.
 _UNACKNOWLEDGED_MS = 15_000
+# Whoever says nothing is asked by TCP whether it is there (tcp(7)): after so long, so often.
+_IDLE_S, _PROBE_S, _PROBES = 20, 10, 3
+_SILENT_S = 5
+_M_MMAP_THRESHOLD, _LARGE = -3, 128 << 10  # malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,31 @@ def limits_here() -> Limits:
 
 
 def give_up_on_the_deaf(listening: socket.socket) -> None:
-    """Have the kernel end connections whose peers take no byte: closing one would wait for it."""
-    # What is accepted from it inherits this.
+    """Have the kernel end connections whose peers take no byte, or are gone without a word.
+
+    To close one would wait for it; and who waits for a person has nothing to say.
+    """
+    # What is accepted from it inherits all of this.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_S)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+
+
+def give_back_what_is_freed() -> None:
+    """Have the C library ask the kernel for each large block, and return it when it is freed.
+
+    uvloop takes 256 KB for each TLS connection and touches a page or two. By itself the C library
+    raises its bound above that after the first (mallopt(3)), and reuses blocks touched all over.
+    """
+    with suppress(AttributeError):  # musl has no such thing, and always does so
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def wait_for_words(listening: socket.socket) -> None:
+    """Have the kernel keep connections to itself until their peers have said something."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENT_S)
 
 
 class Turn(Enum):
@@ -276,8 +303,10 @@ class SessionConnection(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def start_keepalive(self) -> None:  # type: ignore[explicit-override]
-        """It is a session: from now on its pings say whether it lives."""
+        """It is a session; what it was asked for with is wanted no more, and is 5 KB of each."""
         super().start_keepalive()
+        self.scope["headers"] = []
+        del self.request, self.response
         self._settle()
 
     def data_received(self, data: bytes) -> None:  # type: ignore[explicit-override]

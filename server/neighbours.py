@@ -1,38 +1,43 @@
-"""What control says to producer, sender and gateway, and what it hears from them."""
+"""What control says to producer, senders, usher and gateway, and what it hears from them."""
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from server.processes.bus import (
     FROM_GATEWAY,
     FROM_PRODUCER,
-    FROM_SENDER,
+    FROM_SENDERS,
+    FROM_USHER,
     TO_GATEWAY,
     TO_PRODUCER,
-    TO_SENDER,
+    TO_SENDERS,
+    TO_USHER,
     Bus,
     DeclarePaths,
     DeclareProgrammes,
-    DeclareRelays,
-    DeclareRoutes,
     GatewayReport,
     ProducerReport,
     SenderReport,
-    TooLongError,
+    UsherReport,
     WhoIsThere,
-    unpack_sessions,
 )
 from server.processes.child import Birth, adopt
+from server.processes.routing import Route, RouteBook
 from server.programmes import Programme
 from server.station import Station
 
-_ALL = 3
+# Producer, usher and gateway; senders beside them.
+_ALWAYS = 3
 _log = logging.getLogger(__name__)
 
 
 class Neighbours:
-    """Three buses. State is declared whole; whoever is born anew is told everything again."""
+    """Four buses, and the routes. State is declared whole; a producer born anew is told again.
+
+    Who reads routes finds them in memory, whoever was born when.
+    """
 
     def __init__(
         self,
@@ -56,57 +61,87 @@ class Neighbours:
         self._producer: Bus[DeclareProgrammes | WhoIsThere, ProducerReport] = Bus(
             adopt(birth.producer_bus), TO_PRODUCER, FROM_PRODUCER
         )
-        self._sender: Bus[DeclareRoutes | WhoIsThere, SenderReport | DeclarePaths] = Bus(
-            adopt(birth.sender_bus), TO_SENDER, FROM_SENDER
+        self._senders: Bus[WhoIsThere, SenderReport] = Bus(
+            adopt(birth.senders_bus), TO_SENDERS, FROM_SENDERS
         )
-        self._gateway: Bus[DeclareRelays | WhoIsThere, GatewayReport] = Bus(
+        self._usher: Bus[WhoIsThere, UsherReport | DeclarePaths] = Bus(
+            adopt(birth.usher_bus), TO_USHER, FROM_USHER
+        )
+        self._gateway: Bus[WhoIsThere, GatewayReport] = Bus(
             adopt(birth.gateway_bus), TO_GATEWAY, FROM_GATEWAY
         )
+        self._routes = RouteBook(birth.routes)
+        former = self._routes.news()
+        if former is not None:
+            station.resume(former)
+        self._routed: tuple[Route, ...] | None = None
+        self._wakes = birth.wakes
+        self._all = _ALWAYS + birth.shards
         self._instances: dict[str, str] = {}
-        self.sender_report: SenderReport | None = None
+        self.producer_report: ProducerReport | None = None
+        # By shard.
+        self.sender_reports: dict[int, SenderReport] = {}
+        self.usher_report: UsherReport | None = None
         self.gateway_report: GatewayReport | None = None
-        # Why the sender keeps its former routes, if it does.
+        # Why the former routes still hold, if they do.
         self.too_long: str | None = None
         self.ready = asyncio.Event()
         self.heard_producer = asyncio.Event()
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hear all three from now on, and ask what there is."""
+        """Hear all of them from now on, and ask what there is."""
         loop.add_reader(self._producer.fileno(), self._hear_producer)
-        loop.add_reader(self._sender.fileno(), self._hear_sender)
+        loop.add_reader(self._senders.fileno(), self._hear_senders)
+        loop.add_reader(self._usher.fileno(), self._hear_usher)
         loop.add_reader(self._gateway.fileno(), self._hear_gateway)
         self._producer.send(WhoIsThere())
-        self._sender.send(WhoIsThere())
+        self._usher.send(WhoIsThere())
         self._gateway.send(WhoIsThere())
 
+    # ------------------------------------------------------------- what they are told
     def declare(self) -> bool:
-        """Tell all three what shall be; false if one did not hear it: declare it again."""
+        """Tell all what shall be; false if one did not hear it: declare it again."""
+        ordered = self._producer.send(self._station.orders())
+        self.declare_routes()
+        return ordered
+
+    def declare_routes(self) -> None:
+        """Put down who is sent what, and wake whoever reads it, if it is news."""
+        routes = self._station.routes(self._describe)
+        if routes == self._routed:
+            return
         before, self.too_long = self.too_long, None
         try:
-            ordered = self._producer.send(self._station.orders())
-            routed = self._sender.send(self._station.routes(self._describe))
-            relayed = self._gateway.send(self._station.relays())
-        except TooLongError as error:
+            self._routes.write(routes)
+        except ValueError as error:
             self.too_long = str(error)
             if before is None:
-                _log.error("loa: the sender keeps its former routes: %s", error)
-            return True  # to say it again would change nothing
-        return ordered and routed and relayed
+                _log.error("loa: the former routes still hold: %s", error)
+            return
+        self._routed = routes
+        for wake in self._wakes:
+            os.eventfd_write(wake, 1)
 
+    # ------------------------------------------------------------- what they say
     def _hear_producer(self) -> None:
         for report in self._producer.receive():
+            self.producer_report = report
             reborn = self._is_reborn("producer", report.instance)
             if self._station.update(report, self._now_ns()) or reborn:
                 self._changed()
             self.heard_producer.set()
 
-    def _hear_sender(self) -> None:
-        for message in self._sender.receive():
+    def _hear_senders(self) -> None:
+        for report in self._senders.receive():
+            self.sender_reports[report.shard] = report
+            self._is_reborn(f"sender {report.shard}", report.instance)
+
+    def _hear_usher(self) -> None:
+        for message in self._usher.receive():
             match message:
-                case SenderReport():
-                    self.sender_report = message
-                    if self._is_reborn("sender", message.instance):
-                        self._changed()
+                case UsherReport():
+                    self.usher_report = message
+                    self._is_reborn("usher", message.instance)
                 case DeclarePaths():
                     self._move(message)
 
@@ -120,18 +155,17 @@ class Neighbours:
     def _hear_gateway(self) -> None:
         for report in self._gateway.receive():
             self.gateway_report = report
-            if self._is_reborn("gateway", report.instance):
-                self._changed()
+            self._is_reborn("gateway", report.instance)
             try:
-                sessions = set(unpack_sessions(report.sessions))
+                moved = self._station.relayed(report.sessions)
             except ValueError:  # of another version of ours
                 continue
-            if self._station.relayed(sessions):
+            if moved:
                 self._moved()
 
     def _is_reborn(self, process: str, instance: str) -> bool:
         before = self._instances.get(process)
         self._instances[process] = instance
-        if len(self._instances) == _ALL:
+        if len(self._instances) == self._all:
             self.ready.set()
         return before != instance

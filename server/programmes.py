@@ -24,6 +24,8 @@ _STREAMS_EACH = 8
 _CLEAR = _STREAMS_EACH - 1
 # So that a stream's number below and the station's start above make a serial number.
 _STREAM_BITS = 32
+# A ticket nobody speaks on is taken back.
+_UNUSED_TICKET_NS = 15_000_000_000
 
 Certify = Callable[[StreamOrder, StreamReport, int, bool], bytes]
 """A stream's certificate: of its order, its key, its highest priority, and whether it is a test."""
@@ -158,9 +160,24 @@ class Programme:
             self.ended_at_ns = now_ns
         return before is None or before.streams != report.streams or report.state == "ended"
 
+    def is_over(self, now_ns: int) -> bool:
+        """Whether it has been heard out, or nobody has spoken on its ticket for 15 s."""
+        if self.ended_at_ns is not None:
+            # A slower newcomer hears it later than the others.
+            tail_ns = round((max(self.plan.slowest_ms, 1000.0) + 300) * 1e6)
+            return now_ns - self.ended_at_ns > tail_ns
+        waiting = self.report is None or self.report.state == "waiting"
+        return waiting and now_ns - self.since_ns > _UNUSED_TICKET_NS
+
     def is_in_step(self, endpoint: Endpoint) -> bool:
         """Whether this loudspeaker's network is quick enough for D; if not it sounds later."""
-        return DELIVERIES[endpoint.delivery].playout_delay_ms <= self.plan.slowest_ms
+        return endpoint.delivery not in self.too_slow
+
+    @property
+    def too_slow(self) -> set[str]:
+        """The kinds of networks that ask for more than D."""
+        slowest_ms = self.plan.slowest_ms
+        return {name for name, d in DELIVERIES.items() if d.playout_delay_ms > slowest_ms}
 
     def stream_for(self, endpoint: Endpoint) -> StreamOrder:
         """The encoding for a loudspeaker: with the frames its network wants, or the nearest."""

@@ -6,20 +6,21 @@ whom a person has decided is seen when everything is declared, like what there i
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
 
-from fastapi import WebSocket, WebSocketDisconnect
+from fastapi import WebSocketDisconnect
 
+from server import pace
 from server.bucket import Bucket
 from server.enrolling import Enrolling
 from server.enrolment import Code, EnrolmentError, TooManyStrangersError, Waiting
 from server.errors import StationError
 from server.keys.credentials import Credentials, Greeting, Said
 from server.programmes import Certify
-from server.session import SEND_TIMEOUT_S, Session, Turns
+from server.session import SEND_TIMEOUT_S, Session, Turns, Wire, Words
 from server.station import Station
+from server.telling import Confirmations, Untold
 from transport.control.messages import (
     NONCE_BYTES,
     SUBPROTOCOL,
@@ -36,12 +37,11 @@ from transport.control.messages import (
     Telemetry,
     Welcome,
 )
-from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
+from transport.control.session import HELLO_TIMEOUT_S
 from transport.errors import MalformedPacket
 from transport.security.session_keys import session_number
 
-# Together less than a second: who is revoked is gone by then, whether it reads or not.
-_LAST_WORD_S = 0.4
+# Together with the time for a last word less than a second: who is revoked is gone by then.
 _CLOSE_TIMEOUT_S = 0.4
 _TRY_AGAIN = 1013  # the IANA registry of close codes
 _TOO_MANY = 1008  # RFC 6455 7.4.1: against our policy
@@ -86,7 +86,7 @@ class Sessions:
         """`welcome` gives the first word to the session of a (rising) number and its own number.
 
         `next_number` rises with every call, over all lives of the station. `joined` is called for
-        each that comes; it may have come back elsewhere.
+        each that comes, which `joins` counts; it may have come back elsewhere.
         """
         self._station = station
         self.credentials = credentials
@@ -98,14 +98,17 @@ class Sessions:
         self._now_ns = now_ns
         self._joined = joined
         self._turns = Turns()
+        self._words = Words()
         self._all: set[Session] = set()
         self._open: dict[str, Session] = {}
         self._waiting: dict[bytes, Session] = {}
         self._revision = 0
-        self._confirmed = asyncio.Condition()
+        self.joins = 0
+        self._untold = Untold(self._tell_again, now_ns)
+        self._confirmations = Confirmations()
 
     # ------------------------------------------------------------- the beginning of a session
-    async def serve(self, websocket: WebSocket) -> None:
+    async def serve(self, websocket: Wire) -> None:
         """One session from its first word to its end."""
         code, reason = 1000, ""
         try:
@@ -124,7 +127,7 @@ class Sessions:
         finally:
             await _close(websocket, code, reason)
 
-    async def _greet(self, websocket: WebSocket) -> tuple[int, str]:
+    async def _greet(self, websocket: Wire) -> tuple[int, str]:
         """From the station's first word to the end; how to close."""
         greeting = Greeting(self.credentials, self._random_bytes(NONCE_BYTES))
         async with self._turns:
@@ -139,7 +142,7 @@ class Sessions:
             speech = greeting.proven(said)
         if greeting.credentials is not self.credentials:
             return _TRY_AGAIN, "the station has another key now"
-        session = Session(websocket, word.key, speech, self._turns)
+        session = Session(websocket, word.key, speech, self._turns, self._words)
         self._all.add(session)
         try:
             await self._answer(websocket, session, word, code)
@@ -156,7 +159,7 @@ class Sessions:
 
     async def _answer(
         self,
-        websocket: WebSocket,
+        websocket: Wire,
         session: Session,
         word: Hello | Enrol,
         code: Code | EnrolmentError | None,
@@ -180,7 +183,7 @@ class Sessions:
         elif code is not None:
             await session.say(Refused(str(code), final=code.final))
 
-    async def _admit(self, websocket: WebSocket, session: Session, hello: Hello) -> None:
+    async def _admit(self, websocket: Wire, session: Session, hello: Hello) -> None:
         name = hello.name
         known = self._station.speakers.get(name)
         last = 0 if known is None else known.session_number
@@ -198,17 +201,19 @@ class Sessions:
             welcome = self._welcome(self._next_number(), number)
             self._revision += 1
             self._tell(name, session)
+            self.joins += 1
             self._joined()
-            await self._converse(session, welcome, self._hear_all(websocket, name, session))
+            silence_s = pace.silence_s(welcome.telemetry_s)
+            hearing = self._hear_all(websocket, name, session, silence_s)
+            await session.converse(welcome, hearing)
         finally:
             if self._open.get(name) is session:
                 del self._open[name]
+                self._confirmations.settle(name)
             self._station.leave(name, session)
 
     # ------------------------------------------------------------- enrolment
-    async def _enrol(
-        self, websocket: WebSocket, session: Session, enrol: Enrol, code: Code
-    ) -> None:
+    async def _enrol(self, websocket: Wire, session: Session, enrol: Enrol, code: Code) -> None:
         try:
             if code.name:
                 name = await self._enrolling.enrol(code, enrol)
@@ -221,7 +226,7 @@ class Sessions:
             await session.say(Refused(str(error), final=False))
 
     async def _await_decision(
-        self, websocket: WebSocket, session: Session, enrol: Enrol, code: Code
+        self, websocket: Wire, session: Session, enrol: Enrol, code: Code
     ) -> None:
         key, address = enrol.key, _address(websocket)
         wish = Waiting(
@@ -233,37 +238,19 @@ class Sessions:
             before.end(_REPLACED)
         self._waiting[key] = session
         try:
-            await self._converse(session, _PENDING, _until_it_goes(websocket))
+            await session.converse(_PENDING, _until_it_goes(websocket))
         finally:
             if self._waiting.get(key) is session:
                 del self._waiting[key]
                 self._enrolling.enrolment.leave(key)
 
     # ------------------------------------------------------------- its course
-    async def _converse(
-        self, session: Session, first: Welcome | Pending, hearing: Coroutine[Any, Any, None]
+    async def _hear_all(
+        self, websocket: Wire, name: str, session: Session, silence_s: float
     ) -> None:
-        """Until it ends of itself, or is ended: then within the time of a last word."""
-        saying = asyncio.create_task(session.say_all(first))
-        # A send that fails must end the session as a receive that fails does.
-        receiving = asyncio.create_task(hearing)
-        ending = asyncio.create_task(session.ending.wait())
-        tasks: set[asyncio.Task[Any]] = {saying, receiving, ending}
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if session.ending.is_set():
-                await asyncio.wait({saying}, timeout=_LAST_WORD_S)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _hear_all(self, websocket: WebSocket, name: str, session: Session) -> None:
         bucket = Bucket(_MESSAGES_A_SECOND, _MESSAGES_AT_ONCE)
         for number in itertools.count():
-            message = await self._hear(websocket, bucket)
+            message = await self._hear(websocket, bucket, silence_s)
             if number % _MESSAGES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
             speaker = self._station.speakers.get(name)
@@ -275,22 +262,21 @@ class Sessions:
                     speaker.telemetry = message
                 case Ready():
                     session.confirmed = min(message.revision, session.told)
-                    async with self._confirmed:
-                        self._confirmed.notify_all()
+                    self._settle(name, session)
                 case Done():
                     session.answered(message)
                 case Hello() | Enrol():
                     return  # it was said already
 
-    async def _hear(self, websocket: WebSocket, bucket: Bucket) -> Said:
-        data = await self._receive(websocket, SILENCE_TIMEOUT_S)
+    async def _hear(self, websocket: Wire, bucket: Bucket, silence_s: float) -> Said:
+        data = await self._receive(websocket, silence_s)
         if not bucket.take(self._now_ns()):
             raise _TooManyMessagesError
         message: Said = TO_STATION.decode(data)
         return message
 
     @staticmethod
-    async def _receive(websocket: WebSocket, timeout_s: float) -> bytes:
+    async def _receive(websocket: Wire, timeout_s: float) -> bytes:
         async with asyncio.timeout(timeout_s):
             message = await websocket.receive()
         data = message.get("bytes")
@@ -302,30 +288,36 @@ class Sessions:
     def declare(self) -> None:
         """Tell everybody what has changed for them; whose key is not known any more is sent away.
 
+        Of thousands, most are told after this has returned, for others have their turn as well.
         Nothing is signed here: each session does that when it is its turn.
         """
         self._revision += 1
-        for name, session in self._open.items():
-            endpoint = self._station.directory.endpoints.get(name)
-            if endpoint is None or endpoint.key != session.key:
-                session.end(_NOT_ENROLLED)
-            else:
-                self._tell(name, session)
+        self._untold.add(self._open)
         for key, session in self._waiting.items():
             if not self._enrolling.enrolment.is_waiting(key):
                 known = self._station.directory.by_key(key)
                 session.end(_DECIDED_AGAINST if known is None else Enrolled(known.name))
 
+    def _tell_again(self, name: str) -> None:
+        """Whatever is so by now."""
+        session = self._open.get(name)
+        if session is None:
+            return
+        endpoint = self._station.directory.endpoints.get(name)
+        if endpoint is None or endpoint.key != session.key:
+            session.end(_NOT_ENROLLED)
+        else:
+            self._tell(name, session)
+        self._settle(name, session)
+
+    def _settle(self, name: str, session: Session) -> None:
+        if name not in self._untold and session.confirmed >= session.told:
+            self._confirmations.settle(name)
+
     def _tell(self, name: str, session: Session) -> None:
         endpoint = self._station.directory.endpoints[name]
         session.adjust(Adjust(endpoint.volume, endpoint.muted))
         session.tell(self._station.listen(name, self._revision, self._certify))
-
-    def end(self, name: str, refused: Refused) -> None:
-        """Tell a loudspeaker this, signed, and close its session within a second."""
-        session = self._open.get(name)
-        if session is not None:
-            session.end(refused)
 
     def close_all(self, why: str) -> None:
         """Close every session; each may come back at once."""
@@ -350,34 +342,28 @@ class Sessions:
 
     async def confirm(self, names: set[str], timeout_s: float) -> set[str]:
         """Wait until these have confirmed what they were told; those that have not, in time."""
-
-        def missing() -> set[str]:
-            return {
-                name
-                for name, session in self._open.items()
-                if name in names and session.confirmed < session.told
-            }
-
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s), self._confirmed:
-                await self._confirmed.wait_for(lambda: not missing())
-        return missing()
+        silent = {
+            name
+            for name, session in self._open.items()
+            if name in names and (name in self._untold or session.confirmed < session.told)
+        }
+        return await self._confirmations.wait(silent, timeout_s)
 
 
-async def _until_it_goes(websocket: WebSocket) -> None:
-    """Who waits has nothing to say; pings tell whether it lives."""
+async def _until_it_goes(websocket: Wire) -> None:
+    """Who waits has nothing to say; TCP tells whether it lives."""
     await websocket.receive()
 
 
-def _address(websocket: WebSocket) -> str:
+def _address(websocket: Wire) -> str:
     return websocket.client.host if websocket.client else ""
 
 
-def _chosen_subprotocol(websocket: WebSocket) -> str | None:
+def _chosen_subprotocol(websocket: Wire) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
-async def _close(websocket: WebSocket, code: int = 1000, reason: str = "") -> None:
+async def _close(websocket: Wire, code: int = 1000, reason: str = "") -> None:
     # It may well be closed already.
     with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):

@@ -8,6 +8,8 @@ from transport.control.address import DEFAULT_PORT
 
 # Network control, never forwarded: all hosts, all routers, mDNS.
 _RESERVED = ipaddress.IPv4Network("224.0.0.0/24")
+# More processes than that share nothing any more but the machine.
+MAX_SENDERS, MAX_HALLS = 32, 32
 
 
 class SettingsError(Exception):
@@ -34,6 +36,10 @@ class Settings:
     RTP (UDP), + 3 hears RTCP (UDP), + 4 is the gateway (TCP). All TCP is TLS, with the certificate
     and the key of these two PEM files, or without them with those in `data`, which is the
     station's folder; None is none, for tests of what needs none.
+
+    `senders` processes share the loudspeakers that are sent sound by UDP; each has a spare one.
+    `halls` are processes that hold loudspeakers' sessions for control, for more of them than one
+    process may have descriptors. `bind` may be "::" for every address of IPv4 and IPv6.
     """
 
     bind: str = "127.0.0.1"
@@ -43,18 +49,16 @@ class Settings:
     group_port: int = 5004
     ttl: int = 1
     announce: bool = True
+    senders: int = 1
+    halls: int = 0
     tls_certificate: str | None = None
     tls_key: str | None = None
     data: Path | None = None
 
     def __post_init__(self) -> None:
-        _check_address("bind", self.bind)
+        _check_bind(self.bind)
         if self.interface is not None:
-            _check_address("interface", self.interface)
-            if ipaddress.IPv4Address(self.interface).is_unspecified:
-                raise WrongSettingError(
-                    "interface", self.interface, "name the one address that multicast leaves by"
-                )
+            _check_interface(self.interface)
         if not 0 <= self.port <= 65531:
             raise WrongSettingError("port", self.port, "use 1 to 65531, or 0 for any free ports")
         if not 0 <= self.ttl <= 255:
@@ -62,15 +66,36 @@ class Settings:
         if not 0 < self.group_port < 65535 or self.group_port % 2:
             # RTP on the even port, RTCP on the next (RFC 3550 section 11).
             raise WrongSettingError("group_port", self.group_port, "use an even port")
+        _check_counts(self.senders, self.halls)
         _check_groups(self.groups)
         _check_tls(self.tls_certificate, self.tls_key)
 
 
-def _check_address(setting: str, address: str) -> None:
+def _check_bind(address: str) -> None:
     try:
-        ipaddress.IPv4Address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
-        raise WrongSettingError(setting, address, "use an IPv4 address of this machine") from None
+        raise WrongSettingError("bind", address, "use an IP address of this machine") from None
+    if ip.version == 6 and (ip.ipv4_mapped is not None or ip.scope_id is not None):
+        raise WrongSettingError("bind", address, "use an IPv4 address, or a global IPv6 one")
+
+
+def _check_interface(address: str) -> None:
+    try:
+        ip = ipaddress.IPv4Address(address)
+    except ValueError:
+        reason = "use an IPv4 address of this machine"
+        raise WrongSettingError("interface", address, reason) from None
+    if ip.is_unspecified:
+        reason = "name the one address that multicast leaves by"
+        raise WrongSettingError("interface", address, reason)
+
+
+def _check_counts(senders: int, halls: int) -> None:
+    if not 1 <= senders <= MAX_SENDERS:
+        raise WrongSettingError("senders", senders, f"use 1 to {MAX_SENDERS}")
+    if not 0 <= halls <= MAX_HALLS:
+        raise WrongSettingError("halls", halls, f"use 0 to {MAX_HALLS}")
 
 
 def _check_tls(certificate: str | None, key: str | None) -> None:

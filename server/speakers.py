@@ -1,10 +1,23 @@
 """Where a loudspeaker is, how it is, and what way sound has to it. Pure state."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from server.processes.bus import Destination
+from server.processes.routing import pack_destination
 from transport.control.messages import Telemetry
+
+
+class Path(NamedTuple):
+    """Where a loudspeaker's media port is seen to be; RTP and RTCP on one port (RFC 5761)."""
+
+    address: str
+    port: int
+
+    @property
+    def packed(self) -> bytes:
+        """One row of `routing.DESTINATION`."""
+        return pack_destination(self.address, self.port, self.port)
 
 
 @dataclass(slots=True)
@@ -13,7 +26,8 @@ class Speaker:
 
     `key` is the public key that it has proved. `path` is where its media port is seen to be: to no
     other address is anything sent. The sessions that opened its ways have numbers: a new session
-    may come before a new way, and until then the old one serves.
+    may come before a new way, and until then the old one serves. `telemetry_s` is how often it was
+    asked to say how it is.
     """
 
     name: str
@@ -23,9 +37,10 @@ class Speaker:
     session: object | None = None
     telemetry: Telemetry | None = None
     session_number: int = 0
-    path: Destination | None = None
+    path: Path | None = None
     path_number: int = 0
     relay_number: int = 0
+    telemetry_s: float = 0.5
 
     @property
     def relayed(self) -> bool:
@@ -49,7 +64,7 @@ class Speaker:
         if session not in {self.session_number, self.path_number}:
             return False
         before, self.path_number = self.path, session
-        self.path = Destination(address, port, port)  # RTP and RTCP on one port (RFC 5761)
+        self.path = Path(address, port)
         return self.path != before
 
     def closed(self, session: int) -> bool:
@@ -59,7 +74,7 @@ class Speaker:
         self.path, self.path_number = None, 0
         return True
 
-    def at_gateway(self, sessions: set[int]) -> bool:
+    def at_gateway(self, sessions: AbstractSet[int]) -> bool:
         """Whether it is among these; true if sound must take another way."""
         before = self.relay_number
         mine = (number for number in (self.session_number, before) if number in sessions)
@@ -81,7 +96,7 @@ class Speaker:
             address,
             last_seen_ns,
             session_number=session_number,
-            path=None if path is None else Destination(*path),
+            path=None if path is None else Path(*path),
             path_number=path_number,
             relay_number=relay_number,
         )

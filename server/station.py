@@ -1,32 +1,26 @@
 """The station's state and its consequences: who shall hear what. Pure; `now` is an argument.
 
 Everything that others must do follows from the state as one declaration each: what the producer
-encodes (`orders`), where the sender forwards (`routes`), whom the gateway passes it on to
-(`relays`), what a loudspeaker plays (`listen`).
+encodes (`orders`), where streams are forwarded (`routes`), what a loudspeaker plays (`listen`).
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
+from server import pace
 from server.directory import Directory, Endpoint
 from server.errors import NoSuchError, StationError
-from server.processes.bus import (
-    DeclareProgrammes,
-    DeclareRelays,
-    DeclareRoutes,
-    Destination,
-    ProducerReport,
-    Relay,
-    Route,
-    pack_destinations,
-    pack_sessions,
-)
-from server.programmes import Certify, LiveRequest, Plan, Programme, clear_port, programme_of
+from server.listening import Listening
+from server.memory import Memory, read_record
+from server.processes.bus import DeclareProgrammes, ProducerReport, unpack_sessions
+from server.processes.routing import Route, Routes
+from server.programmes import Certify, LiveRequest, Plan, Programme
+from server.router import Describe, Router
 from server.speakers import Speaker
 from server.zones.definition import EVERYBODY
 from server.zones.membership import ZoneBook
+from transport.control.address import plain_address
 from transport.control.messages import Hello, Listen
 from transport.control.priority import heard
 
@@ -36,8 +30,6 @@ MAX_PROGRAMMES = 50
 MAX_NAMES = 20_000
 # Numbers of sessions that are over may be kept so many beyond two a loudspeaker.
 _NUMBERS = 1_000
-# A ticket nobody speaks on is taken back.
-_UNUSED_TICKET_NS = 15_000_000_000
 
 
 class NoGroupError(StationError):
@@ -61,9 +53,21 @@ class Station:
     boot: int = 0
     # Loudspeakers that said something new of themselves that is not in the store yet.
     unsaved: set[str] = field(default_factory=set)
-    _audiences: dict[str, tuple[tuple[int, int], frozenset[str]]] = field(default_factory=dict)
     # Loudspeakers by the numbers of their sessions.
     _numbered: dict[int, str] = field(default_factory=dict)
+    # The sessions at the gateway; None before it has said so.
+    _at_gateway: frozenset[int] | None = None
+    _audiences: dict[str, tuple[tuple[int, int], frozenset[str]]] = field(default_factory=dict)
+    # Programmes with whom they are meant for, the loudest first, and what that depends on.
+    _ranking: list[tuple[Programme, frozenset[str]]] = field(default_factory=list)
+    _ranked_for: tuple[int, int] | None = None
+    _memory: Memory = field(default_factory=Memory)
+    _listening: Listening = field(init=False)
+    _router: Router = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._listening = Listening(self.group_port)
+        self._router = Router(self.directory, self.group_port)
 
     # ------------------------------------------------------------- loudspeakers
     def join(
@@ -74,9 +78,10 @@ class Station:
         If it had another session, this one takes over at once. NoSuchError if it is not
         registered, StationError if nothing can be sent to it.
         """
-        _check_address(address)
+        address = _checked_address(address)
         self._register(hello.name, hello.delivery, multicast=hello.multicast)
         speaker = Speaker(hello.name, hello.key, address, now_ns, session, session_number=number)
+        speaker.telemetry_s = pace.telemetry_s(self.directory.enrolled)
         self._enter(speaker.come_after(self.speakers.get(hello.name)))
         return speaker
 
@@ -98,6 +103,8 @@ class Station:
         replaced = before is not None and before.key not in {None, endpoint.key}
         if replaced:
             self._cut_off(endpoint.name)
+        elif endpoint.name in self.speakers:
+            self._note(self.speakers[endpoint.name])
         return replaced
 
     def revoke(self, name: str) -> None:
@@ -108,6 +115,8 @@ class Station:
     def _cut_off(self, name: str) -> None:
         # Its session is ended by whoever holds it; nothing is sent to where it was.
         self.speakers.pop(name, None)
+        self._memory.drop(name)
+        self._router.close(name)
         self.rekey_all()
 
     def leave(self, name: str, session: object) -> None:
@@ -144,6 +153,14 @@ class Station:
         if len(self._numbered) > 2 * len(self.speakers) + _NUMBERS:
             self._numbered = {n: s.name for s in self.speakers.values() for n in s.numbers}
         self._numbered |= dict.fromkeys(speaker.numbers, speaker.name)
+        if self._at_gateway is not None:
+            speaker.at_gateway(self._at_gateway)
+        self._note(speaker)
+
+    def _note(self, speaker: Speaker) -> None:
+        """Where it is has changed, or its network."""
+        self._router.put(speaker)
+        self._memory.put(speaker, self.directory.endpoints[speaker.name])
 
     def _of_session(self, number: int) -> Speaker | None:
         speaker = self.speakers.get(self._numbered.get(number, ""))
@@ -152,17 +169,38 @@ class Station:
     def opened(self, session: int, address: str, port: int) -> bool:
         """A session's path is open, or has moved; true if sound must take another way."""
         speaker = self._of_session(session)
-        return speaker is not None and speaker.opened(session, address, port)
+        if speaker is None:
+            return False
+        before = speaker.path_number
+        moved = speaker.opened(session, address, port)
+        if moved or speaker.path_number != before:
+            self._note(speaker)
+        return moved
 
     def closed(self, session: int) -> bool:
         """A session's path is gone; true if sound went there."""
         speaker = self._of_session(session)
-        return speaker is not None and speaker.closed(session)
+        if speaker is None or not speaker.closed(session):
+            return False
+        self._note(speaker)
+        return True
 
-    def relayed(self, sessions: set[int]) -> bool:
-        """These are at the gateway, and no others; true if sound must take another way."""
-        changed = [speaker.at_gateway(sessions) for speaker in self.speakers.values()]
-        return any(changed)
+    def relayed(self, packed: bytes) -> bool:
+        """These sessions are at the gateway, and no others; true if sound must take another way.
+
+        ValueError if they are not packed as `bus.pack_sessions` does.
+        """
+        there = frozenset(unpack_sessions(packed))
+        before, self._at_gateway = self._at_gateway, there
+        # At first nobody knows who has come or left meanwhile.
+        changed = there | self._numbered.keys() if before is None else there ^ before
+        moved = False
+        for number in changed:
+            speaker = self._of_session(number)
+            if speaker is not None and speaker.at_gateway(there):
+                self._note(speaker)
+                moved = True
+        return moved
 
     # ------------------------------------------------------------- who hears what
     def named(self, to: Iterable[str], zones: Iterable[str]) -> frozenset[str]:
@@ -178,45 +216,49 @@ class Station:
 
     def audience(self, programme: Programme) -> frozenset[str]:
         """Whom a programme is meant for now; it follows the zones."""
-        version = (self.directory.version, self.zones.version)
+        version = self.directory.version, self.zones.version
         kept = self._audiences.get(programme.name)
         if kept is None or kept[0] != version:
             kept = self._audiences[programme.name] = version, self._find_audience(programme)
         return kept[1]
 
+    def ranked(self) -> list[tuple[Programme, frozenset[str]]]:
+        """All programmes, the loudest first, and whom each is meant for."""
+        wanted = self.directory.version, self.zones.version
+        if self._ranked_for != wanted:
+            loudest = sorted(
+                self.programmes.values(), key=lambda p: (p.priority, p.order), reverse=True
+            )
+            self._ranking = [(p, self.audience(p)) for p in loudest]
+            self._ranked_for = wanted
+        return self._ranking
+
+    def _anew(self) -> None:
+        """There are other programmes, or there is something new about one."""
+        self._ranked_for = None
+        self._listening.forget()
+
+    def recertify(self) -> None:
+        """The key that vouches for programmes is another."""
+        self._listening.forget()
+
     def _find_audience(self, programme: Programme) -> frozenset[str]:
         request = programme.request
-        known = [
-            name for name in request.to if name == EVERYBODY or name in self.directory.endpoints
-        ]
-        there = [
-            zone for zone in request.zones if zone == EVERYBODY or zone in self.zones.definitions
-        ]
+        if EVERYBODY in (*request.to, *request.zones):
+            return frozenset(self.directory.endpoints)  # whatever else it names
+        known = [name for name in request.to if name in self.directory.endpoints]
+        there = [zone for zone in request.zones if zone in self.zones.definitions]
         return self.named(known, there)
-
-    def meant_for(self, name: str) -> Iterator[Programme]:
-        """The programmes that address a loudspeaker."""
-        return (p for p in self.programmes.values() if name in self.audience(p))
 
     def heard_by(self, name: str) -> Programme | None:
         """What a loudspeaker hears now, by the rule it follows itself."""
-        return heard(programme for programme in self.meant_for(name) if programme.is_live)
+        return heard(p for p, audience in self.ranked() if p.is_live and name in audience)
 
     def listen(self, name: str, revision: int, certify: Certify) -> Listen:
         """All that this loudspeaker shall listen to; `certify` as `Certifier.certificate` does."""
-        endpoint = self.directory.endpoints[name]
-        heard_first = sorted(
-            self.meant_for(name), key=lambda p: (p.priority, p.order), reverse=True
-        )
-        taken: set[int] = set()
-        specs = []
-        for programme in heard_first:
-            spec = programme.spec(endpoint, self.group_port, certify)
-            # The producer draws its SSRCs at random: should two be alike, one programme is heard.
-            if spec is not None and taken.isdisjoint({spec.ssrc, *spec.ssrcs}):
-                taken |= {spec.ssrc, *spec.ssrcs}
-                specs.append(spec)
-        return Listen(revision, tuple(specs))
+        meant = tuple([p for p, audience in self.ranked() if name in audience])
+        specs = self._listening.specs(self.directory.endpoints[name], meant, certify)
+        return Listen(revision, specs)
 
     # ------------------------------------------------------------- programmes
     def open(self, request: LiveRequest, now_ns: int) -> Programme:
@@ -248,6 +290,7 @@ class Station:
         )
         self.count = number
         self.programmes[programme.name] = programme
+        self._anew()
         return programme
 
     def _free_group(self) -> str:
@@ -270,6 +313,7 @@ class Station:
         """A programme that could not begin."""
         self.programmes.pop(name, None)
         self._audiences.pop(name, None)
+        self._anew()
 
     def stop(self, name: str, why: str, now_ns: int) -> None:
         """End a programme; its last words are heard to their end, everywhere alike."""
@@ -285,6 +329,8 @@ class Station:
             if programme is None or programme.ended_at_ns is not None:
                 continue
             changed |= programme.hear(item, now_ns)
+        if changed:
+            self._listening.forget()
         return changed
 
     def rekey_all(self) -> None:
@@ -294,19 +340,10 @@ class Station:
 
     def expire(self, now_ns: int) -> list[Programme]:
         """Forget programmes that have been heard out or never began; those that were."""
-        gone = [p for p in self.programmes.values() if self._is_over(p, now_ns)]
+        gone = [p for p in self.programmes.values() if p.is_over(now_ns)]
         for programme in gone:
             self.withdraw(programme.name)
         return gone
-
-    @staticmethod
-    def _is_over(programme: Programme, now_ns: int) -> bool:
-        if programme.ended_at_ns is not None:
-            # A slower newcomer hears it later than the others.
-            tail_ns = round((max(programme.plan.slowest_ms, 1000.0) + 300) * 1e6)
-            return now_ns - programme.ended_at_ns > tail_ns
-        waiting = programme.report is None or programme.report.state == "waiting"
-        return waiting and now_ns - programme.since_ns > _UNUSED_TICKET_NS
 
     # ------------------------------------------------------------- declarations
     def orders(self) -> DeclareProgrammes:
@@ -315,86 +352,43 @@ class Station:
         wanted = (p for p in self.programmes.values() if p.ended_at_ns is None)
         return DeclareProgrammes(tuple(programme.ordered() for programme in wanted))
 
-    def routes(self, describe: Callable[[Programme], str | None]) -> DeclareRoutes:
-        """Where the sender shall forward; `describe` gives the SDP of a programme's clear twin."""
-        begun = (p for p in self.programmes.values() if p.report)
-        return DeclareRoutes(tuple(route for p in begun for route in self._routes(p, describe)))
+    def routes(self, describe: Describe) -> tuple[Route, ...]:
+        """Where streams are forwarded."""
+        begun = ((p, self.audience(p)) for p in self.programmes.values() if p.report)
+        return tuple(self._router.routes(begun, describe))
 
-    def _routes(
-        self, programme: Programme, describe: Callable[[Programme], str | None]
-    ) -> Iterator[Route]:
-        group, port = programme.group, self.group_port
-        hearing: dict[int, list[Destination]] = {s.stream: [] for s in programme.streams}
-        if self.uses_group(programme):
-            # Unicast carries RTP and RTCP on one port (RFC 5761); a stock player of a group does
-            # not.
-            hearing[programme.streams[0].stream].append(Destination(group, port, port + 1))
-        for stream, speaker in self._apart(programme):
-            if speaker.path is not None and not speaker.relayed:
-                hearing[stream].append(speaker.path)
-        for number, destinations in hearing.items():
-            yield Route(number, pack_destinations(destinations))
-        twin, port = programme.streams[0].clear, clear_port(port)
-        if twin is not None:
-            to = pack_destinations([Destination(group, port, port + 1)])
-            yield Route(twin, to, describe(programme), group)
-
-    def _apart(self, programme: Programme) -> Iterator[tuple[int, Speaker]]:
-        """Who hears a programme by a way of its own, and which of its streams."""
-        for name in self.audience(programme):
-            endpoint, speaker = self.directory.endpoints[name], self.speakers.get(name)
-            if speaker is not None and not programme.by_group(endpoint):
-                yield programme.stream_for(endpoint).stream, speaker
+    def resume(self, former: Routes) -> None:
+        """Keep to these routes as far as they are right still; `restore` first."""
+        self._router.resume(former)
 
     def uses_group(self, programme: Programme) -> bool:
         """Whether the programme, sealed, goes to its group."""
-        members = (self.directory.endpoints[name] for name in self.audience(programme))
-        return any(programme.by_group(m) and not programme.in_clear(m) for m in members)
-
-    def relays(self) -> DeclareRelays:
-        """Whom the gateway shall pass each stream on to."""
-        sessions: dict[int, list[int]] = {}
-        for programme in self.programmes.values():
-            if programme.report is not None:
-                for stream, speaker in self._apart(programme):
-                    if speaker.relayed:
-                        sessions.setdefault(stream, []).append(speaker.relay_number)
-        return DeclareRelays(tuple(Relay(s, pack_sessions(n)) for s, n in sessions.items()))
+        return self._router.uses_group(programme, self.audience(programme))
 
     # ------------------------------------------------------------- memory
-    def to_plain(self) -> dict[str, Any]:
-        """What the store does not hold, in maps, lists, text and numbers; sessions are not."""
-        mine = self.directory.endpoints
-        rows = [
-            [speaker.to_plain(), mine[name].delivery, mine[name].multicast]
-            for name, speaker in self.speakers.items()
-        ]
-        programmes = [asdict(p) for p in self.programmes.values()]
-        return {"count": self.count, "speakers": rows, "programmes": programmes}
+    def to_record(self) -> bytes:
+        """What the store does not hold; sessions are not."""
+        return self._memory.record(self.count, self.programmes.values())
 
-    def restore(self, plain: Any) -> None:
-        """Be as `to_plain` said; ValueError, and nothing changes, if that makes no sense."""
-        try:
-            rows = plain["speakers"]
-            speakers = [(Speaker.of_plain(row[0]), str(row[1]), bool(row[2])) for row in rows]
-            programmes = [programme_of(row) for row in plain["programmes"]]
-            count = int(plain["count"])
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-            raise ValueError(f"no station's memory: {error!r}") from error
-        self.speakers = {}
-        for speaker, delivery, multicast in speakers:
+    def restore(self, record: bytes) -> None:
+        """Be as `to_record` said; ValueError, and nothing changes, if that makes no sense."""
+        remembered = read_record(record)
+        for name in list(self.speakers):
+            self._cut_off(name)
+        for speaker, delivery, multicast in remembered.speakers:
             endpoint = self.directory.endpoints.get(speaker.name)
             if endpoint is not None and endpoint.key == speaker.key:
                 self._register(speaker.name, delivery, multicast=multicast)
                 self._enter(speaker)
-        self.programmes = {programme.name: programme for programme in programmes}
-        self.count = max(self.count, count)
-        if len(self.speakers) < len(speakers):
+        self.programmes = {programme.name: programme for programme in remembered.programmes}
+        self._anew()
+        self.count = max(self.count, remembered.count)
+        if len(self.speakers) < len(remembered.speakers):
             self.rekey_all()  # a key was revoked or replaced just before control's death
 
 
-def _check_address(address: str) -> None:
+def _checked_address(address: str) -> str:
     try:
-        ipaddress.IPv4Address(address)
+        return plain_address(address)
     except ValueError:
-        raise StationError(f"{address!r} is no IPv4 address to send sound to") from None
+        raise StationError(f"{address!r} is no address to send sound to") from None

@@ -4,8 +4,8 @@ It holds no state but sockets and shared memory, imports little and serves nothi
 has no reason to die; control can then be killed without a sample lost.
 """
 
-import errno
 import fcntl
+import ipaddress
 import os
 import resource
 import secrets
@@ -17,32 +17,33 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from server.data import DataError, DataFolder
 from server.keys.tls import TlsError, server_context
+from server.ports import bound_ports, multicast_interface
 from server.processes.bus import bus_pair
-from server.processes.child import SECRET_BYTES, Birth, socket_port
+from server.processes.child import (
+    OTHER_READERS,
+    SECRET_BYTES,
+    Birth,
+    hall_pair,
+    socket_port,
+)
 from server.processes.notebook import create_notebook
 from server.processes.ring import create_ring
 from server.settings import Settings, SettingsError
+from transport.control.address import StationAddress
 from transport.net.clocks import media_epoch_ns
-from transport.net.mdns import mdns_interfaces
-from transport.net.stamped import route_interface, send_options, udp_socket
 
+SENDER = "server.sender"
 _START_S = 20.0
-# Whoever calls speaks first, so until then the kernel alone knows of it.
-_SPEECHLESS_S = 5
 _CALM_S = 5.0
+# Every death is a signal that ends the waiting; this is for none.
+_LOOK_S = 10.0
 _RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)
-# Any address outside decides which interface the default route takes; nothing is sent to it.
-_ANYWHERE = "192.0.2.1"
-_ADVICE = {
-    errno.EADDRINUSE: "is another station running? choose another --port",
-    errno.EADDRNOTAVAIL: "use an IPv4 address of this machine with --bind",
-    errno.EACCES: "ports below 1024 need a privilege: choose another --port",
-}
 
 
 @dataclass(slots=True)
@@ -58,12 +59,12 @@ class Child:
 
     def start(self, now_s: float) -> None:
         """Start it, with exactly the descriptors it was born with."""
-        descriptors = [getattr(self.birth, f.name) for f in fields(Birth) if f.name in _DESCRIPTORS]
         self.started_s = now_s
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", self.module, self.birth.to_argument()],
-            pass_fds=[d for d in descriptors if d >= 0],
+            pass_fds=self.birth.descriptors,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **_ENVIRONMENT},
         )
 
     def pause_s(self, now_s: float) -> float:
@@ -71,84 +72,34 @@ class Child:
         self.deaths = 0 if now_s - self.started_s > _CALM_S else self.deaths + 1
         return _RETRY_S[min(self.deaths, len(_RETRY_S) - 1)]
 
-    def revive(self, now_s: float) -> None:
-        """Start it again if it has died and its pause is over; nobody else waits for that."""
+    def revive(self, now_s: float) -> float:
+        """Start it again if it has died and its pause is over; nobody else waits for that.
+
+        Returns in how many seconds to look again, unless something happens before.
+        """
         if self.process is None or self.process.poll() is None:
-            return
+            return _LOOK_S
         if self.due_s is None:
             self.due_s = now_s + self.pause_s(now_s)
             print(
                 f"loa: {self.module} ended with {self.process.returncode}; starting it again",
                 file=sys.stderr,
             )
-        if now_s >= self.due_s:
-            try:
-                self.start(now_s)
-            except OSError as error:  # no memory, say: the others live, so this process must
-                self.due_s = now_s + _RETRY_S[-1]
-                print(f"loa: cannot start {self.module}: {error}", file=sys.stderr)
-            else:
-                self.due_s = None
+        if now_s < self.due_s:
+            return self.due_s - now_s
+        try:
+            self.start(now_s)
+        except OSError as error:  # no memory, say: the others live, so this process must
+            self.due_s = now_s + _RETRY_S[-1]
+            print(f"loa: cannot start {self.module}: {error}", file=sys.stderr)
+        else:
+            self.due_s = None
+        return _LOOK_S
 
 
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_DESCRIPTORS = {
-    "http",
-    "ingest",
-    "time",
-    "rtp",
-    "rtcp",
-    "gateway",
-    "ring",
-    "wake",
-    "gateway_wake",
-    "secret",
-    "lifeline",
-    "ready",
-    "producer_bus",
-    "sender_bus",
-    "gateway_bus",
-    "notebook",
-}
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SPEECHLESS_S)
-        tcp.bind((address, port))
-        tcp.listen(1024)
-    except OSError:
-        tcp.close()
-        raise
-    return tcp
-
-
-def _bind(make: Callable[[str, int], socket.socket], address: str, port: int) -> socket.socket:
-    try:
-        return make(address, port)
-    except OSError as error:
-        kind = "TCP" if make is _listen else "UDP"
-        why = error.strerror or str(error)
-        advice = _ADVICE.get(error.errno or 0, "choose another --bind or --port")
-        raise SettingsError(
-            f"cannot use {kind} port {port} on {address}: {why} ({advice})"
-        ) from None
-
-
-def _ports(settings: Settings) -> Iterator[tuple[str, socket.socket]]:
-    """Every port of the station, bound one by one, so that each is owned before the next."""
-
-    def bound(make: Callable[[str, int], socket.socket], step: int) -> socket.socket:
-        return _bind(make, settings.bind, settings.port + step if settings.port else 0)
-
-    yield "http", bound(_listen, 0)
-    yield "ingest", bound(_listen, 1)
-    yield "time", bound(udp_socket, 0)
-    yield "rtp", bound(udp_socket, 2)
-    yield "rtcp", bound(udp_socket, 3)
-    yield "gateway", bound(_listen, 4)
+# Whoever imports numpy would else start threads that spin for matrices nobody multiplies here.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +125,19 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
         if settings.data is not None:
             stack.enter_context(_locked(DataFolder(settings.data)))
         certificate, key = _tls(settings)
-        interface = _interface(settings)
-        ports = {name: held.end(end) for name, end in _ports(settings)}
-        ring, wake, gateway_wake = map(held.descriptor, create_ring())
+        interface = multicast_interface(settings)
+        ports: dict[str, Any] = {name: held.end(end) for name, end in bound_ports(settings)}
+        ring, wakes = create_ring(settings.senders + OTHER_READERS)
         # Cut when this process dies, however it dies.
         lifeline, _ = map(held.descriptor, os.pipe())
         ready, ready_end = map(held.descriptor, os.pipe())
         common = Birth(
             media_epoch_ns=media_epoch_ns(),
             **ports,
-            ring=ring,
-            wake=wake,
-            gateway_wake=gateway_wake,
+            ring=held.descriptor(ring),
+            wakes=tuple(map(held.descriptor, wakes)),
+            turns=held.descriptor(os.memfd_create("loa-turns")),
+            routes=held.descriptor(create_notebook()),
             lifeline=lifeline,
             ready=ready_end,
             **_NOBODYS,
@@ -198,33 +150,70 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             tls_certificate=certificate,
             tls_key=key,
         )
-        yield _births(common, held), ready, socket_port(ports["http"])
+        yield _births(common, settings, held), ready, socket_port(ports["http"])
 
 
 # What is not for everybody.
-_NOBODYS = {"producer_bus": -1, "sender_bus": -1, "gateway_bus": -1, "notebook": -1, "secret": -1}
+_NOBODYS: dict[str, Any] = {
+    "producer_bus": -1,
+    "senders_bus": -1,
+    "usher_bus": -1,
+    "gateway_bus": -1,
+    "halls": (),
+    "notebook": -1,
+    "secret": -1,
+}
 
 
-def _births(common: Birth, held: _Held) -> dict[str, Birth]:
-    """What each child is born with, in the order in which they are started."""
+def _births(common: Birth, settings: Settings, held: _Held) -> dict[str, Birth]:
+    """What each child is born with, in the order in which they are started.
+
+    By its module, and a number where there are several: the first has none.
+    """
     producer_control, producer = map(held.end, bus_pair())
-    sender_control, sender = map(held.end, bus_pair())
+    senders_control, senders = map(held.end, bus_pair())
+    usher_control, usher = map(held.end, bus_pair())
     gateway_control, gateway = map(held.end, bus_pair())
+    halls = [tuple(map(held.end, hall_pair())) for _ in range(settings.halls)]
     notebook = held.descriptor(create_notebook())
     secret = held.descriptor(_create_secret())
+    control = replace(
+        common,
+        producer_bus=producer_control,
+        senders_bus=senders_control,
+        usher_bus=usher_control,
+        gateway_bus=gateway_control,
+        halls=tuple(ours for ours, _ in halls),
+        notebook=notebook,
+        secret=secret,
+    )
     return {
-        "server.sender": replace(common, sender_bus=sender, secret=secret),
+        **{
+            _numbered(SENDER, shard): replace(common, senders_bus=senders, shard=shard)
+            for shard in range(settings.senders)
+        },
+        "server.usher": replace(common, usher_bus=usher, secret=secret),
         "server.producer": replace(common, producer_bus=producer),
         "server.gateway": replace(common, gateway_bus=gateway, secret=secret),
-        "server": replace(
-            common,
-            producer_bus=producer_control,
-            sender_bus=sender_control,
-            gateway_bus=gateway_control,
-            notebook=notebook,
-            secret=secret,
-        ),
+        **{
+            _numbered("server.hall", number): replace(common, halls=(end,))
+            for number, (_, end) in enumerate(halls)
+        },
+        "server": control,
     }
+
+
+def _numbered(module: str, number: int) -> str:
+    return f"{module} {number}" if number else module
+
+
+def _children(births: dict[str, Birth]) -> list[Child]:
+    """Of each one process; of each sender two, for one is the other's warm spare."""
+    children = []
+    for name, birth in births.items():
+        module, *_ = name.split()
+        children += [Child(module, birth) for _ in range(2 if module == SENDER else 1)]
+    return children
 
 
 def _create_secret() -> int:
@@ -262,44 +251,36 @@ def _locked(folder: DataFolder) -> Iterator[None]:
         raise SettingsError(str(error)) from None
 
 
-def _interface(settings: Settings) -> str:
-    interface = settings.interface or _own_address(settings.bind)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            send_options(probe, interface, settings.ttl)
-        except OSError as error:
-            raise SettingsError(
-                f"multicast cannot leave by {interface}: {error.strerror} "
-                "(use an IPv4 address of this machine with --interface)"
-            ) from None
-    return interface
+@dataclass(frozen=True, slots=True)
+class _Signals:
+    """Those that mean an end, as they come, and a pipe that whatever happens can be read from."""
 
+    stopping: list[int]
+    news: socket.socket
 
-def _own_address(bind: str) -> str:
-    if bind != "0.0.0.0":  # noqa: S104 - compared with, not bound to
-        return bind
-    try:
-        return route_interface(_ANYWHERE)
-    except OSError:  # no default route: a network of its own, as many announcement systems have
-        addresses = [interface.address for interface in mdns_interfaces()]
-        if len(addresses) > 1:
-            raise SettingsError(
-                f"multicast could leave by {', '.join(addresses)}: choose one with --interface"
-            ) from None
-        return addresses[0] if addresses else "127.0.0.1"
+    def wait(self, patience_s: float) -> None:
+        """Until a signal comes or a child dies, no longer than so."""
+        if select.select([self.news], [], [], patience_s)[0]:
+            self.news.recv(4096)
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Those that mean an end, as they come."""
+def _signals() -> Iterator[_Signals]:
+    signals, wake = socket.socketpair()
+    wake.setblocking(False)
     stopping: list[int] = []
     before = {
         number: signal.signal(number, lambda received, _: stopping.append(received))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
+    # With a handler, whatever it does, a child's death is a signal that wakes us up.
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+    former = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     try:
-        yield stopping
+        with signals, wake:
+            yield _Signals(stopping, signals)
     finally:
+        signal.set_wakeup_fd(former)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -307,20 +288,19 @@ def _signals() -> Iterator[list[int]]:
 def supervise(settings: Settings, ready_line: Callable[[str], None]) -> int:
     """Run the station until a signal; SettingsError if it cannot start."""
     _allow_descriptors()
-    with _signals() as stopping, _resources(settings) as (births, ready, port):
-        children = [Child(module, birth) for module, birth in births.items()]
+    with _signals() as signals, _resources(settings) as (births, ready, port):
+        children = _children(births)
         try:
             for child in children:
                 child.start(time.monotonic())
-            _wait_ready(ready, children, stopping)
-            everywhere = settings.bind == "0.0.0.0"  # noqa: S104 - compared with, not bound to
+            _wait_ready(ready, children, signals.stopping)
+            everywhere = ipaddress.ip_address(settings.bind).is_unspecified
             host = births["server"].interface if everywhere else settings.bind
-            if not stopping:
-                ready_line(f"{host}:{port}")
-            while not stopping:
-                for child in children:
-                    child.revive(time.monotonic())
-                select.select([], [], [], 0.05)
+            if not signals.stopping:
+                ready_line(StationAddress(host, port).text)
+            while not signals.stopping:
+                now_s = time.monotonic()
+                signals.wait(min(child.revive(now_s) for child in children))
         finally:
             _end(children)
     return 0

@@ -1,12 +1,14 @@
 """The state as the API shows it: plain rows. Pure; `now` is an argument."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from server.directory import Endpoint
 from server.enrolment import Enrolment
 from server.errors import StationError
-from server.processes.bus import SenderReport
+from server.pace import offline_ns
+from server.processes.bus import LATENESS_BOUNDS_US, SenderReport, UsherReport
 from server.programmes import Programme
 from server.speakers import Speaker
 from server.station import Station
@@ -16,7 +18,6 @@ from transport.control.priority import Priority
 from transport.security.keys import shown_fingerprint
 from transport.session.sender import OPUS_PAYLOAD_TYPE
 
-_OFFLINE_NS = 5 * NS_PER_SECOND
 # Further from its place than this a loudspeaker is heard beside its neighbours.
 _IN_STEP_US = 1000.0
 # A loudspeaker is given so long to hear of a programme, and to say so.
@@ -24,13 +25,11 @@ _BEGINS_S = 3.0
 
 
 def speaker_rows(
-    station: Station, last_seen: Mapping[str, int], now_ns: int
+    station: Station, names: Iterable[str], last_seen: Mapping[str, int], now_ns: int
 ) -> list[dict[str, Any]]:
-    """Every registered loudspeaker, by name; `last_seen` in UTC seconds, from the store."""
-    endpoints = sorted(station.directory.endpoints.items())
-    return [
-        _speaker_row(station, endpoint, last_seen.get(name), now_ns) for name, endpoint in endpoints
-    ]
+    """Those of these loudspeakers that are registered; `last_seen` in UTC seconds, of the store."""
+    found = (station.directory.endpoints.get(name) for name in names)
+    return [_speaker_row(station, e, last_seen.get(e.name), now_ns) for e in found if e is not None]
 
 
 def _speaker_row(
@@ -41,6 +40,7 @@ def _speaker_row(
     if speaker is not None:
         seen_ns = speaker.last_seen_ns
     online = is_online(speaker, now_ns)
+    programme = station.heard_by(endpoint.name) if online else None
     telemetry = speaker.telemetry if speaker is not None else None
     state = telemetry.state if telemetry is not None else "syncing"
     position = endpoint.position
@@ -59,8 +59,8 @@ def _speaker_row(
         "state": _state(endpoint, state, online=online),
         "address": speaker.address if speaker is not None else None,
         "last_seen_s": seen_ns and round(max(now_ns - seen_ns, 0) / NS_PER_SECOND, 1),
-        "in_step": _in_step(station, endpoint, telemetry) if online else None,
-        "fault": _fault(station, endpoint.name, telemetry) if online else _missing(endpoint),
+        "in_step": _in_step(programme, endpoint, telemetry) if online else None,
+        "fault": _fault(programme, telemetry) if online else _missing(endpoint),
     }
     return row | ({} if telemetry is None else _figures(telemetry))
 
@@ -82,17 +82,19 @@ def _missing(endpoint: Endpoint) -> str:
 
 
 def is_online(speaker: Speaker | None, now_ns: int) -> bool:
-    """Whether a loudspeaker has been heard of within five seconds."""
+    """Whether a loudspeaker has been heard of, by how often it was asked to say something."""
     if speaker is None or speaker.session is None:
         return False
-    return now_ns - speaker.last_seen_ns < _OFFLINE_NS
+    return now_ns - speaker.last_seen_ns < offline_ns(speaker.telemetry_s)
 
 
-def _fault(station: Station, name: str, telemetry: Telemetry | None) -> str:
-    """What is wrong with a loudspeaker that can be reached, in one line; or nothing."""
+def _fault(programme: Programme | None, telemetry: Telemetry | None) -> str:
+    """What is wrong with a loudspeaker that can be reached, in one line; or nothing.
+
+    It is to hear this programme.
+    """
     if telemetry is None or telemetry.fault:
         return "" if telemetry is None else telemetry.fault
-    programme = station.heard_by(name)
     if programme is None or programme.report is None or telemetry.hearing:
         return ""
     since_s = min(programme.report.seconds, telemetry.uptime_s)
@@ -101,10 +103,9 @@ def _fault(station: Station, name: str, telemetry: Telemetry | None) -> str:
     return f"it hears nothing of {programme.name}: does its network carry the sound?"
 
 
-def _in_step(station: Station, endpoint: Endpoint, telemetry: Telemetry | None) -> bool:
+def _in_step(programme: Programme | None, endpoint: Endpoint, telemetry: Telemetry | None) -> bool:
     if telemetry is None or telemetry.state == "syncing" or telemetry.fault:
         return False
-    programme = station.heard_by(endpoint.name)
     quick_enough = programme is None or programme.is_in_step(endpoint)
     return quick_enough and telemetry.sync_error_us < _IN_STEP_US
 
@@ -158,13 +159,25 @@ def enrolment_rows(enrolment: Enrolment, now_ns: int) -> dict[str, list[dict[str
 
 def programme_rows(station: Station) -> list[dict[str, Any]]:
     """Each programme's state; tickets stay secret."""
-    winners = {name: station.heard_by(name) for name in station.directory.endpoints}
-    return [_programme_row(station, p, winners) for p in station.programmes.values()]
+    interrupted = _interrupted(station)
+    return [
+        _programme_row(station, programme, interrupted.get(programme.name, 0))
+        for programme in station.programmes.values()
+    ]
 
 
-def _programme_row(
-    station: Station, programme: Programme, winners: Mapping[str, Programme | None]
-) -> dict[str, Any]:
+def _interrupted(station: Station) -> dict[str, int]:
+    """At how many of its loudspeakers a programme that is live gives way to a louder one."""
+    taken: set[str] = set()
+    counts = {}
+    for programme, audience in station.ranked():
+        if programme.is_live:
+            counts[programme.name] = len(audience & taken)
+            taken |= audience
+    return counts
+
+
+def _programme_row(station: Station, programme: Programme, interrupted_at: int) -> dict[str, Any]:
     audience = station.audience(programme)
     report = programme.report
     state = "waiting" if report is None else report.state
@@ -179,16 +192,19 @@ def _programme_row(
         "playout_delay_ms": programme.plan.playout_delay_ms,
         "frames_ms": list(programme.plan.frames_ms),
         "speakers": len(audience),
-        "interrupted_at": sum(
-            programme.is_live and winners[name] is not programme for name in audience
-        ),
-        "not_in_step": sorted(
-            name for name in audience if not programme.is_in_step(station.directory.endpoints[name])
-        ),
+        "interrupted_at": interrupted_at,
+        "not_in_step": _not_in_step(station, programme, audience),
         "test": programme.request.test,
         "authenticated": not programme.clear,
         "sdp": sdp_path(programme),
     }
+
+
+def _not_in_step(station: Station, programme: Programme, audience: Iterable[str]) -> list[str]:
+    if not programme.too_slow:
+        return []
+    endpoints = station.directory.endpoints
+    return sorted(name for name in audience if not programme.is_in_step(endpoints[name]))
 
 
 def sdp_path(programme: Programme) -> str | None:
@@ -223,16 +239,48 @@ def key_row(station: Station, programme: Programme) -> dict[str, Any]:
     return {"programme": programme.name, "streams": streams}
 
 
-def sender_row(report: SenderReport | None) -> dict[str, Any]:
-    """What the sender has done; nothing before its first report."""
+def sender_row(reports: Mapping[int, SenderReport]) -> dict[str, Any]:
+    """What all senders together have done; `reports` by shard. Nothing before the first."""
+    if not reports:
+        return {}
+    there = list(reports.values())
+    return {
+        "datagrams": sum(report.datagrams for report in there),
+        "overruns": sum(report.overruns for report in there),
+        "errors": sum(report.errors for report in there),
+        "stale": sum(report.stale for report in there),
+        "queue": sum(report.queue for report in there),
+        "late_p99_ms": _late_ms(0.99, there),
+        "late_max_ms": max(report.late_max_us for report in there) / 1000,
+    }
+
+
+def _late_ms(share: float, reports: Sequence[SenderReport]) -> float | None:
+    """No later than this left that share of all datagrams, so far as the bounds tell.
+
+    None before the first; where it lies beyond the last bound, the latest of all.
+    """
+    counts = [sum(of_all) for of_all in zip(*(report.lateness for report in reports), strict=True)]
+    wanted = share * sum(counts)
+    if not wanted:
+        return None
+    so_far = accumulate(counts)
+    latest_us = max(report.late_max_us for report in reports)
+    bounds_us = (*LATENESS_BOUNDS_US, latest_us)
+    bound_us = next(us for us, n in zip(bounds_us, so_far, strict=True) if n >= wanted)
+    return min(bound_us, latest_us) / 1000
+
+
+def usher_row(report: UsherReport | None) -> dict[str, Any]:
+    """What the usher has done; nothing before its first report."""
     if report is None:
         return {}
     return {
-        "datagrams": report.datagrams,
-        "overruns": report.overruns,
-        "errors": report.errors,
         "time_answers": report.time_answers,
         "malformed": report.malformed,
+        "refused": report.refused,
+        "dropped": report.dropped,
+        "paths": report.paths,
         "receivers_reporting": report.receivers,
         "worst_fraction_lost": report.worst_fraction_lost,
     }

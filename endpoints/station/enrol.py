@@ -105,7 +105,7 @@ class Enrolment:
             answer = await meeting.hear()
         while isinstance(answer, Pending):
             await self._wait_for_a_person()
-            answer = await meeting.hear()
+            answer = await meeting.hear_at_last()
         return await self._take(meeting, answer)
 
     def _word(self, meeting: Meeting) -> Enrol:

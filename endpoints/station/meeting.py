@@ -33,12 +33,13 @@ from transport.control.messages import (
     Welcome,
     shown,
 )
-from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
+from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S, TLS_TIMEOUT_S
 from transport.errors import MalformedPacket
 from transport.security.certificates import StationCertificate
 from transport.security.handshake import MAX_FRAME_BYTES, Ear, prove, recognise
 from transport.security.keys import SigningKey, VerifyKey
 
+_LOOK_PAUSE_S = 5.0
 Said = Pending | Enrolled | Welcome | Refused | Listen | Adjust | Command
 # How a conversation may end; anything else is a mistake of ours.
 BROKEN = (WebSocketException, MalformedPacket, trio.TooSlowError, OSError)
@@ -95,6 +96,19 @@ class Meeting:
         """Any later one."""
         await self._connection.send(TO_STATION.encode(word))
 
+    async def tell(self, word: Telemetry) -> None:
+        """The same, and see that the station is there; TooSlowError if it is not.
+
+        It may have nothing to say for days, and TCP need not notice when it is gone.
+        """
+        with trio.fail_after(SILENCE_TIMEOUT_S):
+            await self.say(word)
+            await self._see_that_it_is_there()
+
+    async def _see_that_it_is_there(self) -> None:
+        answered = await self._connection.ping()
+        await answered.wait()
+
     async def hear(self) -> Said:
         """The station's next word; MalformedPacket for what it did not say to us, here and now."""
         said = TO_SPEAKER.decode(self._ear.hear(await _frame(self._connection)))
@@ -102,6 +116,20 @@ class Meeting:
             raise MalformedPacket("message_order")
         word: Said = said
         return word
+
+    async def hear_at_last(self) -> Said:
+        """The same, however long that takes, as long as the station is there."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_after_it)
+            word = await self.hear()
+            nursery.cancel_scope.cancel()
+        return word
+
+    async def _look_after_it(self) -> None:
+        while True:
+            with trio.fail_after(SILENCE_TIMEOUT_S):
+                await self._see_that_it_is_there()
+            await trio.sleep(_LOOK_PAUSE_S)
 
 
 async def _frame(connection: ClientConnection) -> bytes:
@@ -126,14 +154,16 @@ async def meet(
     least_generation: int,
     key: SigningKey,
     draw: Callable[[int], bytes],
+    local_address: str | None = None,
 ) -> AsyncIterator[Meeting]:
     """Go there, and talk to no other station than the one that is `trusted`.
 
     That is its root's public key or fingerprint; `least_generation` the lowest that its station
-    key may have; `draw` gives random bytes. Whatever is in `BROKEN` may come.
+    key may have; `draw` gives random bytes; we come from `local_address` if that is given. Whatever
+    is in `BROKEN` may come.
     """
-    with trio.fail_after(HELLO_TIMEOUT_S):
-        stream, tls = await open_tls(address.host, address.port)
+    with trio.fail_after(TLS_TIMEOUT_S):
+        stream, tls = await open_tls(address.host, address.port, local_address)
     try:
         async with _websocket(address, stream) as connection:
             with trio.fail_after(HELLO_TIMEOUT_S):
@@ -158,8 +188,8 @@ def _websocket(address: StationAddress, stream: trio.abc.Stream) -> connect:
         proxy=None,
         max_size=MAX_FRAME_BYTES,
         open_timeout=HELLO_TIMEOUT_S,
-        ping_interval=5,
-        ping_timeout=SILENCE_TIMEOUT_S,
+        # We ask ourselves, as often as there is something to tell.
+        ping_interval=None,
         close_timeout=1,
     )
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import trio
 
 from endpoints.station.meeting import BROKEN, Meeting, Said, counted_as, meet, why, worlds_part
-from endpoints.station.store import KnownStation, SpeakerStore, StoreError
+from endpoints.station.store import KnownStation, SpeakerState, StoreError
 from endpoints.station.tls import TlsPeer
 from endpoints.station.whereabouts import Whereabouts
 from transport.control.address import StationAddress
@@ -27,7 +27,7 @@ from transport.control.messages import (
     Telemetry,
     Welcome,
 )
-from transport.control.session import HELLO_TIMEOUT_S, TELEMETRY_INTERVAL_S, Backoff
+from transport.control.session import HELLO_TIMEOUT_S, SETTLED_S, Backoff
 from transport.errors import MalformedPacket
 from transport.security.keys import VerifyKey
 
@@ -49,6 +49,17 @@ class _SentAwayError(Exception):
 
 
 _ENDED = (*BROKEN, StoreError, _SentAwayError)
+
+
+class Store(Protocol):
+    """Where the session keeps what it must not forget; `SpeakerStore` on a disk."""
+
+    @property
+    def state(self) -> SpeakerState:
+        """What was kept last."""
+
+    async def keep(self, state: SpeakerState) -> None:
+        """It will be there again after a power cut when this returns; StoreError if not."""
 
 
 class Speaker(Protocol):
@@ -78,6 +89,12 @@ class Speaker(Protocol):
     def telemetry(self) -> Telemetry:
         """How it is."""
 
+    async def news(self, every_s: float) -> None:
+        """Until there is something to tell before `every_s` have passed; for ever, if there is not.
+
+        It is cancelled when that time has come.
+        """
+
 
 class ControlSession:
     """Says hello to its own station, does as told, tells how it is.
@@ -87,7 +104,7 @@ class ControlSession:
 
     def __init__(
         self,
-        store: SpeakerStore,
+        store: Store,
         speaker: Speaker,
         uniform: Callable[[], float],
         draw: Callable[[int], bytes],
@@ -95,11 +112,13 @@ class ControlSession:
         *,
         server: StationAddress | None = None,
         look: Look | None = None,
+        local_address: str | None = None,
     ) -> None:
         """The state in `store` is of a loudspeaker that is enrolled; ValueError if not.
 
         `server` is where it is, in place of what the state says; `look` looks for it elsewhere on
-        this network when it is not there. `uniform` draws from [0, 1), `draw` random bytes; `say`
+        this network when it is not there; `local_address` is which of this machine's addresses to
+        call from, where that matters. `uniform` draws from [0, 1), `draw` random bytes; `say`
         is told, in one line, what a person should know.
         """
         if store.state.station is None or not store.state.enrolled:
@@ -110,12 +129,15 @@ class ControlSession:
         self._key = store.state.key
         self._where = Whereabouts(server or self._station.address)
         self._look = look
+        self._local_address = local_address
         self._speaker = speaker
+        self._uniform = uniform
         self._backoff = Backoff(uniform)
         self._draw = draw
         self._say = say
         self._said = ""
         self._joined: StationAddress | None = None
+        self._joined_s = 0.0
         self._missed = trio.Event()
         self._told = 0
 
@@ -131,10 +153,16 @@ class ControlSession:
                 nursery.start_soon(self._look_around, self._look)
             while True:
                 reason = await self._once(self._where.next())
-                self._joined = None
-                self._missed.set()
+                self._leave()
                 self._say_once(f"{reason}; trying again")
                 await trio.sleep(self._backoff.next_s())
+
+    def _leave(self) -> None:
+        """Whoever is let in only to be sent away comes again less and less often."""
+        if self._joined is not None and trio.current_time() >= self._joined_s + SETTLED_S:
+            self._backoff.reset()
+        self._joined = None
+        self._missed.set()
 
     async def _look_around(self, look: Look) -> None:
         """Whenever the station is not found where it was."""
@@ -154,9 +182,11 @@ class ControlSession:
 
     async def _once(self, address: StationAddress) -> str:
         """One session; returns why it ended."""
-        known = self._station
+        known, mine = self._station, self._local_address
         try:
-            async with meet(address, known.root, known.generation, self._key, self._draw) as met:
+            async with meet(
+                address, known.root, known.generation, self._key, self._draw, mine
+            ) as met:
                 return await self._converse(met, address)
         except _ENDED as error:
             return self._broken(error, address)
@@ -193,10 +223,9 @@ class ControlSession:
                 await self._accept(meeting, answer, address)
             case _:
                 raise MalformedPacket("message_order")
-        self._backoff.reset()
         self._say_once(f"joined the station at {address.text}")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_for_ever, meeting)
+            nursery.start_soon(self._tell_for_ever, meeting, answer.telemetry_s)
             while True:
                 await self._obey(meeting, await meeting.hear(), nursery)
 
@@ -208,7 +237,7 @@ class ControlSession:
             raise MalformedPacket("session_number")
         await self._remember(replace(self._station, session_number=welcome.number, address=address))
         self._where.proved(address)
-        self._joined = address
+        self._joined, self._joined_s = address, trio.current_time()
         certificate = meeting.certificate
         self._speaker.trust(VerifyKey(certificate.public), certificate.generation)
         self._speaker.welcomed(meeting.address, meeting.local_address, welcome, meeting.tls)
@@ -238,7 +267,11 @@ class ControlSession:
         if listen.revision == self._told:
             await meeting.say(Ready(listen.revision))
 
-    async def _tell_for_ever(self, meeting: Meeting) -> None:
+    async def _tell_for_ever(self, meeting: Meeting, every_s: float) -> None:
+        # All loudspeakers come at once when their station does, and shall not all tell at once.
+        pause_s = every_s * self._uniform()
         while True:
-            await meeting.say(self._speaker.telemetry())
-            await trio.sleep(TELEMETRY_INTERVAL_S)
+            await meeting.tell(self._speaker.telemetry())
+            with trio.move_on_after(pause_s):
+                await self._speaker.news(every_s)
+            pause_s = every_s

@@ -7,9 +7,12 @@ section 4.4.3).
 
 import ssl
 from dataclasses import dataclass
+from functools import cache
 
 import trio
 
+from transport.control.messages import SUBPROTOCOL
+from transport.control.session import HELLO_TIMEOUT_S
 from transport.security.certificates import tls_hash
 
 
@@ -21,18 +24,31 @@ class TlsPeer:
     hash: bytes
 
 
+@cache
 def client_context() -> ssl.SSLContext:
-    """TLS 1.3 and nothing else; it verifies no chain, for the caller compares the hash."""
+    """TLS 1.3 and nothing else; it verifies no chain, for the caller compares the hash.
+
+    One for all connections of this process. A station that shares its sessions out over processes
+    tells a loudspeaker's by what the handshake offers to speak (RFC 7301).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([SUBPROTOCOL])
     return context
 
 
-async def open_tls(host: str, port: int) -> tuple[trio.SSLStream[trio.SocketStream], TlsPeer]:
-    """A connection and who is at its other end; OSError. The caller sets the time limit."""
-    tcp = await trio.open_tcp_stream(host, port)
+async def open_tls(
+    host: str, port: int, local_address: str | None = None
+) -> tuple[trio.SSLStream[trio.SocketStream], TlsPeer]:
+    """A connection and who is at its other end; OSError, or TooSlowError if nobody takes it.
+
+    The caller sets the time limit for TLS, which a station begins when it has time for us.
+    It comes from `local_address`, one of this machine's, or from whichever the system chooses.
+    """
+    with trio.fail_after(HELLO_TIMEOUT_S):
+        tcp = await trio.open_tcp_stream(host, port, local_address=local_address)
     stream = trio.SSLStream(tcp, client_context(), https_compatible=True)
     try:
         await stream.do_handshake()

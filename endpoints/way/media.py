@@ -102,7 +102,7 @@ class Media:
     def join(self, listen: Listen, interface: str) -> None:
         """Join the groups of these streams and leave all others; OSError if one cannot be.
 
-        `interface` is an IPv4 address of this machine.
+        `interface` is an address of this machine.
         """
         self._groups.join(listen, interface, None if self._station is None else self._station[0])
 

@@ -11,6 +11,7 @@ from websockets.typing import Subprotocol
 
 from endpoints.station.meeting import BROKEN, why, worlds_part
 from endpoints.station.tls import TlsPeer, open_tls
+from transport.control.address import StationAddress
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff
 from transport.net.stamped import MAX_DATAGRAM
 from transport.security.session_keys import gateway_token
@@ -39,7 +40,7 @@ class Gate:
     @property
     def text(self) -> str:
         """For people."""
-        return f"{self.tls.host}:{self.port}"
+        return StationAddress(self.tls.host, self.port).text
 
 
 class _Websocket(connect):

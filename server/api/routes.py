@@ -1,5 +1,6 @@
 """The HTTP API: what everybody sees, and how somebody speaks."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Response, WebSocket
@@ -10,13 +11,17 @@ from server.api.docs import add_docs
 from server.api.enrolment import add_enrolment
 from server.api.errors import BodyLimit, add_errors
 from server.api.loudspeakers import add_loudspeakers
+from server.api.metrics import add_metrics
 from server.app import Control
 from server.keys.access import AccessCheck
 from server.views import key_row
 
 
-def build_api(control: Control) -> FastAPI:
-    """The application, bound to one station."""
+def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> FastAPI:
+    """The application, bound to one station.
+
+    `handshakes` says how many connections are not through TLS, for whoever watches.
+    """
     api = FastAPI(
         title="Loa",
         docs_url=None,
@@ -33,6 +38,7 @@ def build_api(control: Control) -> FastAPI:
     add_loudspeakers(api, control)
     add_enrolment(api, control)
     add_directory(api, control)
+    add_metrics(api, control, handshakes)
     add_docs(api)
 
     @api.websocket("/control")

@@ -24,7 +24,7 @@ _TEMPLATE = """\
 # The settings of a Loa station. Lines that begin with # show the defaults: remove the # to change
 # one. LOA_PORT=8000 in the environment and `loa serve --port 8000` override this file.
 
-# IPv4 address to listen on; "0.0.0.0" is every address of this machine.
+# IP address to listen on; "0.0.0.0" is every IPv4 address of this machine, "::" IPv6 as well.
 {bind}
 
 # HTTP and control (TCP) and time (UDP); the next four ports are used too. 0: any free ports.
@@ -40,6 +40,12 @@ _TEMPLATE = """\
 
 # Announce programmes by SAP, for players that are not Loa's.
 # announce = true
+
+# Processes that share the loudspeakers which are sent sound by UDP, each with a warm spare: more
+# than one if `loa top` shows a sender that is late. Processes that hold loudspeakers' sessions: one
+# or more if there are more loudspeakers than a process may have descriptors (`ulimit -Hn`).
+# senders = {defaults.senders}
+# halls = {defaults.halls}
 
 # A certificate of your own for TLS, with those that lead to its CA, and its key: PEM files that the
 # station's user can read, by their whole paths. Without them the station shows the one it has made.
@@ -62,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a new or an empty folder ($LOA_DATA, or ~/.local/share/loa)",
     )
     parser.add_argument("--name", help="of the station (the name of this machine)")
-    parser.add_argument("--bind", help="IPv4 address to listen on (this machine alone)")
+    parser.add_argument("--bind", help="IP address to listen on (this machine alone)")
     parser.add_argument("--port", help=f"the first of five ports ({Settings().port})")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser

@@ -63,7 +63,7 @@ def draw(looks: Sequence[Look], trouble: str = "", height: int | None = None) ->
     if not looks:
         return lines
     look = looks[-1]
-    lines += [(_station(look, rate(looks)), "bold"), ("", "")]
+    lines += [(_station(look), "bold"), (_senders(look, rate(looks)), ""), ("", "")]
     if look.programmes:
         most = None if height is None else max(height // 3 - 2, 1)
         lines += _cut(_PROGRAMMES, look.programmes, ["" for _ in look.programmes], most, "on air")
@@ -87,15 +87,25 @@ def rate(looks: Sequence[Look]) -> float | None:
     return float((last - first) / seconds)
 
 
-def _station(look: Look, per_second: float | None) -> str:
-    station, sender = look.station, look.station["sender"]
-    total = f"datagrams {sender.get('datagrams', '-')}"
+def _station(look: Look) -> str:
+    station = look.station
     figures = (
         printable(station["name"]),
         f"{station['online']}/{station['speakers']} online",
+        f"sessions {station.get('sessions', '-')}",
+    )
+    return "   ".join(figures)
+
+
+def _senders(look: Look, per_second: float | None) -> str:
+    """What all senders together do; dashes before they have reported."""
+    sender = look.station["sender"]
+    total = f"datagrams {sender.get('datagrams', '-')}"
+    late_ms = sender.get("late_p99_ms")
+    figures = (
         total if per_second is None else f"datagrams/s {per_second:.0f}",
-        f"overruns {sender.get('overruns', '-')}",
-        f"errors {sender.get('errors', '-')}",
+        f"late p99 {'-' if late_ms is None else f'{late_ms:g} ms'}",
+        *(f"{what} {sender.get(what, '-')}" for what in ("queue", "stale", "overruns", "errors")),
     )
     return "   ".join(figures)
 

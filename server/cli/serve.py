@@ -23,7 +23,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the station's folder, as `loa init` made it "
         "($LOA_DATA, /var/lib/loa or ~/.local/share/loa)",
     )
-    parser.add_argument("--bind", help=f"IPv4 address to listen on ({defaults.bind})")
+    parser.add_argument(
+        "--bind",
+        help=f"IP address to listen on; 0.0.0.0 is all of IPv4, :: all there are ({defaults.bind})",
+    )
     parser.add_argument(
         "--port",
         help="HTTP and control (TCP) and time (UDP); the next four are used too; "
@@ -38,6 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ttl", help=f"of multicast ({defaults.ttl})")
     parser.add_argument("--announce", action=BooleanOptionalAction, help="announce by SAP (yes)")
+    parser.add_argument(
+        "--senders",
+        help="processes that share the loudspeakers of UDP, each with a spare one "
+        f"({defaults.senders})",
+    )
+    parser.add_argument(
+        "--halls",
+        help="processes that hold loudspeakers' sessions, for more of them than one process may "
+        f"have descriptors ({defaults.halls})",
+    )
     parser.add_argument(
         "--tls-certificate",
         metavar="FILE",

@@ -19,7 +19,6 @@ from server.processes.bus import (
     FROM_GATEWAY,
     TO_GATEWAY,
     Bus,
-    DeclareRelays,
     GatewayReport,
     WhoIsThere,
     pack_sessions,
@@ -27,6 +26,7 @@ from server.processes.bus import (
 )
 from server.processes.child import Birth, adopt, read_secret
 from server.processes.ring import RingReader
+from server.processes.routing import RouteBook, Routes
 from transport.clock.exchange import answer
 from transport.errors import MalformedPacket
 from transport.net.clocks import MediaClock
@@ -63,10 +63,12 @@ class Gateway(Hall):
         self._clock = MediaClock(birth.media_epoch_ns)
         self._secret = read_secret(birth.secret)
         self._ring = RingReader(birth.ring)
+        self._routes = RouteBook(birth.routes)
+        self._awake = False
         self._listening = adopt(birth.gateway)
         # What is accepted from it inherits this.
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self._bus: Bus[GatewayReport, DeclareRelays | WhoIsThere] = Bus(
+        self._bus: Bus[GatewayReport, WhoIsThere] = Bus(
             adopt(birth.gateway_bus), FROM_GATEWAY, TO_GATEWAY
         )
         self._instance = secrets.token_hex(8)
@@ -110,7 +112,7 @@ class Gateway(Hall):
     def _end(self) -> None:
         for descriptor in (self._birth.lifeline, self._bus.fileno()):
             self._loop.remove_reader(descriptor)
-        self._loop.remove_reader(self._birth.gateway_wake)
+        self._fall_asleep()
         if self._reporting is not None:
             self._reporting.cancel()
         self._entrance.close()
@@ -118,12 +120,31 @@ class Gateway(Hall):
             peer.drop()
 
     # ------------------------------------------------------------- the ring
+    def _wake_up(self) -> None:
+        """Somebody is here who may be sent something.
+
+        Most stations need no gateway, and while nobody is here it shall not wake up for each of
+        their packets.
+        """
+        if not self._awake:
+            self._awake = True
+            self._ring.skip()
+            self._learn_routes()
+            self._loop.add_reader(self._birth.gateway_wake, self._forward)
+
+    def _fall_asleep(self) -> None:
+        self._awake = False
+        self._loop.remove_reader(self._birth.gateway_wake)
+
     def _forward(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._birth.gateway_wake)
-        count = 0
+        # Before the ring: what is written there was routed first.
+        self._learn_routes()
+        if not self._relays:
+            self._ring.skip()
+            return
         for entry in islice(self._ring.read(), _ENTRIES):
-            count += 1
             frame = frame_of(MEDIA + entry.datagram)
             for holder in self._relays.get(entry.stream, ()):
                 peer = self._peers.get(holder)
@@ -133,35 +154,32 @@ class Gateway(Hall):
                     self._datagrams += 1
                 else:
                     self._dropped += 1
-        if count == _ENTRIES and self._relays:
-            # There may be more, of which no other wake-up tells; the peers' own words come between.
+        if self._ring.is_behind and self._awake:
+            # Of these no other wake-up tells; the peers' own words come between.
             self._loop.call_soon(self._forward)
 
-    # ------------------------------------------------------------- control
-    def _take_orders(self) -> None:
-        for message in self._bus.receive():
-            match message:
-                case DeclareRelays():
-                    self._declare(message)
-                case WhoIsThere():
-                    self._report()
+    def _learn_routes(self) -> None:
+        declared = self._routes.news()
+        if declared is not None:
+            self._declare(declared)
 
-    def _declare(self, declared: DeclareRelays) -> None:
-        asleep = not self._relays
+    def _declare(self, declared: Routes) -> None:
         wanted = {
-            relay.stream: tuple(map(holder_of, unpack_sessions(relay.sessions)))
-            for relay in declared.relays
+            route.stream: tuple(map(holder_of, unpack_sessions(route.sessions)))
+            for route in declared.routes
+            if route.sessions
         }
         for stream, holders in self._relays.items():
             leaving = tuple(holder for holder in holders if self._is_leaving(holder))
             wanted[stream] = tuple(dict.fromkeys((*wanted.get(stream, ()), *leaving)))
         self._relays = {stream: holders for stream, holders in wanted.items() if holders}
-        if not self._relays:
-            # Most stations need no gateway, and it shall not wake up for each of their packets.
-            self._loop.remove_reader(self._birth.gateway_wake)
-        elif asleep:
-            self._ring.skip()
-            self._loop.add_reader(self._birth.gateway_wake, self._forward)
+
+    # ------------------------------------------------------------- control
+    def _take_orders(self) -> None:
+        for message in self._bus.receive():
+            match message:
+                case WhoIsThere():
+                    self._report()
 
     def _is_leaving(self, holder: int) -> bool:
         peer = self._peers.get(holder)
@@ -222,6 +240,7 @@ class Gateway(Hall):
         if former is not None:
             former.go_away(CloseCode.POLICY_VIOLATION, "this session has called again")
         self._peers[holder_of(session)] = peer
+        self._wake_up()
         self._changed()
         return True
 
@@ -260,6 +279,8 @@ class Gateway(Hall):
         holder = holder_of(peer.session)
         if self._peers.get(holder) is peer:
             del self._peers[holder]
+            if not self._peers:
+                self._fall_asleep()
             self._changed()
 
 

@@ -8,9 +8,15 @@ import time
 from server.live.station import LiveError
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import PACKET_BYTES, ExchangeClient
+from transport.control.address import StationAddress
 from transport.errors import MalformedPacket
 from transport.net.clocks import HostClock
-from transport.net.stamped import ANCILLARY_BYTES, enable_stamps, realtime_stamp_ns
+from transport.net.stamped import (
+    ANCILLARY_BYTES,
+    enable_stamps,
+    family_of,
+    realtime_stamp_ns,
+)
 
 _BURST = 8
 _PAUSE_S = 0.5
@@ -22,11 +28,11 @@ class SourceClock:
     """Asks a burst, then twice a second on a thread of its own."""
 
     def __init__(self, address: str, port: int) -> None:
-        """LiveError if nobody answers."""
+        """The station's time port at an IP address or a name; LiveError if nobody answers."""
         self._host = HostClock()
         self._client = ExchangeClient(lambda: secrets.randbits(64))
         self._estimator = ClockEstimator()
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp = socket.socket(family_of(address), socket.SOCK_DGRAM)
         enable_stamps(self._udp)
         self._udp.settimeout(_ANSWER_S)
         self._server = (address, port)
@@ -36,7 +42,8 @@ class SourceClock:
                 break
         if self._estimator.estimate is None:
             self._udp.close()
-            raise LiveError(f"the station's clock at {address}:{port} (UDP) does not answer")
+            where = StationAddress(address, port).text
+            raise LiveError(f"the station's clock at {where} (UDP) does not answer")
         self._over = threading.Event()
         threading.Thread(target=self._follow, daemon=True).start()
 

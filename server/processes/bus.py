@@ -1,4 +1,4 @@
-"""What control, producer and sender say to each other, over Unix datagram sockets.
+"""What control says to the other processes, and they to it, over Unix datagram sockets.
 
 The supervisor makes the socket pairs and keeps them, so a process that dies and returns finds its
 end as it was. State is declared whole, never replayed: whoever starts anew is told everything.
@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from transport.control.wire import MAX_MESSAGE_BYTES, Vocabulary, vocabulary
 from transport.errors import MalformedPacket
@@ -17,8 +17,6 @@ Sent = TypeVar("Sent")
 Received = TypeVar("Received")
 # So that several long declarations may wait; the system cuts it to what it allows.
 _SOCKET_BUFFER = 1 << 20
-# IPv4 address, RTP port, RTCP port.
-_DESTINATION = struct.Struct("!4sHH")
 _SESSION = struct.Struct("!Q")
 
 
@@ -114,68 +112,57 @@ class ProducerReport:
     programmes: tuple[ProgrammeReport, ...]
 
 
-class Destination(NamedTuple):
-    """Where a stream's RTP goes; its RTCP goes to `rtcp_port`."""
-
-    address: str
-    port: int
-    rtcp_port: int
-
-
-def pack_destinations(destinations: Iterable[Destination]) -> bytes:
-    """Eight bytes each: as maps of their fields they would take 46, and 1,437 fill the bus."""
-    return b"".join(
-        _DESTINATION.pack(socket.inet_aton(to.address), to.port, to.rtcp_port)
-        for to in destinations
-    )
-
-
-def unpack_destinations(packed: bytes) -> tuple[Destination, ...]:
-    """What `pack_destinations` was given."""
-    return tuple(
-        Destination(socket.inet_ntoa(address), port, rtcp_port)
-        for address, port, rtcp_port in _DESTINATION.iter_unpack(packed)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One stream's packed destinations, and its SDP if SAP shall announce it."""
-
-    stream: int
-    destinations: bytes
-    announce: str | None = None
-    group: str | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.destinations) % _DESTINATION.size:
-            raise ValueError("the last destination is cut off")
-
-
-@dataclass(frozen=True, slots=True)
-class DeclareRoutes:
-    """Every stream the sender forwards."""
-
-    routes: tuple[Route, ...]
+# Upper bounds, us, of the lateness that senders count: from 50 us to 100 ms, then all beyond.
+LATENESS_BOUNDS_US = (
+    *(50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000),
+    *(7_500, 10_000, 15_000, 20_000, 30_000, 50_000, 100_000),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
-    """What one life of the sender has done.
+    """What one life of one sender has done, of `shard` 0 to N - 1.
 
-    `malformed` makes no sense, `refused` makes sense and has a wrong key; `paths` are open now.
+    `datagrams` were taken by the kernel; `errors` it refused, one destination each; `stale` were
+    not sent, for their time was over; `overruns` are entries of the ring that were lost. `lateness`
+    counts datagrams by how late after their slots they left: one count for each bound of
+    `LATENESS_BOUNDS_US`, and one for those beyond. `queue` is how many entries are being sent, and
+    `deepest` the most there were; `destinations` of all routes together.
     """
 
     instance: str
+    shard: int
     datagrams: int
     overruns: int
     errors: int
+    stale: int
+    lateness: tuple[int, ...]
+    late_max_us: int
+    queue: int
+    deepest: int
+    destinations: int
+
+    def __post_init__(self) -> None:
+        if len(self.lateness) != len(LATENESS_BOUNDS_US) + 1:
+            raise ValueError("one count a bound, and one beyond")
+
+
+@dataclass(frozen=True, slots=True)
+class UsherReport:
+    """What one life of the usher has done.
+
+    `malformed` makes no sense, `refused` makes sense and has a wrong key; `paths` are open now;
+    `dropped` are time requests, keep-alives and reports that the kernel had no room for.
+    """
+
+    instance: str
     time_answers: int
     malformed: int
+    refused: int
     receivers: int
     worst_fraction_lost: float
-    refused: int = 0
-    paths: int = 0
+    paths: int
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,21 +180,6 @@ class DeclarePaths:
 
     opened: tuple[PathReport, ...]
     closed: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """One stream, and the sessions (eight bytes each) that the gateway passes it on to."""
-
-    stream: int
-    sessions: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DeclareRelays:
-    """Every stream the gateway passes on."""
-
-    relays: tuple[Relay, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +217,11 @@ class WhoIsThere:
 
 TO_PRODUCER = vocabulary(DeclareProgrammes, WhoIsThere)
 FROM_PRODUCER = vocabulary(ProducerReport)
-TO_SENDER = vocabulary(DeclareRoutes, WhoIsThere)
-FROM_SENDER = vocabulary(SenderReport, DeclarePaths)
-TO_GATEWAY = vocabulary(DeclareRelays, WhoIsThere)
+TO_SENDERS = vocabulary(WhoIsThere)
+FROM_SENDERS = vocabulary(SenderReport)
+TO_USHER = vocabulary(WhoIsThere)
+FROM_USHER = vocabulary(UsherReport, DeclarePaths)
+TO_GATEWAY = vocabulary(WhoIsThere)
 FROM_GATEWAY = vocabulary(GatewayReport)
 
 

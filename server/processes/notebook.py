@@ -1,4 +1,4 @@
-"""What control must not forget when it dies: a record in memory that the supervisor keeps.
+"""A record in memory that the supervisor keeps: it is there though whoever wrote it be dead.
 
 Two pages are written in turn, and each carries its own length and checksum: a control killed in
 the middle of writing leaves a page that is not believed, and the page before it.
@@ -7,9 +7,6 @@ the middle of writing leaves a page that is not believed, and the page before it
 import os
 import struct
 import zlib
-from typing import Any
-
-import msgpack
 
 PAGE_BYTES = 1 << 25
 # serial, length of the record; then the checksum of both and the record
@@ -19,7 +16,7 @@ _RECORD_AT = _HEAD.size + _CHECKSUM.size
 
 
 def create_notebook() -> int:
-    """Fresh memory, as a file descriptor to hand to control; what is not written takes no room."""
+    """Fresh memory, as a file descriptor to hand to a child; what is not written takes no room."""
     return os.memfd_create("loa-notebook")
 
 
@@ -30,9 +27,8 @@ class Notebook:
         self._memory = memory
         self._serial = max((serial for serial, _ in self._pages()), default=0)
 
-    def write(self, plain: Any) -> None:
+    def write(self, record: bytes) -> None:
         """Replace the record; ValueError, and the old one stays, if it is too long."""
-        record: bytes = msgpack.packb(plain)
         if len(record) > PAGE_BYTES - _RECORD_AT:
             raise ValueError(f"a record of {len(record)} bytes does not fit the notebook")
         serial = self._serial + 1
@@ -41,10 +37,14 @@ class Notebook:
         self._put(serial, head + checksum + record)
         self._serial = serial
 
-    def read(self) -> Any:
-        """The newest record that was written whole; None if there is none."""
-        _, record = max(self._pages(), default=(0, None))
-        return None if record is None else msgpack.unpackb(record)
+    def read(self) -> tuple[int, bytes]:
+        """The newest record that was written whole, and its serial; 0 and nothing if none was."""
+        return max(self._pages(), default=(0, b""))
+
+    def serial(self) -> int:
+        """That of the newest record, whole or not yet; cheap to ask."""
+        heads = (os.pread(self._memory, _HEAD.size, n * PAGE_BYTES) for n in range(2))
+        return max((_HEAD.unpack(head)[0] for head in heads if len(head) == _HEAD.size), default=0)
 
     def _put(self, serial: int, page: bytes) -> None:
         at, left = serial % 2 * PAGE_BYTES, memoryview(page)

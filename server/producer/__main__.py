@@ -24,7 +24,7 @@ from server.processes.ring import RingWriter
 from server.producer.listener import Listener
 from server.producer.programme import Programme
 from server.producer.registry import Registry
-from transport.net.clocks import MediaClock
+from transport.net.clocks import HostClock, MediaClock
 
 _REPORT_S = 0.25
 # How long a thread may keep the interpreter from another one that wants to send a frame.
@@ -37,7 +37,8 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_S)
     birth = Birth.from_arguments()
     clock = MediaClock(birth.media_epoch_ns)
-    ring = RingWriter(birth.ring, birth.wake, birth.gateway_wake)
+    wakes = (*birth.wakes[: birth.shards], birth.gateway_wake)
+    ring = RingWriter(birth.ring, *wakes, now_ns=HostClock().now_ns)
     uniform = random.SystemRandom().random
     changed = os.eventfd(0, os.EFD_NONBLOCK)
 

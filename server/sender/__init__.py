@@ -1,1 +1,1 @@
-"""Sender: datagrams from the ring to their destinations, and the time to whoever asks."""
+"""Sender: datagrams from the ring to their destinations, each at its time, and nothing else."""

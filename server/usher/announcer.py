@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator
 
-from server.processes.bus import DeclareRoutes
+from server.processes.routing import Routes
 from transport.clock.timeline import NS_PER_SECOND
 from transport.rtp.sap import SAP_PORT, SapPacket, announcement_interval_s, sap_group
 
@@ -18,7 +18,7 @@ class Announcer:
         self._due_ns: dict[int, int] = {}
         self._deletions: list[tuple[bytes, tuple[str, int]]] = []
 
-    def declare(self, routes: DeclareRoutes) -> None:
+    def declare(self, routes: Routes) -> None:
         """What shall be announced from now on."""
         wanted = {
             route.stream: (route.group, route.announce)

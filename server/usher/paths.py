@@ -8,13 +8,14 @@ A loudspeaker has one path, that of its newest session which has opened one.
 
 import base64
 import hmac
-import socket
+import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 
 from server.processes.bus import DeclarePaths, PathReport
 from transport.clock.timeline import NS_PER_SECOND
+from transport.control.address import plain_address
 from transport.errors import MalformedPacket
 from transport.security import stun
 from transport.security.session_keys import holder_of, is_newer, session_key
@@ -34,7 +35,7 @@ _MINUTE_NS = 60 * NS_PER_SECOND
 # answered, for the answer may be lost, but it is no sign of life.
 _REMEMBERED = 4
 _NONCE_DOMAIN = b"loa.path.nonce\0"
-# Of one declaration: 50 and 9 bytes each, within the 64 KB of the bus.
+# Of one declaration: 75 and 9 bytes each at most, within the 64 KB of the bus.
 _MOST_OPENED = 500
 _MOST_CLOSED = 2_000
 
@@ -58,7 +59,8 @@ class Nonces:
 
     def _of(self, source: Address, minute: int) -> bytes:
         address, port = source
-        asked = socket.inet_aton(address) + port.to_bytes(2, "big") + minute.to_bytes(8, "big")
+        packed = ipaddress.ip_address(address).packed
+        asked = packed + port.to_bytes(2, "big") + minute.to_bytes(8, "big")
         mac = hmac.digest(self._secret, _NONCE_DOMAIN + asked, "sha256")
         return base64.b64encode(mac[: NONCE_BYTES * 6 // 8])
 
@@ -96,9 +98,10 @@ class Paths:
         return len(self._paths)
 
     def receive(self, data: bytes, source: Address, now_ns: int) -> bytes | None:
-        """One datagram; the answer, never longer than `data`, if it deserves one.
+        """One datagram from an IP address and port; the answer, if it deserves one.
 
-        Nothing is stored or answered but for who knows the key of the session.
+        Nothing is stored or answered but for who knows the key of the session, and the answer is
+        longer than `data` only for who has proved to be where it seems to be.
         """
         if len(data) > MAX_REQUEST or not stun.is_stun(data):
             self.malformed += 1
@@ -108,15 +111,19 @@ class Paths:
         except MalformedPacket:
             self.malformed += 1
             return None
-        answer = self._answer(request, source, now_ns)
-        # The address may be forged: nobody is sent more than we were.
-        if answer is None or len(answer) > len(data):
+        answer = self._answer(request, source, now_ns, len(data))
+        if answer is None:
             self.refused += 1
-            return None
         return answer
 
-    def _answer(self, request: stun.Request, source: Address, now_ns: int) -> bytes | None:
+    def _answer(
+        self, request: stun.Request, source: Address, now_ns: int, longest: int
+    ) -> bytes | None:
         """To whoever knows the key of a session that is not over; None to anybody else."""
+        address = plain_address(source[0])
+        if _is_link_local(address):
+            return None
+        source = address, source[1]
         key = session_key(self._secret, request.session)
         try:
             stun.check_request(request, key)
@@ -125,7 +132,10 @@ class Paths:
         if self._is_over(request.session):
             return None
         if not self._is_proved(request, source, now_ns):
-            return stun.stale(request.transaction, self._nonces.nonce(source, now_ns), key)
+            nonce = self._nonces.nonce(source, now_ns)
+            answer = stun.stale(request.transaction, nonce, key)
+            # The address may be forged: nobody there is sent more than we were.
+            return answer if len(answer) <= longest else None
         if not self._heard(request, source, now_ns):
             return None
         return stun.success(request.transaction, *source, key)
@@ -207,3 +217,11 @@ class Paths:
             del self._opened[report.session]
         for session in declaration.closed:
             del self._closed[session]
+
+
+def _is_link_local(address: str) -> bool:
+    """Whether it means nothing without its interface (RFC 4291 section 2.5.6).
+
+    Routes have no room for that; these loudspeakers come by the gateway.
+    """
+    return ":" in address and ipaddress.IPv6Address(address).is_link_local

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,14 @@ class Roll:
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         # In the order of their units' labels, so that a unit with all below it is one stretch.
         # Paths as written would not do: "A/1 b" comes between "A/1" and "A/1/a".
-        in_order = sorted(endpoints, key=_unit_labels)
-        self._labels = [_unit_labels(endpoint) for endpoint in in_order]
+        of_unit = defaultdict(list)
+        for endpoint in endpoints:
+            of_unit[endpoint.unit].append(endpoint)
+        units = sorted((tuple(path.split(SEPARATOR)), path) for path in of_unit)
+        self._labels = [labels for labels, _ in units]
+        # Where each unit begins, and the end of the last.
+        self._starts = [0, *accumulate(len(of_unit[path]) for _, path in units)]
+        in_order = [endpoint for _, path in units for endpoint in of_unit[path]]
         self._names = np.array([endpoint.name for endpoint in in_order], dtype=object)
         self._places = {endpoint.name: place for place, endpoint in enumerate(in_order)}
         tagged = defaultdict(list)
@@ -96,13 +103,10 @@ class Roll:
         first = tuple(path.split(SEPARATOR))
         # The least text after a label is the label and a zero, which no label holds.
         after = (*first[:-1], first[-1] + "\0")
-        return slice(bisect_left(self._labels, first), bisect_left(self._labels, after))
+        begin, end = bisect_left(self._labels, first), bisect_left(self._labels, after)
+        return slice(self._starts[begin], self._starts[end])
 
     def _inside(self, area: Area) -> Mask:
         mask = np.zeros(len(self._names), dtype=np.bool_)
         mask[self._placed] = area.covers(self._longitudes, self._latitudes)
         return mask
-
-
-def _unit_labels(endpoint: Endpoint) -> tuple[str, ...]:
-    return tuple(endpoint.unit.split(SEPARATOR))

@@ -157,6 +157,18 @@ def test_an_empty_series_is_not_plotted(tmp_path: Path) -> None:
         report.plot_cdf(tmp_path / "a.svg", {"wired": np.zeros(0)}, "x", "t")
 
 
+def test_points_are_plotted_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "line.svg"
+    report.plot_line(path, [(100, 2.0), (20_000, 90.0)], lambda n: 1 + n / 200, "N", "us", "cost")
+    drawn = path.read_text()
+    assert all(word in drawn for word in ("cost", "measured", "fixed + slope x N"))
+
+
+def test_a_line_without_points_is_not_plotted(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no points"):
+        report.plot_line(tmp_path / "line.svg", [], lambda n: n, "N", "us", "cost")
+
+
 def test_without_matplotlib_the_error_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -29,13 +29,17 @@ def world(mock_clock: MockClock) -> MockClock:
 
 @asynccontextmanager
 async def asking(
-    clock: TrioClock, server: TimeServer, changed: Callable[[], None] = lambda: None
+    clock: TrioClock,
+    server: TimeServer,
+    changed: Callable[[], None] = lambda: None,
+    *,
+    every_s: float = 1.0,
 ) -> AsyncIterator[TimeSync]:
     sync = TimeSync(clock, changed)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sync.run)
         await wait_all_tasks_blocked()
-        sync.ask("127.0.0.1", server.port, SESSION, KEY)
+        sync.ask("127.0.0.1", server.port, SESSION, KEY, every_s)
         yield sync
         nursery.cancel_scope.cancel()
 
@@ -55,6 +59,36 @@ async def test_it_begins_with_a_burst_goes_on_twice_a_second_and_then_once(
     assert pauses[:8] == pytest.approx([0.03] * 8, abs=0.002)
     assert pauses[8:80] == pytest.approx([0.5] * 72, abs=0.01)
     assert pauses[-5:] == pytest.approx([1.0] * 5, abs=0.01)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("every_s", [1.5, 10.0, 30.0])
+async def test_one_of_thousands_asks_only_as_often_as_the_station_says(
+    world: MockClock, every_s: float
+) -> None:
+    clock = TrioClock(5 * SECOND)
+    async with time_server() as server, asking(clock, server, every_s=every_s) as sync:
+        await trio.sleep(10 + 5.5 * every_s)
+        assert abs(error_ns(sync, clock, server)) < 2 * MS
+    pauses = [after - before for before, after in pairwise(server.asked_s)]
+    assert pauses[:8] == pytest.approx([0.03] * 8, abs=0.002)
+    assert pauses[8:12] == pytest.approx([min(2.0, every_s)] * 4, abs=0.01)
+    assert pauses[12:] == pytest.approx([every_s] * len(pauses[12:]), abs=0.01)
+    assert len(pauses) >= 16
+
+
+@pytest.mark.trio
+async def test_one_of_thousands_that_is_not_answered_asks_sooner(world: MockClock) -> None:
+    async with time_server() as server, asking(TrioClock(), server, every_s=10.0):
+        await trio.sleep(45)
+        server.awake = False
+        asked = len(server.asked_s)
+        await trio.sleep(20)
+        since = server.asked_s[asked:]
+    pauses = [after - before for before, after in pairwise(since)]
+    assert pauses[0] == pytest.approx(10.0, abs=0.1)
+    assert pauses[1:] == pytest.approx([2.0] * len(pauses[1:]), abs=0.1)
+    assert len(pauses) >= 2
 
 
 @pytest.mark.trio

@@ -160,19 +160,20 @@ def test_sound_is_back_within_a_second_when_a_process_of_the_station_is_killed(
     gap_s = _longest_silence_s(recording.window(killed_ns, 3_000_000_000).samples, recording.rate)
     print(f"{module} killed: longest silence {gap_s:.2f} s")
     # The voice itself pauses for up to 0.35 s.
-    assert gap_s < 1.0 if module != "server" else gap_s < 0.5
+    assert gap_s < (1.0 if module == "server.producer" else 0.5)
 
 
 def _kill_child(bench: Bench, module: str) -> None:
+    """The one that is at work: a sender has a spare beside it, which only its name tells."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(bench.station.pid)],
+        ["ps", "-o", "pid=,comm=,args=", "--ppid", str(bench.station.pid)],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     for line in listed.splitlines():
-        pid, _, arguments = line.strip().partition(" ")
-        if f"-m {module} " in arguments:
+        pid, name, arguments = line.split(maxsplit=2)
+        if f"-m {module} " in arguments and not name.startswith("loa-spare"):
             os.kill(int(pid), signal.SIGKILL)
             return
     raise AssertionError(f"{module} is not running: {listed}")

@@ -51,10 +51,10 @@ class Field(NamedTuple):
     default: str
 
     @property
-    def span(self) -> tuple[int, int] | None:
+    def span(self) -> tuple[float, float] | None:
         """The least and the greatest number it may be, or items it may have."""
-        found = re.fullmatch(r"(\d+) to (\d+)(?: items)?", self.limits)
-        return (int(found[1]), int(found[2])) if found and self.type != "str" else None
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) to (\d+)(?: items)?", self.limits)
+        return (float(found[1]), float(found[2])) if found and self.type != "str" else None
 
     @property
     def size(self) -> int | None:

@@ -17,6 +17,7 @@ from codec.dsp.fade import FADE_SAMPLES, Fader
 from codec.format import FRAME_MS, SAMPLE_RATE
 from endpoints.player import gain_of_volume
 from endpoints.way.path import KEEP_ALIVE_NS, RETRY_NS
+from server import pace
 from server.api.bodies import LiveBody
 from server.gateway.peer import MAX_MESSAGE_BYTES as MAX_TO_GATEWAY
 from server.gateway.peer import SUBPROTOCOL as MEDIA_SUBPROTOCOL
@@ -51,8 +52,9 @@ from transport.control.messages import (
 from transport.control.priority import Priority
 from transport.control.session import (
     HELLO_TIMEOUT_S,
+    SETTLED_S,
     SILENCE_TIMEOUT_S,
-    TELEMETRY_INTERVAL_S,
+    TLS_TIMEOUT_S,
     Backoff,
 )
 from transport.control.wire import MAX_MESSAGE_BYTES
@@ -167,9 +169,12 @@ def _examples() -> Iterator[Any]:
                     yield from stream.seal.epochs
 
 
-def _beyond(value: Any, span: tuple[int, int]) -> tuple[list[Any], list[Any]]:
+def _beyond(value: Any, span: tuple[float, float]) -> tuple[list[Any], list[Any]]:
     """What is at the limits, and what is beyond them; of an array, so many items."""
-    least, most = span
+    if isinstance(value, float):
+        least_s, most_s = span
+        return [least_s, most_s], [least_s - 0.01, most_s + 0.01]
+    least, most = map(int, span)
     if isinstance(value, tuple):
         many = [replace(value[0], number=number) for number in range(most + 1)]
         return [tuple(many[:least]), tuple(many[:most])], [(), tuple(many)]
@@ -191,7 +196,8 @@ def test_the_limits_of_the_tables_are_those_that_are_kept() -> None:
                     replace(message, **{field.name: bad})
             tried.add(field.name)
     ports = {"media_port", "time_port", "gateway_port", "port"}
-    assert tried == {*ports, "volume", "priority", "seconds", "epochs"}
+    paces = {"telemetry_s", "time_s"}
+    assert tried == {*ports, *paces, "volume", "priority", "seconds", "epochs"}
 
 
 def test_the_sizes_of_the_tables_are_those_that_are_kept() -> None:
@@ -222,8 +228,9 @@ def test_the_figures_are_those_of_the_code() -> None:
         "longest frame from the station": f"{MAX_FRAME_BYTES} bytes",
         "deepest message": f"{_deepest()} levels",
         "wait for `Hello`, and for its answer": f"{HELLO_TIMEOUT_S:g} s",
-        "between two `Telemetry`": f"{TELEMETRY_INTERVAL_S:g} s",
-        "silence that ends a session": f"{SILENCE_TIMEOUT_S:g} s",
+        "wait for TLS, once the connection is taken": f"{TLS_TIMEOUT_S:g} s",
+        "wait for a pong": f"{SILENCE_TIMEOUT_S:g} s",
+        "a session has lasted after": f"{SETTLED_S:g} s",
         "first wait before coming again, at most": f"{waits[0]:g} s",
         "longest wait before coming again": f"{max(waits):g} s",
         "longest D": f"{MAX_PLAYOUT_DELAY_MS} ms",
@@ -242,6 +249,26 @@ def test_the_figures_are_those_of_the_code() -> None:
         "longest block of a source": f"{MAX_BLOCK_SAMPLES} samples",
     }
     assert dict(rows(between("### Figures\n", "\n## "))) == ours
+
+
+def test_the_paces_are_those_of_the_code() -> None:
+    grows = between("The more loudspeakers are enrolled,", "\n\n").replace("\n", " ")
+    few, often_s, ask_s = map(
+        float, re.findall(r"with (\d+) and fewer it is each ([\d.]+) s and (\d+) s", grows)[0]
+    )
+    assert (pace.telemetry_s(int(few)), pace.time_s(int(few))) == (often_s, ask_s)
+    assert pace.telemetry_s(int(few) + 10) > often_s
+    assert "with 10,000 each 20 s and 10 s" in grows
+    assert (pace.telemetry_s(10_000), pace.time_s(10_000)) == (20.0, 10.0)
+    words, questions = re.findall(r"([\d,]+) words and ([\d,]+) questions a second", grows)[0]
+    assert 10_000 / pace.telemetry_s(10_000) == int(words)
+    assert 10_000 / pace.time_s(10_000) == int(questions.replace(",", ""))
+    offline = "shown offline after 2.5 `telemetry_s` without, but 5 s at least"
+    said = f"{offline}; session ended after 2.5 `telemetry_s` + 5 s, but 10 s at least"
+    assert said in PAGE
+    for telemetry_s in (0.5, 2.0, 4.0, 40.0):
+        assert pace.offline_ns(telemetry_s) / 1e9 == max(5, 2.5 * telemetry_s)
+        assert pace.silence_s(telemetry_s) == max(10, 2.5 * telemetry_s + 5)
 
 
 def _deepest() -> int:

@@ -140,7 +140,7 @@ def test_S5_what_is_on_air_goes_on_with_keys_that_nobody_revoked_has_been_told( 
         assert [programme.rekey for programme in programmes] == [1, 1]
         assert [order.rekey for order in room.station.orders().programmes] == [1, 1]
         # Nor is anything sent to where it was.
-        routes = room.station.routes(lambda _: None).routes
+        routes = room.station.routes(lambda _: None)
         assert [route.destinations for route in routes] == [b"", b""]
         await asyncio.sleep(1)
         assert not good.closed.is_set()

@@ -26,24 +26,27 @@ from server.processes import child
 from server.processes.bus import (
     FROM_GATEWAY,
     FROM_PRODUCER,
-    FROM_SENDER,
+    FROM_SENDERS,
+    FROM_USHER,
+    LATENESS_BOUNDS_US,
     TO_GATEWAY,
     TO_PRODUCER,
-    TO_SENDER,
+    TO_SENDERS,
+    TO_USHER,
     Bus,
     DeclarePaths,
     DeclareProgrammes,
-    DeclareRelays,
-    DeclareRoutes,
     GatewayReport,
     PathReport,
     ProducerReport,
     ProgrammeReport,
     SenderReport,
+    UsherReport,
     WhoIsThere,
     pack_sessions,
 )
 from server.processes.child import Birth
+from server.processes.routing import RouteBook, Routes
 from server.settings import Settings
 from tests.support.sessions import Peer
 from tests.support.sessions import Room as SessionRoom
@@ -91,22 +94,27 @@ class ControlRoom:
         self.producer: Bus[ProducerReport, DeclareProgrammes | WhoIsThere] = Bus(
             child.adopt(births["server.producer"].producer_bus), FROM_PRODUCER, TO_PRODUCER
         )
-        self.sender: Bus[SenderReport | DeclarePaths, DeclareRoutes | WhoIsThere] = Bus(
-            child.adopt(births["server.sender"].sender_bus), FROM_SENDER, TO_SENDER
+        birth = births["server.usher"]
+        self.senders: Bus[SenderReport, WhoIsThere] = Bus(
+            child.adopt(births["server.sender"].senders_bus), FROM_SENDERS, TO_SENDERS
         )
-        self.gateway: Bus[GatewayReport, DeclareRelays | WhoIsThere] = Bus(
+        self.usher: Bus[UsherReport | DeclarePaths, WhoIsThere] = Bus(
+            child.adopt(birth.usher_bus), FROM_USHER, TO_USHER
+        )
+        self.routes_read = RouteBook(birth.routes)
+        self.gateway: Bus[GatewayReport, WhoIsThere] = Bus(
             child.adopt(births["server.gateway"].gateway_bus), FROM_GATEWAY, TO_GATEWAY
         )
         self.producer_life = "producer 1"
         self.sender_life = "sender 1"
+        self.usher_life = "usher 1"
         self.gateway_life = "gateway 1"
         self.obeys = True
         self.state = "waiting"
         self._ssrcs = itertools.count(1000)
         self.numbers: dict[int, int] = {}
         self.ordered: list[DeclareProgrammes] = []
-        self.routed: list[DeclareRoutes] = []
-        self.relayed: list[DeclareRelays] = []
+        self.routed: list[Routes] = []
         self.at_gateway: set[int] = set()
         self._codes = itertools.count(1)
         self._running: asyncio.Task[None] | None = None
@@ -123,8 +131,10 @@ class ControlRoom:
         """Until control is ready."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self.producer.fileno(), self.serve_producer)
-        loop.add_reader(self.sender.fileno(), self.serve_sender)
+        loop.add_reader(self.usher.fileno(), self.serve_usher)
+        loop.add_reader(self.births["server.usher"].usher_wake, self.read_routes)
         loop.add_reader(self.gateway.fileno(), self.serve_gateway)
+        self.report_sender()
         self._running = asyncio.create_task(self.control.run())
         await self.control.ready.wait()
 
@@ -140,7 +150,8 @@ class ControlRoom:
             loop = asyncio.get_running_loop()
             for bus in (
                 self.control.neighbours._producer,
-                self.control.neighbours._sender,
+                self.control.neighbours._senders,
+                self.control.neighbours._usher,
                 self.control.neighbours._gateway,
             ):
                 loop.remove_reader(bus.fileno())
@@ -159,10 +170,10 @@ class ControlRoom:
         self.store.close()
 
     def stop_reading(self) -> None:
-        """Producer, sender and gateway hang."""
+        """Producer, usher and gateway hang."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.producer.fileno())
-        loop.remove_reader(self.sender.fileno())
+        loop.remove_reader(self.usher.fileno())
         loop.remove_reader(self.gateway.fileno())
 
     def serve_producer(self) -> None:
@@ -172,17 +183,25 @@ class ControlRoom:
         if self.obeys:
             self.report()
 
-    def serve_sender(self) -> None:
-        for message in self.sender.receive():
-            if isinstance(message, DeclareRoutes):
-                self.routed.append(message)
-        self.sender.send(SenderReport(self.sender_life, 1, 2, 3, 4, 5, 6, 0.5))
+    def report_sender(self) -> None:
+        """The one sender there is; nobody asks it."""
+        lateness = tuple(range(len(LATENESS_BOUNDS_US) + 1))
+        self.senders.send(SenderReport(self.sender_life, 0, 1, 2, 3, 4, lateness, 200_000, 5, 6, 7))
+
+    def serve_usher(self) -> None:
+        for _ in self.usher.receive():
+            self.usher.send(UsherReport(self.usher_life, 4, 5, 6, 7, 0.5, 8, 9))
+
+    def read_routes(self) -> None:
+        """Somebody has rung."""
+        os.eventfd_read(self.births["server.usher"].usher_wake)
+        news = self.routes_read.news()
+        if news is not None:
+            self.routed.append(news)
 
     def serve_gateway(self) -> None:
-        for message in self.gateway.receive():
-            if isinstance(message, DeclareRelays):
-                self.relayed.append(message)
-        self.report_gateway()
+        for _ in self.gateway.receive():
+            self.report_gateway()
 
     def report_gateway(self) -> None:
         """The gateway's report on who is there."""
@@ -190,8 +209,8 @@ class ControlRoom:
         self.gateway.send(GatewayReport(self.gateway_life, sessions, 1, 2, 3))
 
     def open_path(self, session: int, address: str, port: int) -> None:
-        """The sender has heard an authenticated keep-alive from there."""
-        self.sender.send(DeclarePaths((PathReport(session, address, port),), ()))
+        """The usher has heard an authenticated keep-alive from there."""
+        self.usher.send(DeclarePaths((PathReport(session, address, port),), ()))
 
     def report(self) -> None:
         """The producer's report on all it was ordered to encode."""

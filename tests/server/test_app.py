@@ -14,7 +14,8 @@ from server.data import DataFolder
 from server.errors import NoSuchError, StationError
 from server.keys.folder import KeyFolder
 from server.keys.token import TokenFile
-from server.processes.bus import Destination, unpack_destinations
+from server.processes import routing
+from server.processes.routing import unpack_destinations
 from server.programmes import LiveRequest
 from transport.control.messages import Listen, Telemetry
 from transport.security.certificates import StationCertificate, StreamCertificate
@@ -34,8 +35,8 @@ def ordered(room: Room) -> list[str]:
     return [order.programme for order in room.ordered[-1].programmes]
 
 
-def routed(room: Room) -> dict[int, tuple[Destination, ...]]:
-    """Where the sender was last told to send."""
+def routed(room: Room) -> dict[int, list[tuple[str, int, int]]]:
+    """Where the senders were last told to send."""
     return {r.stream: unpack_destinations(r.destinations) for r in room.routed[-1].routes}
 
 
@@ -53,16 +54,14 @@ def test_control_is_ready_when_producer_and_sender_have_reported(play_control: P
     play_control(scenario, started=False)
 
 
-def test_whoever_is_born_again_is_told_everything_again(play_control: Play) -> None:
+def test_a_producer_born_again_is_told_everything_again(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         await room.control.open_live(TO_ALL)
         await room.settle()
         room.ordered.clear()
-        room.routed.clear()
-        room.producer_life, room.sender_life = "producer 2", "sender 2"
+        room.producer_life = "producer 2"
         room.numbers.clear()
         room.report()
-        room.serve_sender()
         await room.settle()
         assert ordered(room) == ["live-1"]
         assert list(routed(room)) == [LIVE_1]
@@ -176,17 +175,15 @@ def test_a_programme_the_producer_refuses_is_refused_and_taken_back(play_control
     play_control(scenario)
 
 
-def join_a_province(room: Room) -> None:
-    room.join_all({f"s{n}": f"192.168.{n // 250}.{n % 250}" for n in range(9000)})
-
-
-def test_a_voice_to_more_loudspeakers_than_the_bus_carries_is_refused_and_taken_back(
-    play_control: Play, caplog: pytest.LogCaptureFixture
+def test_routes_that_there_is_no_room_for_are_refused_and_taken_back(
+    play_control: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(routing, "MAX_ROUTES_BYTES", 5_000)
+
     async def scenario(room: Room) -> None:
         room.join("one")
         await room.control.open_live(LiveRequest(("one",)))
-        join_a_province(room)
+        room.join_all({f"s{n}": "192.0.2.9" for n in range(300)})
         with pytest.raises(StationError, match="address fewer"):
             await room.control.open_live(TO_ALL)
         await room.settle()
@@ -196,23 +193,23 @@ def test_a_voice_to_more_loudspeakers_than_the_bus_carries_is_refused_and_taken_
         assert (await room.control.open_live(LiveRequest(("s1",))))["programme"] == "live-3"
 
     play_control(scenario)
-    assert "keeps its former routes" in caplog.text
+    assert "the former routes still hold" in caplog.text
 
 
-def test_a_declaration_that_could_not_be_delivered_is_declared_again(play_control: Play) -> None:
+def test_an_order_that_could_not_be_delivered_is_given_again(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         await room.control.open_live(TO_ALL)
         room.stop_reading()
-        room.control.neighbours._sender._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        names = [f"s{number}" for number in range(60)]  # more than that holds
-        room.enrol(*names)
-        for number, name in enumerate(names):
-            room.join(name, address=f"192.0.2.{number}")
-        room.serve_sender()
-        assert len(routed(room)[LIVE_1]) < 60
+        neighbours = room.control.neighbours
+        neighbours._producer._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        while neighbours.declare():  # more than that holds
+            pass
+        room.control.stop(["live-1"], "it was stopped")
+        room.serve_producer()
+        assert ordered(room) == ["live-1"]
         await room.settle()
-        room.serve_sender()
-        assert len(routed(room)[LIVE_1]) == 60
+        room.serve_producer()
+        assert ordered(room) == []
 
     play_control(scenario)
 
@@ -316,7 +313,7 @@ def test_a_notebook_of_nonsense_is_told_of_and_control_begins_with_nothing(
 ) -> None:
     async def scenario(room: Room) -> None:
         await room.control.open_live(TO_ALL)
-        room.control._notebook.write({"a": "later version"})
+        room.control._notebook.write(b"of a later version")
         await room.restart_control()
         assert room.control.programmes() == []
 
@@ -355,17 +352,24 @@ def test_a_programme_is_shown_as_the_producer_reports_it(play_control: Play) -> 
     play_control(scenario)
 
 
-def test_the_sender_s_figures_are_shown(play_control: Play) -> None:
+def test_the_figures_of_senders_and_usher_are_shown(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        room.serve_sender()
-        await room.settle()
         assert room.control.summary()["sender"] == {
             "datagrams": 1,
             "overruns": 2,
             "errors": 3,
+            "stale": 4,
+            "queue": 5,
+            "late_p99_ms": 200.0,
+            "late_max_ms": 200.0,
+        }
+        assert room.control.summary()["usher"] == {
             "time_answers": 4,
             "malformed": 5,
-            "receivers_reporting": 6,
+            "refused": 6,
+            "dropped": 9,
+            "paths": 8,
+            "receivers_reporting": 7,
             "worst_fraction_lost": 0.5,
         }
 

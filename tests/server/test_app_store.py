@@ -10,7 +10,7 @@ import pytest
 from server.directory import Endpoint
 from server.editing import EndpointChange
 from server.errors import StationError
-from server.processes.bus import unpack_destinations
+from server.processes.routing import unpack_destinations
 from server.programmes import LiveRequest
 from server.store import ProgrammeRecord, Store, StoreError
 from tests.support.stations import key_of_name
@@ -276,7 +276,7 @@ def test_who_comes_into_a_zone_is_sent_what_is_on_air_to_it(play_control: Play) 
         await editing.put_zone("schools", {"tag": "school"})
         await room.control.open_live(LiveRequest(zones=("schools",)))
         await room.settle()
-        assert unpack_destinations(room.routed[-1].routes[0].destinations) == ()
+        assert unpack_destinations(room.routed[-1].routes[0].destinations) == []
         await editing.change_endpoints(["a"], EndpointChange(tags=frozenset({"school"})))
         await room.settle(0.01)
         assert len(unpack_destinations(room.routed[-1].routes[0].destinations)) == 1
@@ -309,7 +309,7 @@ def test_what_a_loudspeaker_says_of_itself_does_not_undo_what_an_operator_said(
 ) -> None:
     async def scenario(room: Room) -> None:
         by_wifi(room, "a")
-        room.control._save_newcomers()
+        room.control.books.save_newcomers()
         await room.control.editing.change_endpoints(["a"], EndpointChange(volume=30))
         await room.settle()
         (row,) = registered(room).values()

@@ -53,6 +53,8 @@ def test_every_setting_can_be_in_the_file_and_in_the_environment(tmp_path: Path)
         "group_port": 6000,
         "ttl": 5,
         "announce": False,
+        "senders": 3,
+        "halls": 2,
         "tls_certificate": "/etc/loa.pem",
         "tls_key": "/etc/key.pem",
     }
@@ -133,7 +135,7 @@ VARIABLES = [
     ({"LOA_PORT": "7" * 5000}, "LOA_PORT=777"),
     ({"LOA_TTL": "256"}, "LOA_TTL=256: use 0 to 255"),
     ({"LOA_ANNOUNCE": "maybe"}, "LOA_ANNOUNCE=maybe: use true or false"),
-    ({"LOA_BIND": "a\nb"}, "LOA_BIND=a b: use an IPv4 address"),
+    ({"LOA_BIND": "a\nb"}, "LOA_BIND=a b: use an IP address"),
     ({"LOA_PROT": "1"}, "LOA_PROT: no such setting; did you mean LOA_PORT?"),
     ({"LOA_GROUPPORT": "1"}, "LOA_GROUPPORT: no such setting; did you mean LOA_GROUP_PORT?"),
     ({"LOA_DATE": "/srv"}, "LOA_DATE: no such setting; did you mean LOA_DATA?"),

@@ -270,3 +270,24 @@ def test_what_changes_nothing_leaves_the_version_as_it_was(directory: Directory)
     with pytest.raises(DirectoryError):
         directory.remove_unit(VILLAGE)
     assert directory.version == before
+
+
+def test_whoever_has_changed_since_it_was_last_asked_is_told_once(directory: Directory) -> None:
+    for name in ("a", "b"):
+        directory.put_endpoint(Endpoint(name, directory.root))
+    assert directory.take_changed() >= {"a", "b"}
+    assert directory.take_changed() == set()
+    directory.put_endpoint(Endpoint("a", directory.root))
+    assert directory.take_changed() == set()
+    directory.put_endpoint(Endpoint("a", directory.root, delivery="wan"))
+    directory.remove_endpoint("b")
+    assert directory.take_changed() == {"a", "b"}
+
+
+def test_of_loudspeakers_those_with_a_key_are_counted(directory: Directory) -> None:
+    before = directory.enrolled
+    directory.put_endpoint(Endpoint("a", directory.root, key=bytes(32)))
+    directory.put_endpoint(Endpoint("b", directory.root))
+    assert directory.enrolled == before + 1
+    directory.remove_endpoint("a")
+    assert directory.enrolled == before

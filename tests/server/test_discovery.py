@@ -141,7 +141,13 @@ def test_a_station_on_loopback_is_nobody_elses_business(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("bind", "addresses"),
-    [("10.0.0.1", ["10.0.0.1"]), ("0.0.0.0", ["10.0.0.1", "10.0.1.1"])],
+    [
+        ("10.0.0.1", ["10.0.0.1"]),
+        ("0.0.0.0", ["10.0.0.1", "10.0.1.1"]),
+        ("::", ["10.0.0.1", "10.0.1.1"]),
+        ("2001:db8::1", []),
+        ("::1", []),
+    ],
 )
 def test_it_is_advertised_where_it_is_bound(
     monkeypatch: pytest.MonkeyPatch, bind: str, addresses: list[str]

@@ -146,3 +146,20 @@ def test_who_wants_to_know_is_told_that_it_failed(run: Run) -> None:
         assert told == ["failed"]
 
     run(scenario())
+
+
+def test_what_the_disk_has_yet_to_take_is_counted(run: Run) -> None:
+    async def scenario() -> None:
+        keeper, free = Keeper(), threading.Event()
+
+        def wait() -> None:
+            free.wait(10)
+
+        keeper.later(wait)
+        keeper.later(lambda: None)
+        assert keeper.queue == 2
+        free.set()
+        await come_to_rest(keeper)
+        assert keeper.queue == 0
+
+    run(scenario())

@@ -28,6 +28,7 @@ from server.limits import (
     give_up_on_the_deaf,
     http_connection,
     limits_here,
+    wait_for_words,
 )
 from server.supervise import _allow_descriptors
 from tests.support.tls import station_tls
@@ -223,6 +224,31 @@ def test_who_does_not_read_the_reply_is_sent_away() -> None:
                 await station.hosts(0)
 
     play(scenario())
+
+
+def test_the_kernel_is_told_how_long_to_wait_for_whom() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        give_up_on_the_deaf(listening)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            tcp = socket.IPPROTO_TCP
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            assert [accepted.getsockopt(tcp, option) for option in options] == [20, 10, 3]
+            assert accepted.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 15_000
+
+
+def test_who_says_nothing_is_left_to_the_kernel() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        wait_for_words(listening)
+        listening.settimeout(0.1)
+        with socket.create_connection(listening.getsockname()) as caller:
+            with pytest.raises(TimeoutError):
+                listening.accept()
+            caller.sendall(b"\x16")
+            listening.settimeout(PATIENCE_S)
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.recv(1) == b"\x16"
 
 
 def test_the_oldest_idle_connection_of_an_address_makes_room() -> None:

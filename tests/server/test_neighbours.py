@@ -1,34 +1,45 @@
-"""Ways to loudspeakers, as sender and gateway tell of them: real buses, and a control between."""
+"""Ways to loudspeakers, as usher and gateway tell of them: real buses, and a control between."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from server.processes.bus import (
     DeclarePaths,
-    Destination,
     GatewayReport,
     PathReport,
-    unpack_destinations,
     unpack_sessions,
 )
+from server.processes.routing import RouteBook, unpack_destinations
 from server.programmes import LiveRequest
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
 TO_ALL = LiveRequest(("all",))
 STREAM = 8  # the first of the first programme
-AT_HOME = Destination("192.0.2.1", 50_000, 50_000)  # where the room's loudspeakers are
+# Where the room's loudspeakers are.
+AT_HOME = ("192.0.2.1", 50_000, 50_000)
+ELSEWHERE = ("198.51.100.7", 40_000, 40_000)
 
 
-def routed(room: Room) -> set[Destination]:
-    """Where the sender sends now."""
+def routed(room: Room) -> set[tuple[str, int, int]]:
+    """Where the senders send now."""
     (route,) = room.routed[-1].routes
     return set(unpack_destinations(route.destinations))
 
 
+def in_order(room: Room) -> list[int]:
+    """The ports that the senders send to now, in the order of the route."""
+    (route,) = room.routed[-1].routes
+    return [port for _, port, _ in unpack_destinations(route.destinations)]
+
+
 def relayed(room: Room) -> dict[int, set[int]]:
     """Whom the gateway passes each stream on to now."""
-    return {r.stream: set(unpack_sessions(r.sessions)) for r in room.relayed[-1].relays}
+    routes = room.routed[-1].routes
+    return {r.stream: set(unpack_sessions(r.sessions)) for r in routes if r.sessions}
 
 
 def at_gateway(room: Room, *sessions: int) -> None:
@@ -84,7 +95,7 @@ def test_a_path_that_moves_is_routed_to_at_the_next_tick(play_control: Play) -> 
         (number,) = await on_air(room, "a")
         room.open_path(number, "198.51.100.7", 40_000)
         await room.settle(0.15)
-        assert routed(room) == {Destination("198.51.100.7", 40_000, 40_000)}
+        assert routed(room) == {ELSEWHERE}
 
     play_control(scenario)
 
@@ -92,7 +103,7 @@ def test_a_path_that_moves_is_routed_to_at_the_next_tick(play_control: Play) -> 
 def test_a_path_that_is_gone_is_routed_to_no_more(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         (number,) = await on_air(room, "a")
-        room.sender.send(DeclarePaths((), (number,)))
+        room.usher.send(DeclarePaths((), (number,)))
         await room.settle()
         assert routed(room) == set()
 
@@ -121,7 +132,7 @@ def test_a_path_that_is_told_of_again_makes_nobody_repeat_anything(play_control:
         (number,) = await on_air(room, "a")
         room.routed.clear()
         for _ in range(5):
-            room.open_path(number, AT_HOME.address, AT_HOME.port)
+            room.open_path(number, *AT_HOME[:2])
             room.report_gateway()
             await room.settle()
         assert room.routed == []
@@ -132,23 +143,76 @@ def test_a_path_that_is_told_of_again_makes_nobody_repeat_anything(play_control:
 def test_nobody_opens_a_path_with_a_session_that_is_not_its_own(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         await on_air(room, "a")
-        room.sender.send(DeclarePaths((PathReport(99, "203.0.113.9", 9),), (98,)))
+        room.usher.send(DeclarePaths((PathReport(99, "203.0.113.9", 9),), (98,)))
         await room.settle()
         assert routed(room) == {AT_HOME}
 
     play_control(scenario)
 
 
-def test_a_gateway_born_again_is_told_everything_again(play_control: Play) -> None:
+def test_whoever_is_born_again_finds_the_routes_that_are_in_force(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         (number,) = await on_air(room, "a")
         at_gateway(room, number)
         await room.settle()
-        room.relayed.clear()
-        room.gateway_life = "gateway 2"
-        room.report_gateway()
+        newcomer = RouteBook(room.births["server.gateway"].routes)
+        assert newcomer.news() == room.routed[-1]
+        assert newcomer.news() is None
+
+    play_control(scenario)
+
+
+def test_a_control_born_again_moves_nobody_in_the_order_of_a_route(play_control: Play) -> None:
+    """Senders share a stream by it, and each hears of a change when it gets round to it."""
+
+    async def scenario(room: Room) -> None:
+        numbers = await on_air(room, *"abcd")
+        for number, port in zip(numbers, range(40_000, 40_004), strict=True):
+            room.open_path(number, "192.0.2.1", port)
         await room.settle()
-        assert relayed(room) == {STREAM: {number}}
+        room.usher.send(DeclarePaths((), tuple(numbers[:1])))
+        await room.settle()
+        before = in_order(room)
+        assert before == [40_003, 40_001, 40_002]
+        await room.restart_control()
+        await room.settle()
+        assert in_order(room) == before
+
+    play_control(scenario)
+
+
+def test_who_comes_or_moves_makes_nobody_but_those_who_send_repeat_anything(
+    play_control: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        (number,) = await on_air(room, "a")
+        room.ordered.clear()
+        room.routed.clear()
+        room.enrol("b")
+        room.join_all({"b": "192.0.2.2"})
+        room.open_path(number, "198.51.100.7", 40_000)
+        await room.settle()
+        assert len(in_order(room)) == 2
+        assert (len(room.routed), room.ordered) == (1, [])
+        written = room.control._notebook.serial()
+        await room.settle()
+        assert room.control._notebook.serial() == written
+
+    play_control(scenario)
+
+
+def test_all_who_read_routes_are_woken_by_news_and_by_nothing_else(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await on_air(room, "a")
+        birth = room.births["server"]
+        others = [wake for wake in birth.wakes if wake != birth.usher_wake]  # the room's own
+        for wake in others:
+            assert os.eventfd_read(wake) >= 1
+        room.control.publish()
+        await room.settle()
+        for wake in others:
+            with pytest.raises(BlockingIOError):
+                os.eventfd_read(wake)
 
     play_control(scenario)
 
@@ -178,6 +242,6 @@ def test_ways_outlive_control(play_control: Play) -> None:
         assert (routed(room), relayed(room)) == ({AT_HOME}, {STREAM: {by_gateway}})
         room.open_path(by_udp, "198.51.100.7", 40_000)  # its network has moved meanwhile
         await room.settle()
-        assert routed(room) == {Destination("198.51.100.7", 40_000, 40_000)}
+        assert routed(room) == {ELSEWHERE}
 
     play_control(scenario)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from itertools import pairwise
@@ -33,7 +34,7 @@ from transport.control.messages import (
     Refused,
     Welcome,
 )
-from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S
+from transport.control.session import HELLO_TIMEOUT_S
 from transport.errors import MalformedPacket
 from transport.security.certificates import StationCertificate
 from transport.security.handshake import recognise
@@ -298,21 +299,6 @@ def test_nothing_is_signed_when_it_is_declared(play_sessions: Play) -> None:
     play_sessions(scenario)
 
 
-def test_who_is_sent_away_hears_why_and_nothing_after_that(play_sessions: Play) -> None:
-    async def scenario(room: Room) -> None:
-        peer, other = await room.join("a"), await room.join("b")
-        why = Refused("enough", final=True)
-        room.sessions.end("a", why)
-        room.sessions.end("nobody", why)
-        room.speak("all")
-        await peer.closed.wait()
-        assert peer.heard[-1] == why
-        assert not room.is_online("a")
-        assert isinstance(await other.hears(), Listen)
-
-    play_sessions(scenario)
-
-
 def test_who_spoke_with_a_key_that_is_replaced_begins_anew(play_sessions: Play) -> None:
     async def scenario(room: Room) -> None:
         peer = await room.join()
@@ -458,10 +444,14 @@ def test_a_session_that_is_ended_as_a_word_is_being_delivered_ends(play_sessions
     play_sessions(scenario)
 
 
-def test_a_session_that_falls_silent_ends(play_sessions: Play) -> None:
+@pytest.mark.parametrize(("telemetry_s", "silence_s"), [(0.5, 10.0), (2.0, 10.0), (20.0, 55.0)])
+def test_a_session_that_falls_silent_ends(
+    play_sessions: Play, telemetry_s: float, silence_s: float
+) -> None:
     async def scenario(room: Room) -> None:
+        room.telemetry_s = telemetry_s
         peer = await room.join()
-        with lasting(room, SILENCE_TIMEOUT_S):
+        with lasting(room, silence_s):
             await peer.closed.wait()
         assert not room.is_online()
 
@@ -472,7 +462,7 @@ def test_telemetry_keeps_a_session_and_is_remembered(play_sessions: Play) -> Non
     async def scenario(room: Room) -> None:
         peer = await room.join()
         for _ in range(5):
-            await asyncio.sleep(SILENCE_TIMEOUT_S - 1)
+            await asyncio.sleep(9)
             peer.say(IDLE)
         await asyncio.sleep(0)
         await asyncio.sleep(1)
@@ -638,6 +628,45 @@ def test_confirmation_ends_as_soon_as_all_that_were_told_have_confirmed(
         with lasting(room, 0.2):
             assert await room.sessions.confirm({"one", "two"}, 0.3) == set()
         await answers
+
+    play_sessions(scenario)
+
+
+def test_who_has_yet_to_be_told_has_yet_to_confirm(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peers = [await room.join(f"{number}") for number in range(8)]
+        # Time passes by a slice with each look at the clock: one is told, and then others work.
+        ticks = itertools.count()
+        room.sessions._untold._now_ns = lambda: next(ticks) * 3_000_000
+        room.speak("all")
+        assert len(room.sessions._untold) == 7
+
+        async def answer(peer: Peer) -> None:
+            listen = await peer.hears()
+            assert isinstance(listen, Listen)
+            assert len(listen.streams) == 1
+            peer.say(Ready(listen.revision))
+
+        answers = asyncio.gather(*map(answer, peers[1:]))
+        assert await room.sessions.confirm({f"{number}" for number in range(8)}, 0.3) == {"0"}
+        await answers
+
+    play_sessions(scenario)
+
+
+def test_whoever_goes_is_not_waited_for(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        peer = await room.join()
+        room.speak("all")
+
+        async def go() -> None:
+            await asyncio.sleep(0.1)
+            peer.go()
+
+        going = asyncio.create_task(go())
+        with lasting(room, 0.1):
+            assert await room.sessions.confirm({"a"}, 0.3) == set()
+        await going
 
     play_sessions(scenario)
 

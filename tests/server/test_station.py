@@ -64,9 +64,9 @@ def test_to_leave_without_having_joined_is_nothing(station: Station) -> None:
     assert station.speakers == {}
 
 
-@pytest.mark.parametrize("address", ["", "::1", "localhost", "192.0.2.1.5"])
+@pytest.mark.parametrize("address", ["", "localhost", "192.0.2.1.5", "::1::"])
 def test_a_loudspeaker_that_cannot_be_sent_to_cannot_join(station: Station, address: str) -> None:
-    with pytest.raises(StationError, match="IPv4"):
+    with pytest.raises(StationError, match="no address"):
         join(station, "a", address=address)
     assert station.speakers == {}
 
@@ -188,19 +188,19 @@ def test_there_are_no_more_programmes_than_a_declaration_carries(station: Statio
 @pytest.mark.parametrize("wrong", [LiveRequest(("nobody",)), LiveRequest(())])
 def test_a_refused_request_changes_nothing(station: Station, wrong: LiveRequest) -> None:
     join(station, "a")
-    before = station.to_plain()
+    before = station.to_record()
     with pytest.raises(StationError):
         station.open(wrong, 0)
-    assert station.to_plain() == before
+    assert station.to_record() == before
 
 
 def test_a_request_refused_for_want_of_a_group_changes_nothing() -> None:
     station = a_station("239.192.76.8/32")
     station.open(TO_ALL, 0)
-    before = station.to_plain()
+    before = station.to_record()
     with pytest.raises(NoGroupError):
         station.open(TO_ALL, 0)
-    assert station.to_plain() == before
+    assert station.to_record() == before
 
 
 @pytest.mark.parametrize("wrong", [{"complexity": 11}, {"frame_ms": 60.0}])
@@ -208,10 +208,10 @@ def test_a_request_that_these_listeners_could_not_hear_changes_nothing(
     station: Station, wrong: dict[str, Any]
 ) -> None:
     join(station, "a")
-    before = station.to_plain()
+    before = station.to_record()
     with pytest.raises(StationError):
         station.open(LiveRequest(("a",), **wrong), 0)
-    assert station.to_plain() == before
+    assert station.to_record() == before
 
 
 def test_an_unknown_zone_is_answered_with_the_nearest(station: Station) -> None:
@@ -349,7 +349,7 @@ def test_what_a_loudspeaker_said_of_its_network_a_moment_ago_is_not_forgotten(
     join(station, "a", delivery="wifi", multicast=True)
     other = a_station()
     other.enrol(replace(station.directory.endpoint("a"), delivery="lan", multicast=False))
-    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    other.restore(station.to_record())
     assert other.directory.endpoint("a") == station.directory.endpoint("a")
     assert other.unsaved == {"a"}
 
@@ -361,7 +361,7 @@ def test_who_was_revoked_in_control_s_last_moment_has_no_way_and_knows_no_key(
     on_air(station)
     other = a_station()
     other.directory.put_endpoint(replace(station.directory.endpoint("a"), key=None))
-    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    other.restore(station.to_record())
     assert other.speakers == {}
     assert [order.rekey for order in other.orders().programmes] == [1]
 
@@ -369,8 +369,8 @@ def test_who_was_revoked_in_control_s_last_moment_has_no_way_and_knows_no_key(
 def test_whose_key_was_replaced_in_control_s_last_moment_has_no_way_and_knows_no_key(
     station: Station,
 ) -> None:
-    for name in ("a", "b"):
-        join(station, name)
+    for port, name in enumerate(("a", "b"), 40_000):
+        join(station, name, port=port)
     programme = on_air(station)
     other = a_station()
     for endpoint in station.directory.endpoints.values():
@@ -379,15 +379,15 @@ def test_whose_key_was_replaced_in_control_s_last_moment_has_no_way_and_knows_no
     other.directory.put_endpoint(
         replace(station.directory.endpoint("a"), key=key_of_name("another"))
     )
-    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    other.restore(station.to_record())
     assert list(other.speakers) == ["b"]
     assert len(sent_to(other, other.programmes[programme.name])[10.0]) == 1
     assert [order.rekey for order in other.orders().programmes] == [1]
 
 
 def test_whoever_s_key_is_not_known_any_more_is_sent_nothing(station: Station) -> None:
-    for name in ("a", "b"):
-        join(station, name)
+    for port, name in enumerate(("a", "b"), 40_000):
+        join(station, name, port=port)
     programme = on_air(station)
     station.revoke("a")
     assert len(sent_to(station, programme)[10.0]) == 1
@@ -398,7 +398,7 @@ def test_the_numbers_of_programmes_in_the_store_are_not_given_again(station: Sta
     station.open(TO_ALL, 0)
     other = a_station()
     other.count = 7
-    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    other.restore(station.to_record())
     assert other.open(TO_ALL, 0).name == "live-8"
 
 
@@ -415,23 +415,26 @@ def test_nobody_has_a_session_with_a_station_that_was_restored(station: Station)
 
 
 @pytest.mark.parametrize(
-    "plain",
+    "parts",
     [
-        None,
-        7,
         [],
-        {},
-        {"count": 1, "speakers": [], "programmes": [{}]},
-        {"count": 1, "speakers": [["a"]], "programmes": []},
-        {"count": None, "speakers": [], "programmes": []},
-        {"count": "many", "speakers": [], "programmes": []},
+        [None, None],
+        [7, 7],
+        [[1, []]],
+        [[1, []], [], []],
+        [[1, [{}]], []],
+        [[1, []], [["a"]]],
+        [[None, []], []],
+        [["many", []], []],
     ],
     ids=str,
 )
-def test_what_is_no_memory_is_refused_and_changes_nothing(station: Station, plain: Any) -> None:
+def test_what_is_no_memory_is_refused_and_changes_nothing(
+    station: Station, parts: list[Any]
+) -> None:
     join(station, "a")
     station.open(TO_ALL, 0)
-    before = station.to_plain()
+    before = station.to_record()
     with pytest.raises(ValueError, match="no station's memory"):
-        station.restore(plain)
-    assert station.to_plain() == before
+        station.restore(b"".join(map(msgpack.packb, parts)))
+    assert station.to_record() == before

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from server.errors import NoSuchError
-from server.processes.bus import Destination, StreamOrder, unpack_destinations, unpack_sessions
+from server.processes.bus import StreamOrder, pack_sessions, unpack_sessions
+from server.processes.routing import unpack_destinations
 from server.programmes import LiveRequest, Programme
 from server.station import NoGroupError, Station
 from server.zones.definition import EVERYBODY
@@ -29,6 +30,8 @@ from transport.control.messages import StreamSpec
 NAMES = ("a", "b", "c", "d")
 ZONES = ("y", "z")
 NETWORKS = tuple(DELIVERIES)
+# An address, the port of RTP and that of RTCP.
+To = tuple[str, int, int]
 # More than any programme has streams.
 _STREAMS = 8
 
@@ -128,7 +131,8 @@ class StationLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def come_to_the_gateway(self, data: st.DataObject) -> None:
         names = data.draw(st.sets(st.sampled_from(sorted(self.station.speakers))))
-        self.station.relayed({self.station.speakers[name].session_number for name in names})
+        numbers = [self.station.speakers[name].session_number for name in names]
+        self.station.relayed(pack_sessions(numbers))
 
     @rule()
     def rekey(self) -> None:
@@ -267,18 +271,19 @@ class StationLife(RuleBasedStateMachine):
             if not is_group(to)
         ]
         passed_on = [
-            (relay.stream, session)
-            for relay in self.station.relays().relays
-            for session in unpack_sessions(relay.sessions)
+            (stream, session)
+            for stream, route in routes(self.station).items()
+            for session in unpack_sessions(route.sessions)
         ]
-        wanted: list[tuple[int, Destination]] = []
+        wanted: list[tuple[int, To]] = []
         wanted_there: list[tuple[int, int]] = []
         for name, programme, spec in self._streams():
             speaker, number = self.station.speakers[name], self._order(programme, spec).stream
             if spec.group is None and speaker.relayed:
                 wanted_there.append((number, speaker.relay_number))
             elif spec.group is None and speaker.path is not None:
-                wanted.append((number, speaker.path))
+                address, port = speaker.path
+                wanted.append((number, (address, port, port)))
         assert sorted(sent) == sorted(wanted)
         assert sorted(passed_on) == sorted(wanted_there)
 
@@ -305,18 +310,17 @@ class StationLife(RuleBasedStateMachine):
         other = remembered(self.station)
         assert other.orders() == self.station.orders()
         assert sorted_routes(other) == sorted_routes(self.station)
-        assert other.relays() == self.station.relays()
         for name in self.station.speakers:
             assert listen(other, name) == listen(self.station, name)
 
 
-def is_group(to: Destination) -> bool:
-    return to.address.startswith("239.")
+def is_group(to: To) -> bool:
+    return to[0].startswith("239.")
 
 
-def sorted_routes(station: Station) -> dict[int, tuple[list[Destination], str | None]]:
+def sorted_routes(station: Station) -> dict[int, tuple[list[To], bytes, str | None]]:
     return {
-        stream: (sorted(unpack_destinations(route.destinations)), route.group)
+        stream: (sorted(unpack_destinations(route.destinations)), route.sessions, route.group)
         for stream, route in routes(station).items()
     }
 

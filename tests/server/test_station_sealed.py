@@ -12,18 +12,18 @@ from server.processes.bus import (
     FROM_PRODUCER,
     TO_PRODUCER,
     DeclareProgrammes,
-    Destination,
     ProducerReport,
     ProgrammeOrder,
     ProgrammeReport,
     StreamReport,
-    unpack_destinations,
+    pack_sessions,
     unpack_sessions,
 )
+from server.processes.routing import unpack_destinations
 from server.producer.programme import Programme as ProducedProgramme
 from server.producer.registry import Registry
 from server.programmes import LiveRequest, Programme
-from server.speakers import Speaker
+from server.speakers import Path, Speaker
 from server.station import MAX_PROGRAMMES, Station
 from tests.support.stations import (
     CERTIFIER,
@@ -199,7 +199,7 @@ def test_what_goes_to_a_zone_in_clear_has_a_twin_that_alone_is_described(clear: 
     sent = routes(clear)
     assert set(sent) == {first.stream, second.stream, first.clear}
     twin = sent[first.clear]
-    assert unpack_destinations(twin.destinations) == (Destination(programme.group, 5006, 5007),)
+    assert unpack_destinations(twin.destinations) == [(programme.group, 5006, 5007)]
     assert (twin.announce, twin.group) == (f"SDP of {programme.name}", programme.group)
     for sealed in (sent[first.stream], sent[second.stream]):
         assert (sealed.announce, sealed.group) == (None, None)
@@ -269,7 +269,7 @@ def test_nothing_is_sent_to_a_loudspeaker_that_has_opened_no_path(station: Stati
     assert routes(station)[programme.streams[0].stream].destinations == b""
     assert station.opened(number_of(station, "a"), "192.0.2.9", 40_000)
     sent = unpack_destinations(routes(station)[programme.streams[0].stream].destinations)
-    assert sent == (Destination("192.0.2.9", 40_000, 40_000),)
+    assert sent == [("192.0.2.9", 40_000, 40_000)]
 
 
 def test_a_path_that_moves_is_followed_and_one_that_is_gone_is_not_used(station: Station) -> None:
@@ -278,7 +278,7 @@ def test_a_path_that_moves_is_followed_and_one_that_is_gone_is_not_used(station:
     assert station.opened(number, "192.0.2.9", 40_000)
     assert not station.opened(number, "192.0.2.9", 40_000)
     assert station.opened(number, "192.0.2.9", 40_001)
-    assert speaker_of(station, "a").path == Destination("192.0.2.9", 40_001, 40_001)
+    assert speaker_of(station, "a").path == Path("192.0.2.9", 40_001)
     assert station.closed(number)
     assert not station.closed(number)
     assert speaker_of(station, "a").path is None
@@ -295,12 +295,12 @@ def test_the_old_path_serves_until_the_new_session_has_opened_one(station: Stati
     station.leave("a", join(station, "a", port=40_000))
     old = number_of(station, "a")
     join(station, "a", port=None)
-    assert speaker_of(station, "a").path == Destination("192.0.2.1", 40_000, 40_000)
+    assert speaker_of(station, "a").path == Path("192.0.2.1", 40_000)
     assert station.opened(old, "192.0.2.1", 40_001)  # said again by a sender born again
     assert station.opened(number_of(station, "a"), "192.0.2.1", 40_002)
     assert not station.opened(old, "192.0.2.1", 40_003)
     assert not station.closed(old)
-    assert speaker_of(station, "a").path == Destination("192.0.2.1", 40_002, 40_002)
+    assert speaker_of(station, "a").path == Path("192.0.2.1", 40_002)
 
 
 def test_an_old_path_that_is_gone_is_gone_though_the_session_is_new(station: Station) -> None:
@@ -311,27 +311,34 @@ def test_an_old_path_that_is_gone_is_gone_though_the_session_is_new(station: Sta
     assert speaker_of(station, "a").path is None
 
 
+def relays(station: Station) -> dict[int, tuple[int, ...]]:
+    """The sessions that the gateway passes each stream on to."""
+    declared = routes(station).items()
+    return {stream: unpack_sessions(r.sessions) for stream, r in declared if r.sessions}
+
+
 def test_who_is_at_the_gateway_hears_it_there_and_not_by_udp(station: Station) -> None:
     for name, port in (("a", 40_000), ("b", 40_001)):
         join(station, name, port=port)
     programme = on_air(station)
     stream = programme.streams[0].stream
-    assert station.relays().relays == ()
-    assert station.relayed({number_of(station, "a"), 4711})
-    assert not station.relayed({number_of(station, "a")})
-    (relay,) = station.relays().relays
-    assert (relay.stream, unpack_sessions(relay.sessions)) == (stream, (number_of(station, "a"),))
-    assert [to.port for to in unpack_destinations(routes(station)[stream].destinations)] == [40_001]
-    assert station.relayed(set())
-    assert station.relays().relays == ()
+    assert relays(station) == {}
+    assert station.relayed(pack_sessions({number_of(station, "a"), 4711}))
+    assert not station.relayed(pack_sessions({number_of(station, "a")}))
+    assert relays(station) == {stream: (number_of(station, "a"),)}
+    assert [port for _, port, _ in unpack_destinations(routes(station)[stream].destinations)] == [
+        40_001
+    ]
+    assert station.relayed(pack_sessions(set()))
+    assert relays(station) == {}
     assert len(unpack_destinations(routes(station)[stream].destinations)) == 2
 
 
 def test_who_hears_from_the_group_is_not_sent_to_by_the_gateway(station: Station) -> None:
     join(station, "a", multicast=True)
     on_air(station)
-    station.relayed({number_of(station, "a")})
-    assert station.relays().relays == ()
+    station.relayed(pack_sessions({number_of(station, "a")}))
+    assert relays(station) == {}
 
 
 def test_the_old_way_through_the_gateway_serves_until_the_new_session_is_there(
@@ -340,23 +347,35 @@ def test_the_old_way_through_the_gateway_serves_until_the_new_session_is_there(
     session = join(station, "a", port=None)
     old = number_of(station, "a")
     on_air(station)
-    station.relayed({old})
+    station.relayed(pack_sessions({old}))
     station.leave("a", session)
     join(station, "a", port=None)
     new = number_of(station, "a")
     for there, heard_as in (({old}, old), ({old, new}, new), ({new}, new)):
-        station.relayed(there)
-        (relay,) = station.relays().relays
-        assert unpack_sessions(relay.sessions) == (heard_as,)
+        station.relayed(pack_sessions(there))
+        assert list(relays(station).values()) == [(heard_as,)]
+
+
+def test_who_left_the_gateway_while_it_was_forgotten_is_not_there_when_it_is_remembered(
+    station: Station,
+) -> None:
+    session = join(station, "a", port=None)
+    on_air(station)
+    station.relayed(pack_sessions({number_of(station, "a")}))
+    station.leave("a", session)
+    remember = station.forget("a")
+    station.relayed(pack_sessions(set()))
+    remember()
+    assert relays(station) == {}
 
 
 def test_every_way_outlives_control(station: Station) -> None:
     join(station, "a", port=40_000)
     join(station, "b", port=None)
     on_air(station)
-    station.relayed({number_of(station, "b")})
+    station.relayed(pack_sessions({number_of(station, "b")}))
     other = remembered(station)
-    assert (other.relays(), routes(other)) == (station.relays(), routes(station))
+    assert routes(other) == routes(station)
     assert other.opened(number_of(station, "a"), "192.0.2.1", 40_009)
 
 

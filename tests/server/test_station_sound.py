@@ -5,10 +5,7 @@ from dataclasses import replace
 import pytest
 
 from server.directory import Endpoint
-from server.processes.bus import (
-    Destination,
-    unpack_destinations,
-)
+from server.processes.routing import unpack_destinations
 from server.programmes import LiveRequest
 from server.station import Station
 from server.zones.definition import EVERYBODY
@@ -66,7 +63,7 @@ def test_unicast_rtp_and_rtcp_go_to_the_loudspeaker_s_one_port(station: Station)
     join(station, "b", address="192.0.2.2", port=50_002)
     programme = on_air(station, LiveRequest(("b",)))
     route = routes(station)[programme.streams[0].stream]
-    assert unpack_destinations(route.destinations) == (Destination("192.0.2.2", 50_002, 50_002),)
+    assert unpack_destinations(route.destinations) == [("192.0.2.2", 50_002, 50_002)]
     assert (route.group, route.announce) == (None, None)
 
 
@@ -76,10 +73,10 @@ def test_a_group_is_sent_to_once_with_rtcp_beside_it(station: Station) -> None:
     join(station, "c", multicast=False, address="192.0.2.3", port=50_003)
     programme = on_air(station)
     route = routes(station)[programme.streams[0].stream]
-    assert unpack_destinations(route.destinations) == (
-        Destination(programme.group, 5004, 5005),
-        Destination("192.0.2.3", 50_003, 50_003),
-    )
+    assert unpack_destinations(route.destinations) == [
+        (programme.group, 5004, 5005),
+        ("192.0.2.3", 50_003, 50_003),
+    ]
 
 
 def test_who_is_offline_is_sent_to_all_the_same(station: Station) -> None:
@@ -237,9 +234,9 @@ def test_each_encoding_goes_to_those_whose_network_asks_for_it(station: Station)
         join(station, delivery, delivery=delivery, port=port)
     programme = on_air(station)
     assert sent_to(station, programme) == {
-        10.0: {Destination("192.0.2.1", port, port) for port in (50_000, 50_001)},
-        20.0: {Destination("192.0.2.1", 50_002, 50_002)},
-        60.0: {Destination("192.0.2.1", 50_003, 50_003)},
+        10.0: {("192.0.2.1", port, port) for port in (50_000, 50_001)},
+        20.0: {("192.0.2.1", 50_002, 50_002)},
+        60.0: {("192.0.2.1", 50_003, 50_003)},
     }
 
 
@@ -260,8 +257,8 @@ def test_a_group_carries_the_shortest_frames_alone(station: Station) -> None:
     short, long = (routes(station)[stream.stream] for stream in programme.streams)
     assert (short.announce, long.announce) == (None, None)
     assert sent_to(station, programme) == {
-        10.0: {Destination(programme.group, 5004, 5005)},
-        60.0: {Destination("192.0.2.1", 50_003, 50_003)},
+        10.0: {(programme.group, 5004, 5005)},
+        60.0: {("192.0.2.1", 50_003, 50_003)},
     }
     assert spec_of(station, "group").frame_ms == 10.0
 

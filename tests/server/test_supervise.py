@@ -3,8 +3,11 @@
 import os
 import select
 import shutil
+import signal
 import socket
 import stat
+import subprocess
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from ipaddress import IPv4Interface
@@ -13,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from server import supervise
+from server import ports, supervise
 from server.data import DataFolder
-from server.processes.child import Birth, adopt, read_secret
+from server.processes.child import DESCRIPTORS, Birth, adopt, read_secret
 from server.settings import Settings, SettingsError
 from server.supervise import Child
 from tests.support.tls import station_tls
@@ -94,12 +97,30 @@ def test_a_port_in_use_is_named_with_what_to_do(
     )
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_bound_to_everything_it_takes_both_families(host: str) -> None:
+    with supervise._resources(Settings(bind="::", port=0)) as (births, _, _):
+        for descriptor in (births["server"].http, births["server"].gateway):
+            with socket.create_connection((host, port_of(descriptor)), 5):
+                pass
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        for descriptor in (births["server"].time, births["server"].rtp):
+            with socket.socket(family, socket.SOCK_DGRAM) as caller, adopt(descriptor) as station:
+                caller.sendto(b"question", (host, port_of(descriptor)))
+                assert station.recv(100) == b"question"
+
+
+def test_bound_to_this_machine_alone_by_ipv6_multicast_stays_here() -> None:
+    with supervise._resources(Settings(bind="::1", port=0)) as (births, _, _):
+        assert births["server"].interface == "127.0.0.1"
+
+
 def test_an_address_of_another_machine_is_named_with_what_to_do() -> None:
     settings = Settings(bind="192.0.2.1", interface="127.0.0.1", port=0)
     with pytest.raises(SettingsError) as refused, supervise._resources(settings):
         pass
     assert "on 192.0.2.1: Cannot assign requested address" in str(refused.value)
-    assert "an IPv4 address of this machine with --bind" in str(refused.value)
+    assert "an IP address of this machine with --bind" in str(refused.value)
 
 
 def test_an_interface_of_another_machine_is_named_with_what_to_do() -> None:
@@ -123,9 +144,12 @@ def test_multicast_leaves_by_the_address_that_is_bound() -> None:
         assert {birth.interface for birth in births.values()} == {"127.0.0.1"}
 
 
-def test_bound_to_every_address_multicast_leaves_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "route_interface", lambda _: "127.0.0.1")
-    settings = Settings(bind="0.0.0.0", port=0)
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
+def test_bound_to_every_address_multicast_leaves_by_one(
+    monkeypatch: pytest.MonkeyPatch, everywhere: str
+) -> None:
+    monkeypatch.setattr(ports, "route_interface", lambda _: "127.0.0.1")
+    settings = Settings(bind=everywhere, port=0)
     with supervise._resources(settings) as (births, _, _):
         assert births["server"].interface == "127.0.0.1"
 
@@ -140,8 +164,8 @@ def no_route_but(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         raise OSError("Network is unreachable")
 
     found = tuple(Interface(IPv4Interface(f"{address}/24")) for address in addresses)
-    monkeypatch.setattr(supervise, "route_interface", nowhere)
-    monkeypatch.setattr(supervise, "mdns_interfaces", lambda: found)
+    monkeypatch.setattr(ports, "route_interface", nowhere)
+    monkeypatch.setattr(ports, "mdns_interfaces", lambda: found)
 
 
 @pytest.mark.parametrize("addresses", [(), ("127.0.0.1",)])
@@ -175,16 +199,15 @@ def test_of_two_networks_without_a_gateway_none_is_guessed(
 
 
 # ------------------------------------------------------------------ what is handed down
-DESCRIPTORS = sorted(supervise._DESCRIPTORS)
-
-
 def test_every_descriptor_of_a_birth_is_handed_down() -> None:
-    with supervise._resources(Settings(port=0)) as (births, _, _):
+    settings = Settings(port=0, senders=2, halls=2)
+    with supervise._resources(settings) as (births, _, _):
         for birth in births.values():
-            opened = [name for name in DESCRIPTORS if getattr(birth, name) >= 0]
-            for name in opened:
-                os.fstat(getattr(birth, name))
-        fields = asdict(births["server"])
+            for descriptor in birth.descriptors:
+                os.fstat(descriptor)
+        control = births["server"]
+        assert {*control.wakes, *control.halls, control.turns} < set(control.descriptors)
+        fields = asdict(control)
     # Whatever else is a number is none.
     assert set(fields) - set(DESCRIPTORS) == {
         "media_epoch_ns",
@@ -193,6 +216,7 @@ def test_every_descriptor_of_a_birth_is_handed_down() -> None:
         "group_port",
         "ttl",
         "announce",
+        "shard",
         "data",
         "tls_certificate",
         "tls_key",
@@ -200,22 +224,65 @@ def test_every_descriptor_of_a_birth_is_handed_down() -> None:
 
 
 def test_buses_and_notebook_belong_to_those_alone_whom_they_concern() -> None:
-    with supervise._resources(Settings(port=0)) as (births, _, _):
-        assert births["server.producer"].sender_bus == births["server.producer"].notebook == -1
-        assert births["server.sender"].producer_bus == births["server.sender"].notebook == -1
-        gateway = births["server.gateway"]
-        assert gateway.sender_bus == gateway.producer_bus == gateway.notebook == -1
-        assert births["server.sender"].gateway_bus == births["server.producer"].gateway_bus == -1
+    concerned = {
+        "server.sender": {"senders_bus"},
+        "server.usher": {"usher_bus", "secret"},
+        "server.producer": {"producer_bus"},
+        "server.gateway": {"gateway_bus", "secret"},
+        "server.hall": set(),
+        "server": {
+            *("producer_bus", "senders_bus", "usher_bus", "gateway_bus", "notebook", "secret"),
+        },
+    }
+    with supervise._resources(Settings(port=0, halls=1)) as (births, _, _):
+        given = {
+            name: {own for own in concerned["server"] if getattr(birth, own) >= 0}
+            for name, birth in births.items()
+        }
+        assert given == concerned
+        assert stat.S_ISREG(os.fstat(births["server"].notebook).st_mode)
+
+
+def test_each_reader_has_a_wake_up_of_its_own() -> None:
+    with supervise._resources(Settings(port=0, senders=3)) as (births, _, _):
         control = births["server"]
-        buses = (control.producer_bus, control.sender_bus, control.gateway_bus)
-        assert min(*buses, control.notebook) >= 0
-        assert stat.S_ISREG(os.fstat(control.notebook).st_mode)
+        assert len({*control.wakes}) == 5
+        assert control.shards == 3
+        assert (control.usher_wake, control.gateway_wake) == control.wakes[3:]
+        shards = [births[f"server.sender{n}"].shard for n in ("", " 1", " 2")]
+        assert shards == [0, 1, 2]
 
 
-def test_all_but_the_producer_have_one_secret_that_nobody_can_change() -> None:
+def test_each_sender_has_a_spare_and_nobody_else() -> None:
+    with supervise._resources(Settings(port=0, senders=2, halls=2)) as (births, _, _):
+        children = supervise._children(births)
+    started = [(child.module, child.birth.shard) for child in children]
+    assert sorted(started) == [
+        ("server", 0),
+        ("server.gateway", 0),
+        *[("server.hall", 0)] * 2,
+        ("server.producer", 0),
+        *[("server.sender", 0)] * 2,
+        *[("server.sender", 1)] * 2,
+        ("server.usher", 0),
+    ]
+
+
+def test_a_hall_is_joined_to_control_and_messages_between_them_keep_their_bounds() -> None:
+    with supervise._resources(Settings(port=0, halls=2)) as (births, _, _):
+        for name, of_control in zip(
+            ("server.hall", "server.hall 1"), births["server"].halls, strict=True
+        ):
+            (of_hall,) = births[name].halls
+            with adopt(of_control) as control, adopt(of_hall) as hall:
+                control.send(b"one")
+                control.send(b"two")
+                assert [hall.recv(100), hall.recv(100)] == [b"one", b"two"]
+
+
+def test_all_that_have_the_secret_have_one_that_nobody_can_change() -> None:
     with supervise._resources(Settings(port=0)) as (births, _, _):
-        assert births.pop("server.producer").secret == -1
-        secrets = {read_secret(birth.secret) for birth in births.values()}
+        secrets = {read_secret(birth.secret) for birth in births.values() if birth.secret >= 0}
         (secret,) = secrets
         assert len(secret) == 32
         for change in (
@@ -232,6 +299,7 @@ def test_all_but_the_producer_have_one_secret_that_nobody_can_change() -> None:
 def test_no_secret_is_on_a_command_line() -> None:
     with supervise._resources(Settings(port=0)) as (births, _, _):
         secret = read_secret(births["server"].secret)
+        assert len(births) == 5
         for birth in births.values():
             assert secret.hex() not in birth.to_argument()
 
@@ -270,7 +338,7 @@ def test_nothing_stays_open() -> None:
     before = opened()
     with supervise._resources(Settings(port=0)):
         during = opened() - before
-        assert len(during) == 6 + 2 + 6  # ports, pipes, ends of buses
+        assert len(during) == 6 + 2 + 8  # ports, pipes, ends of buses
     assert not during & opened()
 
 
@@ -384,8 +452,9 @@ def test_without_a_station_in_the_folder_nothing_is_bound(tmp_path: Path) -> Non
 class Process:
     """A process that ends when told to."""
 
-    def __init__(self, command: list[str], **_: object) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], **_: object) -> None:
         self.command = command
+        self.environment = env
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -405,24 +474,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Process]:
     return started
 
 
+NONE: dict[str, Any] = dict.fromkeys(DESCRIPTORS, -1) | {"wakes": (-1,) * 3, "halls": ()}
 BIRTH = Birth(
+    **NONE,
     media_epoch_ns=0,
-    http=-1,
-    ingest=-1,
-    time=-1,
-    rtp=-1,
-    rtcp=-1,
-    gateway=-1,
-    ring=-1,
-    wake=-1,
-    gateway_wake=-1,
-    secret=-1,
-    lifeline=-1,
-    ready=-1,
-    producer_bus=-1,
-    sender_bus=-1,
-    gateway_bus=-1,
-    notebook=-1,
     interface="127.0.0.1",
     groups="239.192.76.0/24",
     group_port=5004,
@@ -533,6 +588,46 @@ def test_a_machine_too_short_of_memory_to_start_it_is_asked_again(
     assert len(started) == 1
     child.revive(12.0)
     assert len(started) == 2
+
+
+def test_how_long_it_may_be_left_alone_is_until_its_pause_is_over(
+    child: Child, started: list[Process]
+) -> None:
+    patience_s = child.revive(1.0)
+    started[0].returncode = 1
+    child.deaths = 3
+    assert child.revive(2.0) == 2.0
+    assert child.revive(3.5) == 0.5
+    assert child.revive(4.0) == patience_s > 5
+    assert len(started) == 2
+
+
+def test_a_death_is_noticed_at_once() -> None:
+    """Seen to fail without a handler for SIGCHLD."""
+    with supervise._signals() as signals:
+        began_s = time.monotonic()
+        with subprocess.Popen(["true"]):
+            signals.wait(10.0)
+        assert time.monotonic() - began_s < 5
+        assert signals.stopping == []
+
+
+def test_a_signal_that_comes_just_before_the_waiting_ends_it_too() -> None:
+    with supervise._signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        began_s = time.monotonic()
+        signals.wait(10.0)
+        assert time.monotonic() - began_s < 5
+        assert signals.stopping == [signal.SIGTERM]
+
+
+def test_a_child_starts_no_threads_of_a_library_for_matrices(
+    started: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOA_TEST", "kept")
+    Child("server.sender", BIRTH).start(0.0)
+    assert started[0].environment["OPENBLAS_NUM_THREADS"] == "1"
+    assert started[0].environment["LOA_TEST"] == "kept"
 
 
 def test_a_child_that_ends_before_the_station_is_ready_ends_the_start(

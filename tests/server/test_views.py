@@ -7,7 +7,7 @@ import pytest
 
 from server.directory import Position
 from server.enrolment import Code, Enrolment, Waiting
-from server.processes.bus import SenderReport
+from server.processes.bus import LATENESS_BOUNDS_US, SenderReport
 from server.programmes import LiveRequest
 from server.station import Station
 from server.views import (
@@ -17,6 +17,7 @@ from server.views import (
     sdp_path,
     sender_row,
     speaker_rows,
+    usher_row,
 )
 from tests.support.stations import (
     ROOT,
@@ -50,7 +51,7 @@ def speaker_row(
 ) -> dict[str, Any]:
     """The row of the loudspeaker `a`, which says it is so."""
     station.speakers["a"].telemetry = telemetry
-    return speaker_rows(station, {}, now_ns)[0]
+    return speaker_rows(station, ["a"], {}, now_ns)[0]
 
 
 def programme_row(station: Station, name: str = "live-1") -> dict[str, Any]:
@@ -58,10 +59,10 @@ def programme_row(station: Station, name: str = "live-1") -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ loudspeakers
-def test_every_registered_loudspeaker_is_shown_by_name(station: Station) -> None:
+def test_those_asked_for_are_shown_if_they_are_registered(station: Station) -> None:
     for name in ("c", "b"):
         station.leave(name, join(station, name))
-    assert [row["name"] for row in speaker_rows(station, {}, NOW)] == ["a", "b", "c"]
+    assert [row["name"] for row in speaker_rows(station, "cxab", {}, NOW)] == ["c", "a", "b"]
 
 
 def test_what_is_known_of_a_loudspeaker_is_shown(station: Station) -> None:
@@ -114,9 +115,9 @@ def test_who_was_never_there_under_this_station_was_last_seen_as_the_store_says(
 ) -> None:
     station.leave("a", station.speakers["a"].session or "")
     del station.speakers["a"]
-    (row,) = speaker_rows(station, {"a": 400}, NOW)
+    (row,) = speaker_rows(station, ["a"], {"a": 400}, NOW)
     assert (row["state"], row["address"], row["last_seen_s"]) == ("offline", None, 600.0)
-    (row,) = speaker_rows(station, {}, NOW)
+    (row,) = speaker_rows(station, ["a"], {}, NOW)
     assert row["last_seen_s"] is None
 
 
@@ -143,7 +144,7 @@ def test_who_hears_it_later_by_its_network_is_out_of_step(station: Station) -> N
 
 def test_who_has_no_key_is_not_enrolled_whatever_it_was_before(station: Station) -> None:
     station.revoke("a")
-    (row,) = speaker_rows(station, {"a": 400}, NOW)
+    (row,) = speaker_rows(station, ["a"], {"a": 400}, NOW)
     assert (row["state"], row["enrolled"], row["last_seen_s"]) == ("not enrolled", False, 600.0)
     assert row["fault"] == "it has no key here: get a code with `loa enrol`"
     assert row["in_step"] is None
@@ -254,13 +255,49 @@ def test_a_description_is_there_for_what_goes_out_in_clear(station: Station) -> 
 
 # ------------------------------------------------------------------ the sender
 def test_before_the_sender_s_first_report_there_is_nothing_to_show() -> None:
-    assert sender_row(None) == {}
+    assert (sender_row({}), usher_row(None)) == ({}, {})
 
 
-def test_the_sender_s_figures_are_shown() -> None:
-    row = sender_row(SenderReport("life", 1, 2, 3, 4, 5, 6, 0.5))
-    assert row["receivers_reporting"] == 6
-    assert list(row.values()) == [1, 2, 3, 4, 5, 6, 0.5]
+def sender_report(lateness: dict[int, int], late_max_us: int = 0, shard: int = 0) -> SenderReport:
+    """Of a sender that sent so many datagrams late within each bound, by the bound's place."""
+    counts = tuple(lateness.get(n, 0) for n in range(len(LATENESS_BOUNDS_US) + 1))
+    return SenderReport("life", shard, 1, 2, 3, 4, counts, late_max_us, 5, 6, 7)
+
+
+def test_senders_are_shown_as_one() -> None:
+    one, two = sender_report({0: 1}, 40), sender_report({0: 1}, 30, shard=1)
+    assert sender_row({0: one, 1: two}) == {
+        "datagrams": 2,
+        "overruns": 4,
+        "errors": 6,
+        "stale": 8,
+        "queue": 10,
+        "late_p99_ms": 0.04,
+        "late_max_ms": 0.04,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lateness", "late_max_us", "late_p99_ms"),
+    [
+        ({}, 0, None),
+        ({0: 99, 5: 1}, 700, 0.05),
+        ({0: 98, 5: 2}, 800, 0.75),
+        ({0: 98, 5: 2}, 600, 0.6),
+        ({0: 98, len(LATENESS_BOUNDS_US): 2}, 250_000, 250.0),
+    ],
+)
+def test_how_late_a_hundredth_of_all_datagrams_is_at_least(
+    lateness: dict[int, int], late_max_us: int, late_p99_ms: float | None
+) -> None:
+    shown = sender_row({0: sender_report(lateness, late_max_us)})
+    assert (shown["late_p99_ms"], shown["late_max_ms"]) == (late_p99_ms, late_max_us / 1000)
+
+
+def test_a_thousand_loudspeakers_are_offline_later_than_a_few(station: Station) -> None:
+    for online, telemetry_s, silent_s in ((True, 0.5, 4.9), (False, 0.5, 5.0), (True, 20.0, 49.0)):
+        station.speakers["a"].telemetry_s = telemetry_s
+        assert is_online(station.speakers["a"], NOW + round(silent_s * S)) is online
 
 
 def test_a_loudspeaker_that_hears_nothing_of_what_is_on_air_to_it_has_a_fault(

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +203,7 @@ class Peer:
 class Room:
     """The station's sessions; every member's task must end without an error."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, joined: Callable[[], None] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         tickets = map(str, itertools.count())
         self.store = Store.open(database)
@@ -212,6 +212,7 @@ class Room:
         for endpoint in contents.endpoints:
             directory.put_endpoint(endpoint)
         self.station = Station("239.192.76.0/24", 5004, lambda: next(tickets), 0, directory)
+        self.telemetry_s = 0.5
         self.random_bytes = random.Random(7).randbytes
         self.keeper = Keeper()
         editing = Editing(self.station, self.store, self.keeper, self.publish)
@@ -225,12 +226,12 @@ class Room:
             self.station,
             now,
             self.enrolling,
-            welcome,
+            lambda number, session: replace(welcome(number, session), telemetry_s=self.telemetry_s),
             certify=Certifier(now.key, 1).certificate,
             next_number=lambda: next(numbers),
             random_bytes=self.random_bytes,
             now_ns=self.now_ns,
-            joined=self.publish,
+            joined=joined or self.publish,
         )
         self._ssrcs = itertools.count(1)
         self._tasks: list[asyncio.Task[None]] = []

@@ -272,6 +272,17 @@ async def welcome_and_listen(station: Station, guest: Guest) -> None:
     await listen(station, guest)
 
 
+def welcome_at(every_s: float) -> Talk:
+    """What a station does that has many loudspeakers, who tell how they are only so often."""
+
+    async def talk(station: Station, guest: Guest) -> None:
+        await guest.greet()
+        await guest.say(replace(station.welcome(), telemetry_s=every_s))
+        await listen(station, guest)
+
+    return talk
+
+
 async def listen(station: Station, guest: Guest) -> None:
     """Hear what a loudspeaker says."""
     async for data in guest.connection:

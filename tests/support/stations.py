@@ -5,20 +5,16 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-import msgpack
-
 from server.directory import Directory, Endpoint
 from server.keys.certifier import Certifier
 from server.processes.bus import (
-    Destination,
     EpochReport,
     ProducerReport,
     ProgrammeReport,
-    Route,
     StreamOrder,
     StreamReport,
-    unpack_destinations,
 )
+from server.processes.routing import Route, unpack_destinations
 from server.programmes import LiveRequest, Programme
 from server.station import Station
 from server.zones.definition import EVERYBODY, parse
@@ -49,7 +45,7 @@ def remembered(station: Station, boot: int = 2) -> Station:
     for endpoint in station.directory.endpoints.values():
         other.directory.put_endpoint(endpoint)
     other.zones.restore(station.zones.definitions, station.zones.clear)
-    other.restore(msgpack.unpackb(msgpack.packb(station.to_plain())))
+    other.restore(station.to_record())
     return other
 
 
@@ -78,9 +74,14 @@ def join(
     return session
 
 
+def seed_of_name(name: str) -> bytes:
+    """What a loudspeaker of that name has drawn."""
+    return hashlib.sha256(name.encode()).digest()
+
+
 def signer_of_name(name: str) -> SigningKey:
-    """The key of a loudspeaker of that name."""
-    return SigningKey(hashlib.sha256(name.encode()).digest())
+    """Its key."""
+    return SigningKey(seed_of_name(name))
 
 
 def key_of_name(name: str) -> bytes:
@@ -148,11 +149,14 @@ def spec_of(station: Station, speaker: str) -> StreamSpec:
 def routes(station: Station) -> dict[int, Route]:
     """What the sender shall forward, by stream."""
     declared = station.routes(lambda programme: f"SDP of {programme.name}")
-    return {route.stream: route for route in declared.routes}
+    return {route.stream: route for route in declared}
 
 
-def sent_to(station: Station, programme: Programme) -> dict[float, set[Destination]]:
-    """Where each encoding of a programme goes, by the length of its frames."""
+def sent_to(station: Station, programme: Programme) -> dict[float, set[tuple[str, int, int]]]:
+    """Where each encoding of a programme goes, by the length of its frames.
+
+    Each is an address, the port of RTP and that of RTCP.
+    """
     declared = routes(station)
     return {
         order.frame_ms: set(unpack_destinations(declared[order.stream].destinations))

@@ -66,6 +66,8 @@ class FakeSpeaker:
     commands: list[Command] = field(default_factory=list)
     objection: str = ""
     unreachable_s: float = 0.0
+    paces_s: list[float] = field(default_factory=list)
+    changed: trio.Event = field(default_factory=trio.Event)
 
     def hello(self, name: str, key: bytes, nonce: bytes) -> Hello:
         return Hello(VERSION, name, multicast=False, key=key, nonce=nonce)
@@ -93,6 +95,11 @@ class FakeSpeaker:
     def telemetry(self) -> Telemetry:
         return TELEMETRY
 
+    async def news(self, every_s: float) -> None:
+        self.paces_s.append(every_s)
+        await self.changed.wait()
+        self.changed = trio.Event()
+
 
 class Visitor:
     """A session, what it said, and when it drew how long to wait."""
@@ -104,8 +111,11 @@ class Visitor:
         server: StationAddress | None = None,
         look: Look | None = None,
         draw: Callable[[int], bytes] | None = None,
+        uniform: Callable[[], float] = lambda: BELOW_ONE,
+        local_address: str | None = None,
     ) -> None:
         self.store = store
+        self._draw_uniform = uniform
         self.speaker = FakeSpeaker()
         self.said: list[str] = []
         self.waits_s: list[float] = []
@@ -117,11 +127,12 @@ class Visitor:
             self.said.append,
             server=server,
             look=look,
+            local_address=local_address,
         )
 
     def _uniform(self) -> float:
         self.waits_s.append(trio.current_time())
-        return BELOW_ONE
+        return self._draw_uniform()
 
     async def run_for(self, seconds: float) -> None:
         with trio.move_on_after(seconds):

@@ -16,6 +16,7 @@ from tests.support.certificate import server_tls
 from tests.support.station import SECRET
 from transport.control.messages import VERSION, Welcome
 from transport.errors import MalformedPacket
+from transport.net.stamped import family_of
 from transport.security import stun
 from transport.security.session_keys import check_gateway_token, session_key
 
@@ -32,11 +33,11 @@ class MediaPort:
 
     async def run(self) -> None:
         while True:
-            data, address = await self.udp.recvfrom(2048)
+            data, (host, port, *_) = await self.udp.recvfrom(2048)
             request = stun.parse_request(data)
             self.asked.append((trio.current_time(), request))
             if not self.blocked:
-                await self.udp.sendto(self._answer(request, address), address)
+                await self.udp.sendto(self._answer(request, (host, port)), (host, port))
 
     def _answer(self, request: stun.Request, address: tuple[str, int]) -> bytes:
         key = session_key(SECRET, request.session)
@@ -120,8 +121,8 @@ async def gateway(which: str = "station") -> AsyncIterator[Gateway]:
 
 @asynccontextmanager
 async def media_port(address: str = "127.0.0.1") -> AsyncIterator[MediaPort]:
-    """One on loopback that runs while the block does."""
-    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as udp:
+    """One on loopback, of IPv4 or IPv6, that runs while the block does."""
+    with trio.socket.socket(family_of(address), trio.socket.SOCK_DGRAM) as udp:
         await udp.bind((address, 0))
         port = MediaPort(udp)
         async with trio.open_nursery() as nursery:

@@ -29,6 +29,7 @@ LONGEST = 1e9
 _LOUDEST_DB = 200.0
 PUBLIC_KEY_BYTES = 32
 NONCE_BYTES = 32
+_LEAST_PACE_S, _MOST_PACE_S = 0.1, 120.0
 # AEAD_AES_128_GCM: the master key and its salt (RFC 7714 section 12).
 SEAL_KEY_BYTES = 28
 # The epoch that sounds, the next, and one that is just over.
@@ -129,7 +130,7 @@ class Enrol:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """How a loudspeaker is, twice a second.
+    """How a loudspeaker is, as often as `Welcome` says.
 
     `state` is one of "syncing", "idle", "playing"; level in dBFS; `sync_error_us` the distance
     between where it is and where the media clock says it should be; counts since it started;
@@ -215,7 +216,9 @@ class Welcome:
 
     `number` rises with every session that the station has ever had: a loudspeaker keeps the
     highest and refuses any that is not above it. `session` and `key` are for what goes by UDP and
-    through the gateway (`transport.security.session_keys`).
+    through the gateway (`transport.security.session_keys`). `telemetry_s` is how often the
+    loudspeaker tells how it is, `time_s` how often it asks for the time once it knows it: the more
+    loudspeakers a station has, the less often each.
     """
 
     version: int
@@ -225,8 +228,12 @@ class Welcome:
     time_port: int
     media_port: int
     gateway_port: int
+    telemetry_s: float = 0.5
+    time_s: float = 1.0
 
     def __post_init__(self) -> None:
+        if not all(_LEAST_PACE_S <= s <= _MOST_PACE_S for s in (self.telemetry_s, self.time_s)):
+            raise ValueError(f"a pace is {_LEAST_PACE_S} to {_MOST_PACE_S} s")
         if not 0 < self.number < 1 << 63 or not 0 <= self.session < 1 << 64:
             raise ValueError("a session's number is out of range")
         _check_bytes(self.key, 32, "a session's key")

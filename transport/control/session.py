@@ -5,9 +5,12 @@ from collections.abc import Callable
 _FIRST_S = 0.25
 _LONGEST_S = 4.0
 HELLO_TIMEOUT_S = 5.0
-TELEMETRY_INTERVAL_S = 0.5
-# A session from which nothing has come for this long is dead, whatever TCP thinks.
+# A station that has taken the connection is there; thousands may be before us.
+TLS_TIMEOUT_S = 30.0
+# A ping that is not answered for this long shows that the session is dead, whatever TCP thinks.
 SILENCE_TIMEOUT_S = 10.0
+# A session has lasted when it has lasted this long: the next attempt comes as soon as the first.
+SETTLED_S = 30.0
 
 
 class Backoff:
@@ -24,5 +27,5 @@ class Backoff:
         return longest * (0.5 + 0.5 * self._uniform())
 
     def reset(self) -> None:
-        """An attempt succeeded."""
+        """An attempt succeeded, and lasted."""
         self._next_s = _FIRST_S

@@ -24,6 +24,7 @@ class Vocabulary(Generic[Message]):
     """The messages that may travel one way, by name. A sender's own mistake raises TypeError."""
 
     types: dict[str, type[Message]]
+    max_bytes: int = MAX_MESSAGE_BYTES
 
     def encode(self, message: Message) -> bytes:
         """The bytes of one message."""
@@ -35,7 +36,7 @@ class Vocabulary(Generic[Message]):
 
     def decode(self, data: bytes) -> Message:
         """The message in `data`; MalformedPacket if there is none."""
-        if len(data) > MAX_MESSAGE_BYTES:
+        if len(data) > self.max_bytes:
             raise MalformedPacket("message_size")
         try:
             plain = msgpack.unpackb(data, raw=False, strict_map_key=True)
@@ -51,9 +52,9 @@ class Vocabulary(Generic[Message]):
         return message
 
 
-def vocabulary(*kinds: type[Any]) -> Vocabulary[Any]:
-    """A vocabulary of these dataclasses."""
-    return Vocabulary({kind.__name__: kind for kind in kinds})
+def vocabulary(*kinds: type[Any], max_bytes: int = MAX_MESSAGE_BYTES) -> Vocabulary[Any]:
+    """A vocabulary of these dataclasses, in messages no longer than `max_bytes`."""
+    return Vocabulary({kind.__name__: kind for kind in kinds}, max_bytes)
 
 
 def _check_depth(value: object, left: int) -> None:

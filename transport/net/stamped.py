@@ -46,10 +46,29 @@ def _widen(udp: socket.socket) -> None:
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    """AF_INET6 for an IPv6 address, AF_INET for anything else."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def spelt_for(udp: socket.socket, address: str) -> str:
+    """How to call an address when sending by `udp`: IPv4 within IPv6 if it is of both families."""
+    if udp.family == socket.AF_INET6 and family_of(address) == socket.AF_INET:
+        return f"::ffff:{address}"
+    return address
+
+
 def udp_socket(address: str, port: int) -> socket.socket:
-    """A bound, non-blocking UDP socket with a buffer that survives a busy moment."""
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    """A bound, non-blocking UDP socket with a buffer that survives a busy moment.
+
+    "::" takes IPv4 as well, whose peers are named "::ffff:192.0.2.1" then (RFC 3493 section 3.7).
+    OSError if it cannot be bound, or if this machine has no IPv6.
+    """
+    family = family_of(address)
+    udp = socket.socket(family, socket.SOCK_DGRAM)
     try:
+        if family == socket.AF_INET6:  # whatever the system's bindv6only says
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         _widen(udp)
         udp.bind((address, port))
     except OSError:
@@ -62,9 +81,10 @@ def udp_socket(address: str, port: int) -> socket.socket:
 def connected_socket(address: str, port: int) -> socket.socket:
     """A non-blocking UDP socket that sends to one peer, and hears no other: the kernel sees to it.
 
-    It has no port of its own before it has a peer, so there is no moment for a stranger.
+    It has no port of its own before it has a peer, so there is no moment for a stranger. `address`
+    is of IPv4 or of IPv6.
     """
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp = socket.socket(family_of(address), socket.SOCK_DGRAM)
     try:
         _widen(udp)
         udp.connect((address, port))
@@ -76,7 +96,12 @@ def connected_socket(address: str, port: int) -> socket.socket:
 
 
 def send_options(udp: socket.socket, interface: str, ttl: int) -> None:
-    """Multicast goes out of `interface` (its IPv4 address), `ttl` hops far; all of it as EF."""
+    """Multicast goes out of `interface` (its IPv4 address), `ttl` hops far; all of it as EF.
+
+    Groups are of IPv4; a socket of both families sends to them as one of IPv4 does.
+    """
+    if udp.family == socket.AF_INET6:  # unicast of IPv6 (RFC 3542 section 6.5)
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _EXPEDITED_FORWARDING)
     udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
     udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
     udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)

@@ -1,7 +1,7 @@
 """The little of STUN (RFC 8489) with which a loudspeaker opens the path to its media port.
 
 Binding requests with USERNAME (the session's number, 16 hexadecimal digits), and after a challenge
-the NONCE of it; success with XOR-MAPPED-ADDRESS of IPv4; error 438 with a NONCE. MESSAGE-INTEGRITY-
+the NONCE of it; success with XOR-MAPPED-ADDRESS; error 438 with a NONCE. MESSAGE-INTEGRITY-
 SHA256 under the session's key is the last attribute of each, error answers included. There is no
 REALM and no FINGERPRINT: both ends are ours, and nothing else comes to that socket.
 """
@@ -16,7 +16,7 @@ from transport.errors import MalformedPacket
 
 _HEAD = struct.Struct("!HHI12s")  # type, length of what follows, cookie, transaction (section 5)
 _ATTRIBUTE = struct.Struct("!HH")  # type, length without padding (section 14)
-_ADDRESS = struct.Struct("!xBHI")  # family, port, address (section 14.1)
+_ADDRESS = struct.Struct("!xBH")  # family, port; the address follows (section 14.1)
 MAGIC_COOKIE: Final = 0x2112_A442
 TRANSACTION_BYTES: Final = 12
 MAX_NONCE_BYTES: Final = 127  # "fewer than 128 characters" (section 14.10)
@@ -27,7 +27,8 @@ _INTEGRITY, _XOR_MAPPED = 0x001C, 0x0020
 _KNOWN = frozenset((_USERNAME, _ERROR_CODE, _NONCE, _INTEGRITY, _XOR_MAPPED))
 _OPTIONAL = 0x8000  # from here on attributes may be skipped (section 14)
 _MAC_BYTES = 32
-_IPV4 = 0x01
+_IPV4, _IPV6 = 0x01, 0x02
+_ADDRESS_BYTES = {_IPV4: 4, _IPV6: 16}
 # Class 4, number 38 and an empty reason (section 14.8): with a nonce of 8 bytes the challenge is no
 # longer than the request, whose address may be forged.
 _STALE_NONCE = b"\0\0\4\x26"
@@ -91,9 +92,10 @@ def request(transaction: bytes, session: int, key: bytes, nonce: bytes | None) -
 
 
 def success(transaction: bytes, address: str, port: int, key: bytes) -> bytes:
-    """The answer to the request of that transaction, which came from this IPv4 address."""
-    number = int(ipaddress.IPv4Address(address))
-    mapped = _ADDRESS.pack(_IPV4, port ^ MAGIC_COOKIE >> 16, number ^ MAGIC_COOKIE)
+    """The answer to the request of that transaction, which came from this IP address."""
+    ip = ipaddress.ip_address(address)
+    family = _IPV4 if ip.version == 4 else _IPV6
+    mapped = _ADDRESS.pack(family, port ^ MAGIC_COOKIE >> 16) + _masked(ip.packed, transaction)
     return _message(_SUCCESS, transaction, _attribute(_XOR_MAPPED, mapped), key)
 
 
@@ -131,7 +133,7 @@ def parse_response(data: bytes, transaction: bytes, key: bytes) -> Mapped | Chal
         raise MalformedPacket("stun_transaction")
     _check_integrity(parsed.covered, parsed.integrity, key)
     if parsed.kind == _SUCCESS:
-        return _mapped(parsed.attributes.get(_XOR_MAPPED, b""))
+        return _mapped(parsed.attributes.get(_XOR_MAPPED, b""), transaction)
     if parsed.kind != _ERROR:
         raise MalformedPacket("stun_type")
     nonce = parsed.attributes.get(_NONCE)
@@ -198,9 +200,18 @@ def _check_integrity(covered: bytes, integrity: bytes, key: bytes) -> None:
         raise MalformedPacket("stun_integrity")
 
 
-def _mapped(value: bytes) -> Mapped:
-    if len(value) != _ADDRESS.size or value[1] != _IPV4:
+def _masked(address: bytes, transaction: bytes) -> bytes:
+    """An address masked, or unmasked: one of IPv6 by the transaction too (section 14.2)."""
+    mask = (MAGIC_COOKIE.to_bytes(4) + transaction)[: len(address)]
+    return bytes(a ^ b for a, b in zip(address, mask, strict=True))
+
+
+def _mapped(value: bytes, transaction: bytes) -> Mapped:
+    if len(value) < _ADDRESS.size:
         raise MalformedPacket("stun_address")
-    _, port, number = _ADDRESS.unpack(value)
-    address = ipaddress.IPv4Address(number ^ MAGIC_COOKIE)
-    return Mapped(str(address), port ^ MAGIC_COOKIE >> 16)
+    family, port = _ADDRESS.unpack_from(value)
+    address = value[_ADDRESS.size :]
+    if _ADDRESS_BYTES.get(family) != len(address):
+        raise MalformedPacket("stun_address")
+    ip = ipaddress.ip_address(_masked(address, transaction))
+    return Mapped(str(ip), port ^ MAGIC_COOKIE >> 16)

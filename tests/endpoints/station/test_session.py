@@ -1,5 +1,6 @@
 """The control session against a station of the test's making, on trio's virtual clock."""
 
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,16 +9,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from endpoints.station.session import RestartAsked
+from endpoints.station.session import ControlSession, RestartAsked
 from endpoints.station.store import SpeakerState
-from tests.support.chain import GENERATION, STATION
+from endpoints.station.tls import client_context
+from tests.support.chain import GENERATION, STATION, Drawn
 from tests.support.station import (
     Guest,
     Station,
     running_station,
     welcome_and_listen,
+    welcome_at,
 )
-from tests.support.visitor import SEED, TELEMETRY, Visitor, store_of, visit
+from tests.support.visitor import SEED, TELEMETRY, FakeSpeaker, Visitor, store_of, visit
 from transport.control.messages import (
     VERSION,
     Adjust,
@@ -79,11 +82,78 @@ async def test_what_the_station_calls_it_now_it_is_called_and_keeps(
 
 
 @pytest.mark.trio
-async def test_it_tells_how_it_is_twice_a_second(world: MockClock) -> None:
-    _, station = await visit(welcome_and_listen, 3.2)
+@pytest.mark.parametrize("every_s", [0.5, 20.0])
+async def test_it_tells_how_it_is_as_often_as_the_station_says(
+    world: MockClock, every_s: float
+) -> None:
+    visitor, station = await visit(welcome_at(every_s), 6.4 * every_s)
     assert [message for _, message in station.telemetry] == [TELEMETRY] * 7
     times = [at for at, _ in station.telemetry]
-    assert [b - a for a, b in pairwise(times)] == pytest.approx([0.5] * 6, abs=0.05)
+    assert times[0] < 0.3
+    assert [b - a for a, b in pairwise(times)] == pytest.approx([every_s] * 6, abs=0.1)
+    assert set(visitor.speaker.paces_s) == {every_s}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("drawn", [0.0, 0.25, 0.75])
+async def test_all_come_at_once_but_do_not_all_tell_at_once(
+    world: MockClock, tmp_path: Path, drawn: float
+) -> None:
+    async with running_station(welcome_at(20.0)) as station:
+        visitor = Visitor(store_of(tmp_path, station.port), uniform=lambda: drawn)
+        await visitor.run_for(38)
+    times = [at for at, _ in station.telemetry]
+    assert times == pytest.approx([0, 20 * drawn, 20 * drawn + 20], abs=0.5)
+
+
+@pytest.mark.trio
+async def test_what_is_new_is_told_at_once(world: MockClock) -> None:
+    async def change(_: Station) -> None:
+        await trio.sleep(5)
+        changed.set()
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_station(welcome_at(20.0)) as station, trio.open_nursery() as nursery:
+            visitor = Visitor(store_of(Path(folder), station.port))
+            changed = visitor.speaker.changed
+            nursery.start_soon(change, station)
+            await visitor.run_for(10)
+    assert [at for at, _ in station.telemetry] == pytest.approx([0, 5], abs=0.3)
+
+
+@pytest.mark.trio
+async def test_it_calls_from_the_address_it_is_given(world: MockClock, tmp_path: Path) -> None:
+    async with running_station() as station:
+        visitor = Visitor(store_of(tmp_path, station.port), local_address="127.3.2.1")
+        await visitor.run_for(0.5)
+    assert visitor.speaker.welcomes == [("127.0.0.1", "127.3.2.1", station.welcomes[0])]
+
+
+class InMemory:
+    """All that a session needs of a store."""
+
+    def __init__(self, state: SpeakerState) -> None:
+        self.state = state
+
+    async def keep(self, state: SpeakerState) -> None:
+        self.state = state
+
+
+@pytest.mark.trio
+async def test_any_store_will_do(world: MockClock, tmp_path: Path) -> None:
+    async with running_station() as station:
+        store = InMemory(store_of(tmp_path, station.port).state)
+        speaker = FakeSpeaker()
+        session = ControlSession(store, speaker, lambda: 0.5, Drawn("speaker"), lambda _: None)
+        with trio.move_on_after(0.5):
+            await session.run()
+    assert speaker.welcomes == [("127.0.0.1", "127.0.0.1", station.welcomes[0])]
+    assert store.state.station is not None
+    assert store.state.station.session_number == 1
+
+
+def test_all_connections_of_a_process_share_what_they_can() -> None:
+    assert client_context() is client_context()
 
 
 @pytest.mark.trio
@@ -104,7 +174,7 @@ async def test_it_stays_as_long_as_the_station_does(world: MockClock) -> None:
     world.autojump_threshold = 0.001
     visitor, station = await visit(welcome_and_listen, 120)
     assert len(station.came_s) == 1
-    assert visitor.waits_s == []
+    assert visitor.session.joined is not None
 
 
 # ------------------------------------------------------------------ how loud, and what to do

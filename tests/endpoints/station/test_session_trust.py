@@ -33,6 +33,7 @@ from transport.control.messages import (
     Refused,
     StreamSpec,
 )
+from transport.control.session import TLS_TIMEOUT_S
 from transport.security.certificates import StationCertificate
 from transport.security.keys import SigningKey
 
@@ -223,14 +224,15 @@ async def serve_once(
 
 
 @pytest.mark.trio
-async def test_a_server_that_says_nothing_at_all_is_given_up_after_five_seconds(
+async def test_a_server_that_says_nothing_at_all_is_given_up_in_the_end(
     world: MockClock, tmp_path: Path
 ) -> None:
     async def silent(_: trio.SocketStream) -> None:
         await trio.sleep_forever()
 
-    visitor, came_s = await serve_once(silent, tmp_path, 12)
-    assert came_s[1] - came_s[0] == pytest.approx(5.25, abs=0.1)
+    # It may be the station, which thousands call at once.
+    visitor, came_s = await serve_once(silent, tmp_path, TLS_TIMEOUT_S + 5)
+    assert came_s[1] - came_s[0] == pytest.approx(TLS_TIMEOUT_S + 0.25, abs=0.1)
     assert visitor.said[0].endswith(": no answer; trying again")
 
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from endpoints.way import groups
 from tests.support.ways import station_peer, welcome_to
 from tests.support.ways_of_media import (
     RTCP,
@@ -65,6 +66,31 @@ async def test_of_a_group_only_the_stations_own_packets_reach_us(world: MockCloc
         await send(RTP, (GROUP, spec.port or 0), source="127.0.0.1")
     assert here.player.heard == [RTP]
     assert not here.media.dropped
+
+
+@pytest.mark.trio
+async def test_who_calls_its_station_by_ipv6_hears_groups_of_ipv4(world: MockClock) -> None:
+    spec = replace(SPEC, group=GROUP, port=free_port())
+    async with running_media() as (media, player):
+        media.welcomed("::1", "::1", welcome_to(SESSION), station_peer())
+        media.join(Listen(1, (spec,)), "::1")
+        await send(RTP, (GROUP, spec.port or 0))
+    assert player.heard == [RTP]
+
+
+def test_who_comes_by_ipv6_from_elsewhere_has_the_system_choose_where_to_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined: list[tuple[object, ...]] = []
+    monkeypatch.setattr(groups, "multicast_socket", lambda *place: joined.append(place))
+    spec = replace(SPEC, group=GROUP, port=5004)
+    mine = groups.Groups(lambda _: lambda: None)
+    mine.join(Listen(1, (spec,)), "2001:db8::7", "2001:db8::1")
+    mine.join(Listen(2, (spec,)), "2001:db8::7", "2001:db8::2")
+    assert sorted(joined, key=str) == [
+        (GROUP, 5004, "0.0.0.0", None),
+        (GROUP, 5005, "0.0.0.0", None),
+    ]
 
 
 @pytest.mark.trio

@@ -32,6 +32,20 @@ def world(mock_clock: MockClock) -> MockClock:
     return mock_clock
 
 
+# ------------------------------------------------------------------ IPv6
+@pytest.mark.trio
+async def test_a_station_that_is_called_by_ipv6_sends_by_ipv6(world: MockClock) -> None:
+    async with media_port("::1") as port, running_media() as (media, player):
+        told = welcome_to(SESSION, media_port=port.port)
+        media.welcomed("::1", "::1", told, station_peer())
+        await trio.sleep(0.1)
+        assert media.way == "udp"
+        assert port.where == {SESSION: ("::1", media.port)}
+        await port.send(SESSION, RTP)
+        await trio.sleep(0.1)
+    assert player.heard == [RTP]
+
+
 # ------------------------------------------------------------------ unicast by UDP
 @pytest.mark.trio
 async def test_before_it_is_welcomed_it_has_no_port_at_all(world: MockClock) -> None:

@@ -136,6 +136,11 @@ async def test_a_frame_that_is_no_datagram_for_its_length_ends_the_connection(
 
 
 # ------------------------------------------------------------------ another, or none
+def test_a_gateway_at_an_ipv6_address_is_called_as_urls_have_it() -> None:
+    gate = replace(gate_to(7), tls=replace(station_peer(), host="2001:db8::1"))
+    assert gate.text == "[2001:db8::1]:7"
+
+
 @pytest.mark.trio
 async def test_a_gateway_with_another_certificate_is_not_talked_to(world: MockClock) -> None:
     """Neither the token nor a request of ours reaches whoever is in between."""

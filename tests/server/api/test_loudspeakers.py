@@ -1,12 +1,14 @@
 """Loudspeakers over HTTP: what is said of them, and what they are asked to do."""
 
 import asyncio
+import json
 import unicodedata
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from server.api.loudspeakers import _in_json
 from server.directory import Endpoint
 from tests.support.asking import ask, patch, post, put
 from tests.support.sessions import Peer
@@ -58,6 +60,22 @@ def play(play_control: Play) -> Play:
 
 async def speakers(room: Room) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in (await ask(room, "GET", "/api/speakers")).json()}
+
+
+def test_of_many_loudspeakers_all_are_shown_by_name_and_others_have_their_turn(
+    play: Play,
+) -> None:
+    async def scenario(room: Room) -> None:
+        names = [f"s{n:03}" for n in range(500)]
+        for name in reversed(names):
+            room.control.station.enrol(Endpoint(name, ROOT, key=key_of_name(name)))
+        assert list(await speakers(room)) == names
+        asking = asyncio.create_task(_in_json(room.control))
+        await asyncio.sleep(0)
+        room.control.station.forget("s499")  # when the first of them are done
+        assert [row["name"] for row in json.loads(await asking)] == names[:-1]
+
+    play(scenario)
 
 
 # ------------------------------------------------------------------ what is said of them

@@ -104,7 +104,7 @@ def test_every_setting_in_the_file_is_explained_and_true_if_uncommented(
 WRONG = [
     ("--port abc", "--port abc: use a whole number"),
     ("--port 70000", "--port 70000: use 1 to 65531"),
-    ("--bind market", "--bind market: use an IPv4 address"),
+    ("--bind market", "--bind market: use an IP address"),
     ("--name a/b", "'a/b' is no name for a station"),
 ]
 

@@ -28,6 +28,7 @@ def _speaker(name: str, **different: Any) -> dict[str, Any]:
     return row | different
 
 
+SENDER = {"late_p99_ms": 0.75, "queue": 3, "stale": 4, "overruns": 1, "errors": 2}
 OFFLINE = {"state": "offline", "in_step": None, "fault": "it cannot be reached"}
 
 
@@ -53,8 +54,14 @@ def _programme(name: str, **different: Any) -> dict[str, Any]:
 def _look(
     *speakers: dict[str, Any], programmes: int = 0, at_s: float = 0.0, datagrams: int | None = 0
 ) -> Look:
-    sender = {} if datagrams is None else {"datagrams": datagrams, "overruns": 1, "errors": 2}
-    station = {"name": "Xã", "speakers": len(speakers), "online": 1, "sender": sender}
+    sender = {} if datagrams is None else SENDER | {"datagrams": datagrams}
+    station = {
+        "name": "Xã",
+        "speakers": len(speakers),
+        "online": 1,
+        "sessions": 2,
+        "sender": sender,
+    }
     rows = [_programme(f"live-{number}") for number in range(programmes)]
     return Look(round(at_s * SECOND), station, rows, list(speakers))
 
@@ -82,21 +89,33 @@ def test_who_needs_attention_comes_first_and_the_others_by_name() -> None:
         _speaker("gone", **OFFLINE),
         _speaker("broken", fault="the amplifier is hot"),
     )
-    rows = draw([look])[5:]
+    rows = draw([look])[6:]
     names = [text.split()[0] for text, _ in rows]
     assert names == ["broken", "gone", "late", "lossy", "a", "b"]
     assert [style for _, style in rows] == ["yellow", "red", "yellow", "yellow", "", ""]
 
 
-def test_the_station_is_on_one_line() -> None:
+def test_the_station_is_on_one_line_and_its_senders_are_on_the_next() -> None:
     first = _look(datagrams=100, at_s=1)
     second = _look(datagrams=300, at_s=3)
-    assert _texts(first, second)[0] == "Xã   1/0 online   datagrams/s 100   overruns 1   errors 2"
-    assert "datagrams 100" in _texts(first)[0]
+    assert _texts(first, second)[:3] == [
+        "Xã   1/0 online   sessions 2",
+        "datagrams/s 100   late p99 0.75 ms   queue 3   stale 4   overruns 1   errors 2",
+        "",
+    ]
+    assert _texts(first)[1].startswith("datagrams 100   ")
 
 
-def test_a_station_whose_sender_has_not_reported_yet_is_shown() -> None:
-    assert _texts(_look(datagrams=None))[0].endswith("datagrams -   overruns -   errors -")
+def test_a_station_whose_senders_have_not_reported_yet_is_shown() -> None:
+    assert _texts(_look(datagrams=None))[1] == (
+        "datagrams -   late p99 -   queue -   stale -   overruns -   errors -"
+    )
+
+
+def test_before_the_first_datagram_none_was_late() -> None:
+    look = _look()
+    look.station["sender"]["late_p99_ms"] = None
+    assert "late p99 -   " in _texts(look)[1]
 
 
 @pytest.mark.parametrize("before", [None, 301])
@@ -120,15 +139,15 @@ def test_what_is_drawn_fits_the_terminal(height: int, programmes: int, trouble: 
 def test_how_many_are_not_shown_is_said() -> None:
     look = _look(*(_speaker(f"s{n}", **(OFFLINE if n < 30 else {})) for n in range(100)))
     *_, last = _texts(look, height=20)
-    # Station, blank, programmes, blank and titles, and this line itself.
-    assert last == "86 more loudspeakers not shown, 16 of which need attention"
+    # Station, senders, blank, programmes, blank and titles, and this line itself.
+    assert last == "87 more loudspeakers not shown, 17 of which need attention"
 
 
 def test_all_are_shown_where_there_is_room() -> None:
     look = _look(*(_speaker(f"s{n}") for n in range(15)))
-    assert len(_texts(look, height=20)) == 20
-    assert len(_texts(look)) == 20
-    assert "not shown" not in "".join(_texts(look, height=20))
+    assert len(_texts(look, height=21)) == 21
+    assert len(_texts(look)) == 21
+    assert "not shown" not in "".join(_texts(look, height=21))
 
 
 def test_why_there_is_nothing_newer_is_said_above_what_there_was() -> None:

@@ -44,7 +44,7 @@ def test_without_options_the_settings_are_the_defaults(
 def test_every_option_becomes_a_setting(supervised: list[Settings]) -> None:
     words = "--bind 0.0.0.0 --port 8000 --interface 192.0.2.1 --groups 239.1.0.0/16 "
     words += "--group-port 6000 --ttl 5 --no-announce --data /srv/loa "
-    words += "--tls-certificate /c.pem --tls-key /k.pem"
+    words += "--tls-certificate /c.pem --tls-key /k.pem --senders 3 --halls 2"
     serve.main(words.split())
     assert supervised == [
         Settings(
@@ -55,6 +55,8 @@ def test_every_option_becomes_a_setting(supervised: list[Settings]) -> None:
             group_port=6000,
             ttl=5,
             announce=False,
+            senders=3,
+            halls=2,
             tls_certificate="/c.pem",
             tls_key="/k.pem",
             data=Path("/srv/loa"),

@@ -1,5 +1,7 @@
 """The media clock as a source knows it, from a timekeeper on loopback."""
 
+import select
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +10,9 @@ import pytest
 
 from server.live.clock import SourceClock
 from server.live.station import LiveError
+from server.usher.timekeeper import TimeKeeper
 from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
+from transport.net.stamped import udp_socket
 
 Station = Any  # the fixture's; see conftest
 
@@ -65,3 +69,28 @@ def test_who_has_finished_asks_no_more(station: Station, monkeypatch: pytest.Mon
     while clock._udp.fileno() >= 0:  # the thread that asks closes it when it goes
         assert time.monotonic() < deadline_s
     assert clock.now_ns() > 0  # what is known holds on
+
+
+def test_a_station_that_is_called_by_ipv6_is_asked_by_ipv6(station: Station) -> None:
+    over = threading.Event()
+    try:
+        udp = udp_socket("::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with udp:
+        keeper = TimeKeeper(udp, station.clock, bytes(32))
+
+        def serve() -> None:
+            while not over.is_set():
+                if select.select([udp], [], [], 0.01)[0]:
+                    keeper.serve()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            clock = SourceClock("::1", udp.getsockname()[1])
+            assert abs(clock.now_ns() - station.clock.now_ns()) < NS_PER_SECOND
+            clock.close()
+        finally:
+            over.set()
+            serving.join()

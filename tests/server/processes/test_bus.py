@@ -11,58 +11,46 @@ from hypothesis import strategies as st
 from server.processes.bus import (
     FROM_GATEWAY,
     FROM_PRODUCER,
-    FROM_SENDER,
-    TO_GATEWAY,
+    FROM_SENDERS,
+    FROM_USHER,
+    LATENESS_BOUNDS_US,
     TO_PRODUCER,
-    TO_SENDER,
     Bus,
     DeclarePaths,
     DeclareProgrammes,
-    DeclareRelays,
-    DeclareRoutes,
-    Destination,
     EpochReport,
     GatewayReport,
     PathReport,
     ProducerReport,
     ProgrammeOrder,
     ProgrammeReport,
-    Relay,
-    Route,
     SenderReport,
     StreamOrder,
     StreamReport,
     TooLongError,
+    UsherReport,
     WhoIsThere,
     bus_pair,
-    pack_destinations,
     pack_sessions,
-    unpack_destinations,
     unpack_sessions,
 )
 from server.station import MAX_PROGRAMMES
 from transport.control.wire import vocabulary
 
-ToSender = DeclareRoutes | WhoIsThere
-Ends = tuple[Bus[ToSender, SenderReport], Bus[SenderReport, ToSender], socket.socket]
+ToProducer = DeclareProgrammes | WhoIsThere
+Ends = tuple[Bus[ToProducer, ProducerReport], Bus[ProducerReport, ToProducer], socket.socket]
 
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    """Control's end, the sender's end, and the latter's bare socket."""
+    """Control's end, the producer's end, and the latter's bare socket."""
     one, other = bus_pair()
     with one, other:
-        yield Bus(one, TO_SENDER, FROM_SENDER), Bus(other, FROM_SENDER, TO_SENDER), other
+        yield Bus(one, TO_PRODUCER, FROM_PRODUCER), Bus(other, FROM_PRODUCER, TO_PRODUCER), other
 
 
-def routes(loudspeakers: int, programmes: int = 1) -> DeclareRoutes:
-    destinations = pack_destinations(
-        Destination(f"192.168.{n // 250}.{n % 250}", 50_000, 50_001) for n in range(loudspeakers)
-    )
-    sdp = "v=0\r\n" + "a" * 500
-    return DeclareRoutes(
-        tuple(Route(n, destinations, sdp, "239.192.76.200") for n in range(programmes))
-    )
+def orders(programmes: int) -> DeclareProgrammes:
+    return DeclareProgrammes((ORDER,) * programmes)
 
 
 STREAMS = (StreamOrder(8, 2.5, (1 << 64) - 1, clear=15), StreamOrder(9, 20.0, 0))
@@ -75,21 +63,12 @@ NUMBERS = (
 REPORT = ProgrammeReport("live-1", "live", -20.5, 3.25, NUMBERS)
 
 
-def test_a_declaration_arrives_as_it_was_sent(ends: Ends) -> None:
-    control, sender, _ = ends
-    assert control.send(routes(60))
-    assert list(sender.receive()) == [routes(60)]
-
-
-def test_producer_s_words_arrive_as_they_were_sent() -> None:
-    one, other = bus_pair()
-    with one, other:
-        control: Bus[DeclareProgrammes, ProducerReport] = Bus(one, TO_PRODUCER, FROM_PRODUCER)
-        producer: Bus[ProducerReport, DeclareProgrammes] = Bus(other, FROM_PRODUCER, TO_PRODUCER)
-        control.send(DeclareProgrammes((ORDER, ORDER)))
-        producer.send(ProducerReport("life", (REPORT,)))
-        assert list(producer.receive()) == [DeclareProgrammes((ORDER, ORDER))]
-        assert list(control.receive()) == [ProducerReport("life", (REPORT,))]
+def test_words_arrive_as_they_were_sent(ends: Ends) -> None:
+    control, producer, _ = ends
+    assert control.send(orders(2))
+    assert producer.send(ProducerReport("life", (REPORT,)))
+    assert list(producer.receive()) == [orders(2)]
+    assert list(control.receive()) == [ProducerReport("life", (REPORT,))]
 
 
 def test_nothing_waits_where_nothing_was_sent(ends: Ends) -> None:
@@ -97,11 +76,11 @@ def test_nothing_waits_where_nothing_was_sent(ends: Ends) -> None:
 
 
 def test_messages_keep_their_order(ends: Ends) -> None:
-    control, sender, _ = ends
-    sent: list[ToSender] = [WhoIsThere(), routes(1), routes(2), WhoIsThere()]
+    control, producer, _ = ends
+    sent: list[ToProducer] = [WhoIsThere(), orders(1), orders(2), WhoIsThere()]
     for message in sent:
         control.send(message)
-    assert list(sender.receive()) == sent
+    assert list(producer.receive()) == sent
 
 
 def test_a_word_of_the_other_direction_is_our_own_mistake(ends: Ends) -> None:
@@ -110,13 +89,13 @@ def test_a_word_of_the_other_direction_is_our_own_mistake(ends: Ends) -> None:
 
 
 def test_a_side_that_does_not_read_is_not_waited_for(ends: Ends) -> None:
-    control, sender, _ = ends
+    control, producer, _ = ends
     taken = 0
-    while control.send(routes(60)):
+    while control.send(orders(60)):
         taken += 1
     assert control.undelivered == 1
-    assert len(list(sender.receive())) == taken > 0
-    assert control.send(routes(60))
+    assert len(list(producer.receive())) == taken > 0
+    assert control.send(orders(60))
 
 
 def test_a_message_of_another_version_is_skipped_and_counted() -> None:
@@ -126,38 +105,49 @@ def test_a_message_of_another_version_is_skipped_and_counted() -> None:
 
     one, other = bus_pair()
     with one, other:
-        newer: Bus[object, object] = Bus(one, vocabulary(DeclareMiracles, WhoIsThere), FROM_SENDER)
-        sender: Bus[SenderReport, ToSender] = Bus(other, FROM_SENDER, TO_SENDER)
+        newer: Bus[object, object] = Bus(
+            one, vocabulary(DeclareMiracles, WhoIsThere), FROM_PRODUCER
+        )
+        producer: Bus[ProducerReport, ToProducer] = Bus(other, FROM_PRODUCER, TO_PRODUCER)
         newer.send(DeclareMiracles(1))
         newer.send(WhoIsThere())
-        assert list(sender.receive()) == [WhoIsThere()]
-        assert sender.undelivered == 1
+        assert list(producer.receive()) == [WhoIsThere()]
+        assert producer.undelivered == 1
 
 
-def test_a_declaration_for_sixty_loudspeakers_and_every_programme_there_may_be_fits(
-    ends: Ends,
-) -> None:
-    control, sender, _ = ends
-    whole = routes(loudspeakers=60, programmes=MAX_PROGRAMMES)
-    assert control.send(whole)
-    assert list(sender.receive()) == [whole]
-
-
-def test_a_declaration_for_a_province_fits(ends: Ends) -> None:
-    control, sender, _ = ends
-    whole = routes(loudspeakers=3500, programmes=2)
-    assert control.send(whole)
-    assert list(sender.receive()) == [whole]
+def test_a_declaration_of_every_programme_there_may_be_fits(ends: Ends) -> None:
+    control, producer, _ = ends
+    assert control.send(orders(MAX_PROGRAMMES))
+    assert list(producer.receive()) == [orders(MAX_PROGRAMMES)]
 
 
 def test_a_declaration_that_does_not_fit_is_refused_aloud_and_nothing_of_it_is_sent(
     ends: Ends,
 ) -> None:
-    control, sender, _ = ends
-    with pytest.raises(TooLongError, match="DeclareRoutes"):
-        control.send(routes(loudspeakers=10_000))
-    assert list(sender.receive()) == []
-    assert control.send(routes(60))
+    control, producer, _ = ends
+    with pytest.raises(TooLongError, match="DeclareProgrammes"):
+        control.send(orders(2000))
+    assert list(producer.receive()) == []
+    assert control.send(orders(2))
+
+
+def test_several_processes_say_their_words_on_one_end() -> None:
+    one, other = bus_pair()
+    with one, other, other.dup() as again:
+        control: Bus[WhoIsThere, SenderReport] = Bus(one, vocabulary(WhoIsThere), FROM_SENDERS)
+        for end, shard in ((other, 0), (again, 1), (other, 2)):
+            sender: Bus[SenderReport, WhoIsThere] = Bus(end, FROM_SENDERS, vocabulary(WhoIsThere))
+            assert sender.send(sender_report(shard))
+        assert list(control.receive()) == [sender_report(shard) for shard in range(3)]
+
+
+def sender_report(shard: int, bounds: int = len(LATENESS_BOUNDS_US)) -> SenderReport:
+    return SenderReport("life", shard, 5, 0, 1, 2, (1,) * (bounds + 1), 7, 0, 3, 10_000)
+
+
+def test_a_lateness_of_other_bounds_is_no_report() -> None:
+    with pytest.raises(ValueError, match="one count a bound"):
+        sender_report(0, bounds=3)
 
 
 def test_the_other_end_s_death_is_no_error(ends: Ends) -> None:
@@ -165,21 +155,6 @@ def test_the_other_end_s_death_is_no_error(ends: Ends) -> None:
     other.close()
     assert not control.send(WhoIsThere())
     assert list(control.receive()) == []
-
-
-ADDRESSES = st.ip_addresses(v=4).map(str)
-PORTS = st.integers(1, 65_535)
-
-
-@given(st.lists(st.builds(Destination, ADDRESSES, PORTS, PORTS), max_size=20))
-def test_packed_destinations_come_out_as_they_were(destinations: list[Destination]) -> None:
-    assert unpack_destinations(pack_destinations(destinations)) == tuple(destinations)
-
-
-def test_half_a_destination_is_no_route() -> None:
-    packed = pack_destinations([Destination("127.0.0.1", 1, 2)])
-    with pytest.raises(ValueError, match="destination"):
-        Route(1, packed[:-1])
 
 
 @given(st.lists(st.integers(0, (1 << 64) - 1), max_size=20))
@@ -192,13 +167,13 @@ def test_half_a_session_is_none() -> None:
         unpack_sessions(pack_sessions([1, 2])[:-1])
 
 
-def test_what_the_gateway_is_told_and_what_paths_there_are_arrives_as_it_was_sent() -> None:
-    relays = DeclareRelays((Relay(8, pack_sessions([1, (1 << 64) - 1])),))
-    paths = DeclarePaths((PathReport(1, "192.0.2.1", 40_000),), (2, 3))
-    report = GatewayReport("life", pack_sessions([1]), 2, 3, 4)
-    assert TO_GATEWAY.decode(TO_GATEWAY.encode(relays)) == relays
-    assert FROM_GATEWAY.decode(FROM_GATEWAY.encode(report)) == report
-    assert FROM_SENDER.decode(FROM_SENDER.encode(paths)) == paths
+def test_what_usher_and_gateway_say_arrives_as_it_was_said() -> None:
+    paths = DeclarePaths((PathReport(1, "2001:db8::1", 40_000),), (2, 3))
+    usher = UsherReport("life", 1, 2, 3, 4, 0.5, 6, 7)
+    gateway = GatewayReport("life", pack_sessions([1, (1 << 64) - 1]), 2, 3, 4)
+    for word in (paths, usher):
+        assert FROM_USHER.decode(FROM_USHER.encode(word)) == word
+    assert FROM_GATEWAY.decode(FROM_GATEWAY.encode(gateway)) == gateway
 
 
 def test_the_epoch_that_sounds_is_told_from_the_one_just_over_and_the_next() -> None:

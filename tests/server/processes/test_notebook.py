@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,33 +18,35 @@ def memory() -> Iterator[int]:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.dictionaries(st.text(), st.integers(0, 9)) | st.lists(st.text()), min_size=1))
-def test_the_newest_record_is_read_back(records: list[Any]) -> None:
+@given(st.lists(st.binary(), min_size=1))
+def test_the_newest_record_is_read_back(records: list[bytes]) -> None:
     memory = create_notebook()
     try:
         notebook = Notebook(memory)
-        for record in records:
+        for serial, record in enumerate(records, 1):
             notebook.write(record)
-            assert Notebook(memory).read() == record
+            assert Notebook(memory).read() == (serial, record)
+            assert notebook.serial() == serial
     finally:
         os.close(memory)
 
 
 def test_an_empty_notebook_says_nothing(memory: int) -> None:
-    assert Notebook(memory).read() is None
+    assert Notebook(memory).read() == (0, b"")
+    assert Notebook(memory).serial() == 0
 
 
 def test_who_opens_it_again_goes_on_writing(memory: int) -> None:
     for number in range(5):
-        Notebook(memory).write([number])
-    assert Notebook(memory).read() == [4]
+        Notebook(memory).write(bytes([number]))
+    assert Notebook(memory).read() == (5, b"\x04")
 
 
 class KilledError(Exception):
     """Stands for the process's death."""
 
 
-def write_and_die(memory: int, record: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_and_die(memory: int, record: bytes, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write as far as `after` bytes and no further."""
     real = os.pwrite
 
@@ -63,24 +64,24 @@ def write_and_die(memory: int, record: Any, after: int, monkeypatch: pytest.Monk
 def test_a_record_torn_anywhere_is_ignored_and_the_one_before_it_counts(
     memory: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Notebook(memory).write(["first", "x" * 500])
-    Notebook(memory).write(["second", "y" * 1000])
-    write_and_die(memory, ["third", "z" * 2000], after, monkeypatch)
-    assert Notebook(memory).read()[0] == "second"
+    Notebook(memory).write(b"first" + b"x" * 500)
+    Notebook(memory).write(b"second" + b"y" * 1000)
+    write_and_die(memory, b"third" + b"z" * 2000, after, monkeypatch)
+    assert Notebook(memory).read() == (2, b"second" + b"y" * 1000)
 
 
 def test_after_a_torn_record_the_next_one_counts(
     memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Notebook(memory).write(["first"])
-    write_and_die(memory, ["second"], 17, monkeypatch)
-    Notebook(memory).write(["third"])
-    assert Notebook(memory).read() == ["third"]
+    Notebook(memory).write(b"first")
+    write_and_die(memory, b"second", 17, monkeypatch)
+    Notebook(memory).write(b"third")
+    assert Notebook(memory).read() == (2, b"third")
 
 
 def test_a_first_record_torn_is_no_record(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_and_die(memory, ["first"], 18, monkeypatch)
-    assert Notebook(memory).read() is None
+    write_and_die(memory, b"first", 18, monkeypatch)
+    assert Notebook(memory).read() == (0, b"")
 
 
 @settings(max_examples=100)
@@ -88,24 +89,27 @@ def test_a_first_record_torn_is_no_record(memory: int, monkeypatch: pytest.Monke
 def test_one_wrong_byte_and_a_record_is_not_believed(at: int, flip: int) -> None:
     memory = create_notebook()
     try:
-        Notebook(memory).write({"programmes": ["live-1", "live-2", "live-3"], "count": 3})
+        Notebook(memory).write(b"three programmes, and all who listen to them")
         first = PAGE_BYTES  # the first record has serial 1
         (there,) = os.pread(memory, 1, first + at)
         os.pwrite(memory, bytes((there ^ flip,)), first + at)
-        assert Notebook(memory).read() is None
+        assert Notebook(memory).read() == (0, b"")
     finally:
         os.close(memory)
 
 
 def test_a_record_too_long_is_refused_and_the_old_one_stays(memory: int) -> None:
     notebook = Notebook(memory)
-    notebook.write(["old"])
+    notebook.write(b"old")
     with pytest.raises(ValueError, match="does not fit"):
-        notebook.write([bytes(PAGE_BYTES)])
-    assert notebook.read() == ["old"]
+        notebook.write(bytes(PAGE_BYTES))
+    assert notebook.read() == (1, b"old")
 
 
-def test_twenty_thousand_loudspeakers_fit(memory: int) -> None:
-    rows = [[f"{n:0>64}", "192.168.100.100", 50_000, True, 1 << 62] for n in range(20_000)]
-    Notebook(memory).write({"speakers": rows})
-    assert Notebook(memory).read() == {"speakers": rows}
+def test_what_is_being_written_has_a_serial_and_is_not_read_yet(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = Notebook(memory)
+    notebook.write(b"first")
+    write_and_die(memory, b"second", 17, monkeypatch)
+    assert (notebook.serial(), notebook.read()) == (2, (1, b"first"))

@@ -1,106 +1,78 @@
 """The sender's whole loop, on the sockets and memory it is born with; in a thread."""
 
-import itertools
 import os
 import select
-import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
-from server.processes.bus import (
-    FROM_SENDER,
-    TO_SENDER,
-    Bus,
-    DeclarePaths,
-    DeclareRoutes,
-    Destination,
-    PathReport,
-    Route,
-    SenderReport,
-    WhoIsThere,
-    pack_destinations,
-)
-from server.processes.child import Birth, adopt, read_secret
-from server.processes.ring import RTP, Entry, RingWriter
+from server.processes.bus import FROM_SENDERS, TO_SENDERS, Bus, SenderReport, WhoIsThere
+from server.processes.child import Birth, adopt
+from server.processes.ring import RTP, Entry, RingReader, RingWriter
+from server.processes.routing import Route, RouteBook, pack_destination
 from server.sender import __main__ as module
-from transport.clock.exchange import ExchangeClient
+from transport.net.clocks import HostClock
 from transport.net.stamped import udp_socket
-from transport.rtp.rtcp import ReceiverReport, SourceDescription, serialise_compound
-from transport.security import stun
-from transport.security.session_keys import open_time, seal_time, session_key
 
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
+SECOND_NS = 1_000_000_000
 
 
 class Running:
     """A sender at work, its control, its producer, and a loudspeaker's socket."""
 
     def __init__(self, births: dict[str, Birth], lifeline: int, held: ExitStack) -> None:
-        self._own = replace(births["server.sender"], lifeline=lifeline, announce=False)
-        self.bus: Bus[DeclareRoutes | WhoIsThere, SenderReport | DeclarePaths] = Bus(
-            held.enter_context(adopt(births["server"].sender_bus)), TO_SENDER, FROM_SENDER
+        self.birth = replace(births["server.sender"], lifeline=lifeline)
+        self.bus: Bus[WhoIsThere, SenderReport] = Bus(
+            held.enter_context(adopt(births["server"].senders_bus)), TO_SENDERS, FROM_SENDERS
         )
-        self.ring = RingWriter(self._own.ring, self._own.wake)
+        self.routes = RouteBook(self.birth.routes)
         self.ear = held.enter_context(udp_socket("127.0.0.1", 0))
         self.ear.setblocking(True)
         self.ear.settimeout(PATIENCE_S)
-        self._secret = read_secret(self._own.secret)
-        self._transactions = itertools.count()
-        self.thread = threading.Thread(target=module.Sender(self._own).run)
-        self.thread.start()
+        self.thread = threading.Thread(target=module.Sender(self.birth).run)
 
-    def address(self, name: str) -> tuple[str, int]:
-        with adopt(getattr(self._own, name)) as end:
-            host, port = end.getsockname()
-            return str(host), int(port)
-
-    def key(self, session: int) -> bytes:
-        return session_key(self._secret, session)
+    def writer(self, now_ns: int | None = None) -> RingWriter:
+        """A producer's end; its clock stands still at `now_ns` if that is given."""
+        clock = HostClock().now_ns if now_ns is None else lambda: now_ns
+        return RingWriter(self.birth.ring, self.birth.wakes[0], now_ns=clock)
 
     def report(self) -> SenderReport:
         """The newest of those that wait, or the next."""
-        found = [message for message in self._receive() if isinstance(message, SenderReport)]
-        return found[-1] if found else self.report()
-
-    def paths(self) -> DeclarePaths:
-        """The next that the sender declares."""
-        found = [message for message in self._receive() if isinstance(message, DeclarePaths)]
-        return found[-1] if found else self.paths()
-
-    def _receive(self) -> list[SenderReport | DeclarePaths]:
         assert select.select([self.bus], [], [], PATIENCE_S)[0]
-        return list(self.bus.receive())
+        return list(self.bus.receive())[-1]
 
-    def ask_for_a_path(self, session: int, nonce: bytes | None) -> stun.Mapped | stun.Challenge:
-        """Of the ear's socket, as a loudspeaker would."""
-        transaction = next(self._transactions).to_bytes(12)
-        self.ear.sendto(
-            stun.request(transaction, session, self.key(session), nonce), self.address("rtp")
-        )
-        return stun.parse_response(self.ear.recv(200), transaction, self.key(session))
+    def report_when(self, holds: Callable[[SenderReport], bool]) -> SenderReport:
+        """The first of which this holds; there are fifty a second."""
+        for _ in range(200):
+            if holds(report := self.report()):
+                return report
+        raise AssertionError("gave up waiting for such a report")
 
-    def declare(self) -> None:
-        """Stream 1 goes to the ear; returns when the sender has taken that in."""
+    def declare(self, *streams: int) -> None:
+        """These go to the ear."""
         host, port = self.ear.getsockname()
-        packed = pack_destinations([Destination(host, port, port)])
-        self.report()  # so that the next one is the answer
-        self.bus.send(DeclareRoutes((Route(1, packed),)))
-        self.bus.send(WhoIsThere())
-        self.report()
+        packed = pack_destination(host, port, port)
+        self.routes.write(Route(stream, 20.0, packed) for stream in streams)
+        os.eventfd_write(self.birth.wakes[0], 1)
+
+    def hear(self, count: int) -> list[bytes]:
+        return [self.ear.recv(100) for _ in range(count)]
 
 
 @pytest.fixture
-def running(births: dict[str, Birth], monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def waiting(births: dict[str, Birth], monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """A sender whose turn has not come."""
     lifeline, end = os.pipe()
     with ExitStack() as held:
         held.callback(os.close, lifeline)
         # A process keeps what it has adopted until its end; a test must not.
         monkeypatch.setattr(module, "adopt", lambda fd: held.enter_context(adopt(fd)))
+        monkeypatch.setattr(module, "_REPORT_NS", 20_000_000)
         running = Running(births, lifeline, held)
         try:
             yield running
@@ -110,117 +82,88 @@ def running(births: dict[str, Birth], monkeypatch: pytest.MonkeyPatch) -> Iterat
             assert not running.thread.is_alive(), "the cut lifeline did not end it"
 
 
+@pytest.fixture
+def running(waiting: Running) -> Running:
+    waiting.thread.start()
+    waiting.report()
+    return waiting
+
+
 def test_what_the_producer_writes_goes_where_control_declared(running: Running) -> None:
-    running.declare()
+    running.declare(1)
+    writer = running.writer()
     for number in range(100):
-        running.ring.write(Entry(1, RTP, b"%d" % number))
-    assert [running.ear.recv(100) for _ in range(100)] == [b"%d" % n for n in range(100)]
+        writer.write(Entry(1, RTP, b"%d" % number))
+    assert running.hear(100) == [b"%d" % n for n in range(100)]
 
 
 def test_what_control_did_not_declare_goes_nowhere(running: Running) -> None:
-    running.declare()
-    running.ring.write(Entry(2, RTP, b"stray"))
-    running.ring.write(Entry(1, RTP, b"declared"))
-    assert running.ear.recv(100) == b"declared"
+    running.declare(1)
+    writer = running.writer()
+    writer.write(Entry(2, RTP, b"stray"))
+    writer.write(Entry(1, RTP, b"declared"))
+    assert running.hear(1) == [b"declared"]
 
 
-def test_it_says_who_it_is_and_again_when_asked(running: Running) -> None:
-    first = running.report()
-    running.bus.send(WhoIsThere())
-    assert running.report().instance == first.instance
-
-
-def test_it_counts_what_it_sent(running: Running) -> None:
-    running.declare()
-    running.ring.write(Entry(1, RTP, b"sound"))
-    running.ear.recv(100)
-    running.bus.send(WhoIsThere())
-    assert running.report().datagrams == 1
-
-
-def test_whoever_asks_is_told_the_time(running: Running) -> None:
-    client = ExchangeClient(lambda: 1)
-    nonce, packet = client.request()
-    client.sent(nonce, 0)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.settimeout(PATIENCE_S)
-        asker.sendto(packet, running.address("time"))
-        exchange = client.receive(asker.recv(100), 10**9)
-    assert exchange.t3_ns >= exchange.t2_ns
-
-
-def test_receivers_reports_and_rubbish_are_counted(running: Running) -> None:
-    running.report()
-    good = serialise_compound((ReceiverReport(5, ()), SourceDescription(5, "x")))
-    running.ear.sendto(b"rubbish", running.address("rtcp"))
-    running.ear.sendto(good, running.address("rtcp"))
-    running.ear.sendto(b"rubbish", running.address("time"))
-    running.bus.send(WhoIsThere())
-    report = running.report()
-    assert (report.receivers, report.malformed) == (1, 2)
-
-
-def test_a_loudspeaker_that_answers_the_challenge_has_a_path(running: Running) -> None:
-    challenge = running.ask_for_a_path(7, None)
-    assert isinstance(challenge, stun.Challenge)
-    host, port = running.ear.getsockname()
-    assert running.ask_for_a_path(7, challenge.nonce) == stun.Mapped(host, port)
-    declared = DeclarePaths((PathReport(7, host, port),), ())
-    assert running.paths() == declared
-    running.bus.send(WhoIsThere())
-    assert running.paths() == declared
-
-
-def test_it_counts_open_paths_and_what_it_refused(running: Running) -> None:
-    challenge = running.ask_for_a_path(7, None)
-    assert isinstance(challenge, stun.Challenge)
-    running.ask_for_a_path(7, challenge.nonce)
-    running.paths()
-    running.ear.sendto(stun.request(bytes(12), 8, bytes(32), None), running.address("rtp"))
-    running.ear.sendto(seal_time(bytes([0x23] + [0] * 47), 8, bytes(32)), running.address("time"))
-    running.ear.sendto(b"rubbish", running.address("rtp"))
-    running.ask_for_a_path(7, None)  # so that what came before has been read
-    running.bus.send(WhoIsThere())
-    report = running.report()
-    assert (report.paths, report.refused, report.malformed) == (1, 2, 1)
-
-
-def test_a_loudspeaker_is_told_the_time_under_its_key(running: Running) -> None:
-    client = ExchangeClient(lambda: 1)
-    nonce, packet = client.request()
-    client.sent(nonce, 0)
-    running.ear.sendto(seal_time(packet, 7, running.key(7)), running.address("time"))
-    reply = open_time(running.ear.recv(100), 7, running.key(7))
-    exchange = client.receive(reply, 10**9)
-    assert exchange.t3_ns >= exchange.t2_ns
-
-
-def test_sound_goes_out_in_the_midst_of_a_flood(running: Running) -> None:
-    running.declare()
-    for port in ("rtp", "time", "rtcp"):
-        for _ in range(300):
-            running.ear.sendto(b"rubbish", running.address(port))
-    running.ring.write(Entry(1, RTP, b"sound"))
-    assert running.ear.recv(100) == b"sound"
-
-
-def test_a_loudspeaker_that_wanders_between_two_ports_is_declared_where_it_was_last(
+def test_what_is_declared_in_the_midst_of_a_stream_holds_for_its_next_packet(
     running: Running,
 ) -> None:
-    with udp_socket("127.0.0.1", 0) as other:
-        other.setblocking(True)
-        other.settimeout(PATIENCE_S)
-        ears = (running.ear, other)
-        nonces = []
-        for ear in ears:
-            running.ear = ear
-            challenge = running.ask_for_a_path(7, None)
-            assert isinstance(challenge, stun.Challenge)
-            nonces.append(challenge.nonce)
-        for _ in range(50):
-            for ear, nonce in zip(ears, nonces, strict=True):
-                running.ear = ear
-                running.ask_for_a_path(7, nonce)
-        host, port = other.getsockname()
-        while running.paths().opened != (PathReport(7, host, port),):
-            pass
+    running.declare(1)
+    writer = running.writer()
+    writer.write(Entry(1, RTP, b"one"))
+    assert running.hear(1) == [b"one"]
+    running.declare(2)
+    writer.write(Entry(1, RTP, b"two"))
+    writer.write(Entry(2, RTP, b"three"))
+    assert running.hear(1) == [b"three"]
+
+
+def test_what_was_declared_before_its_birth_it_finds_in_memory(waiting: Running) -> None:
+    waiting.declare(1)
+    os.eventfd_read(waiting.birth.wakes[0])
+    waiting.thread.start()
+    waiting.report()
+    waiting.writer().write(Entry(1, RTP, b"sound"))
+    assert waiting.hear(1) == [b"sound"]
+
+
+def test_what_the_one_before_it_left_undone_it_does(waiting: Running) -> None:
+    waiting.declare(1)
+    RingReader(waiting.birth.ring, waiting.birth.shard)  # which is killed
+    waiting.writer().write(Entry(1, RTP, b"one"))
+    waiting.writer().write(Entry(1, RTP, b"two"))
+    waiting.thread.start()
+    assert waiting.hear(2) == [b"one", b"two"]
+
+
+def test_what_it_has_done_nobody_after_it_does_again(running: Running) -> None:
+    running.declare(1)
+    running.writer().write(Entry(1, RTP, b"one"))
+    running.hear(1)
+    running.report_when(lambda r: r.datagrams > 0)
+    assert list(RingReader(running.birth.ring, running.birth.shard).read()) == []
+
+
+def test_what_is_too_old_is_counted_and_not_sent(running: Running) -> None:
+    running.declare(1)
+    long_ago_ns = HostClock().now_ns() - SECOND_NS
+    running.writer(long_ago_ns).write(Entry(1, RTP, b"old"))
+    running.writer().write(Entry(1, RTP, b"new"))
+    assert running.hear(1) == [b"new"]
+    report = running.report_when(lambda r: r.datagrams > 0)
+    assert report.stale == 1
+
+
+def test_it_says_what_it_is_again_and_again(running: Running) -> None:
+    first, second = running.report(), running.report()
+    assert first.instance == second.instance
+    assert (first.shard, first.datagrams, first.queue) == (0, 0, 0)
+
+
+def test_it_counts_what_it_sent_and_how_late(running: Running) -> None:
+    running.declare(1)
+    running.writer().write(Entry(1, RTP, b"sound"))
+    running.hear(1)
+    report = running.report_when(lambda r: r.datagrams > 0)
+    assert (report.datagrams, report.errors, report.destinations) == (1, 0, 1)
+    assert sum(report.lateness) == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.processes.bus import DeclareRoutes, Route
+from server.processes.routing import Route, Routes
 from server.usher.announcer import Announcer
 from transport.rtp.sap import SAP_PORT, SapPacket, announcement_interval_s
 
@@ -24,7 +24,7 @@ def announcer() -> Announcer:
 
 def declare(announcer: Announcer, sdps: dict[int, str | None]) -> None:
     announcer.declare(
-        DeclareRoutes(tuple(Route(n, b"", sdp, sdp and GROUP) for n, sdp in sdps.items()))
+        Routes(tuple(Route(n, 20.0, announce=sdp, group=sdp and GROUP) for n, sdp in sdps.items()))
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.processes.bus import FROM_SENDER, DeclarePaths, PathReport
+from server.processes.bus import FROM_USHER, DeclarePaths, PathReport
 from server.usher import paths as module
 from server.usher.paths import FORGET_NS, MAX_PATHS, Nonces, Paths
 from transport.control.wire import MAX_MESSAGE_BYTES
@@ -18,6 +18,7 @@ S = 1_000_000_000
 MINUTE = 60 * S
 SECRET, RANDOM = bytes(range(32)), bytes(range(32, 64))
 HOME = ("192.0.2.7", 50_000)
+HOME_OF_IPV6 = ("2001:db8::7", 50_000)
 AWAY = ("198.51.100.9", 40_000)
 VICTIM = ("203.0.113.5", 80)
 NOW = 1_000 * MINUTE
@@ -276,6 +277,39 @@ def test_as_many_session_keys_as_one_loudspeaker_may_collect_push_nobody_out(
     assert table.ask(ONE) == stun.Mapped(*HOME)
 
 
+# ------------------------------------------------------------------ IPv6
+def test_a_loudspeaker_at_an_ipv6_address_has_a_path(table: Table) -> None:
+    table.open(ONE, HOME_OF_IPV6)
+    assert table.declared() == [opened(ONE, HOME_OF_IPV6)]
+    # A keep-alive without a nonce is shorter than this answer, which goes only where it is known.
+    assert table.ask(ONE, HOME_OF_IPV6) == stun.Mapped(*HOME_OF_IPV6)
+
+
+def test_an_ipv4_address_within_ipv6_is_the_ipv4_one(table: Table) -> None:
+    within = ("::ffff:" + HOME[0], HOME[1])
+    nonce = table.nonce(ONE, within)
+    assert table.ask(ONE, within, nonce) == stun.Mapped(*HOME)
+    assert table.declared() == [opened(ONE, HOME)]
+    assert table.ask(ONE, HOME) == stun.Mapped(*HOME)
+    assert not table.paths.is_pending
+
+
+def test_a_nonce_of_another_ipv6_address_opens_nothing(table: Table) -> None:
+    nonce = table.nonce(ONE, HOME_OF_IPV6)
+    elsewhere = (HOME_OF_IPV6[0] + "1", HOME_OF_IPV6[1])
+    assert isinstance(table.ask(ONE, elsewhere, nonce), stun.Challenge)
+    assert len(table.paths) == 0
+
+
+@pytest.mark.parametrize("address", ["fe80::1%eth0", "fe80::1", "febf::1"])
+def test_a_link_local_address_has_no_path_for_no_route_can_name_its_interface(
+    table: Table, address: str
+) -> None:
+    _, request = table.request(ONE)
+    assert table.paths.receive(request, (address, 5), NOW) is None
+    assert (table.paths.refused, len(table.paths)) == (1, 0)
+
+
 # ------------------------------------------------------------------ what strangers get
 def test_a_challenge_is_as_long_as_the_request(table: Table) -> None:
     _, request = table.request(ONE)
@@ -284,12 +318,26 @@ def test_a_challenge_is_as_long_as_the_request(table: Table) -> None:
     assert (len(request), len(answer)) == (76, 76)
 
 
-def test_no_answer_is_longer_than_its_request(table: Table) -> None:
-    for nonce in (None, b"x" * 8, table.nonce(ONE)):
+@pytest.mark.parametrize("source", [HOME, HOME_OF_IPV6])
+def test_no_answer_is_longer_than_its_request_to_who_is_not_known_there(
+    table: Table, source: tuple[str, int]
+) -> None:
+    for nonce in (None, b"x" * 8, table.nonce(ONE, source)):
         _, request = table.request(ONE, nonce)
-        answer = table.paths.receive(request, HOME, NOW)
+        answer = table.paths.receive(request, source, NOW)
         assert answer is not None
         assert len(answer) <= len(request)
+
+
+@pytest.mark.parametrize("nonce", [b"", b"x"])
+def test_a_challenge_that_would_be_longer_than_its_request_is_not_sent(
+    table: Table, nonce: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nonces, "nonce", lambda *_: bytes(13))
+    _, request = table.request(ONE, nonce or None)
+    answer = table.paths.receive(request, HOME, NOW)
+    assert (answer is None) == (not nonce)
+    assert table.paths.refused == (not nonce)
 
 
 RUBBISH = [
@@ -424,7 +472,7 @@ def asked(session: int) -> stun.Request:
 
 
 def test_as_many_paths_as_there_may_be_go_over_the_bus_in_pieces(table: Table) -> None:
-    longest = ("255.255.255.255", 65_535)
+    longest = (":".join(["ffff"] * 8), 65_535)
     for session in range(MAX_PATHS):
         table.paths._heard(asked((1 << 64) - 1 - (session << 24)), longest, NOW)
     declared = table.declared()
@@ -436,4 +484,4 @@ def test_as_many_paths_as_there_may_be_go_over_the_bus_in_pieces(table: Table) -
     assert sum(len(piece.closed) for piece in declared) == MAX_PATHS
     assert sum(len(piece.opened) for piece in declared) == 2 * MAX_PATHS
     for piece in declared:
-        assert len(FROM_SENDER.encode(piece)) <= MAX_MESSAGE_BYTES
+        assert len(FROM_USHER.encode(piece)) <= MAX_MESSAGE_BYTES

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -15,9 +15,19 @@ from transport.net.stamped import (
     realtime_stamp_ns,
     route_interface,
     send_options,
+    spelt_for,
     udp_socket,
 )
 
+
+def _has_ipv6() -> bool:
+    with suppress(OSError), closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 STAMP = struct.pack("@qq", 1_790_000_000, 123_456_789)
 GROUPS = ("239.255.77.1", "239.255.77.2")
 
@@ -170,3 +180,59 @@ def test_sound_is_sent_as_expedited_forwarding() -> None:
 
 def test_the_way_to_loopback_leads_over_loopback() -> None:
     assert route_interface("127.0.0.1") == "127.0.0.1"
+
+
+# ------------------------------------------------------------------ IPv6
+@needs_ipv6
+def test_a_socket_bound_to_everything_hears_both_families() -> None:
+    with closing(udp_socket("::", 0)) as udp:
+        enable_stamps(udp)
+        port, heard = udp.getsockname()[1], {}
+        for address in ("::1", "127.0.0.1"):
+            with closing(connected_socket(address, port)) as peer:
+                peer.send(address.encode())
+                udp.setblocking(True)
+                data, ancillary, _, source = udp.recvmsg(64, ANCILLARY_BYTES)
+                heard[data.decode()] = source[0]
+                assert realtime_stamp_ns(ancillary) is not None
+                udp.sendto(b"answer", source)
+                peer.setblocking(True)
+                assert peer.recv(64) == b"answer"
+    assert heard == {"::1": "::1", "127.0.0.1": "::ffff:127.0.0.1"}
+
+
+@needs_ipv6
+def test_a_socket_of_one_ipv6_address_hears_no_other() -> None:
+    with closing(udp_socket("::1", 0)) as udp, closing(udp_socket("127.0.0.1", 0)) as ipv4:
+        ipv4.sendto(b"x", ("127.0.0.1", udp.getsockname()[1]))
+        with pytest.raises(BlockingIOError):
+            udp.recv(16)
+
+
+@needs_ipv6
+def test_a_socket_of_both_families_sends_to_groups_of_ipv4() -> None:
+    with (
+        closing(multicast_socket(GROUPS[0], 0, "127.0.0.1")) as group,
+        closing(udp_socket("::", 0)) as udp,
+    ):
+        send_options(udp, "127.0.0.1", 1)
+        udp.sendto(b"sound", (spelt_for(udp, GROUPS[0]), group.getsockname()[1]))
+        group.settimeout(5)
+        assert group.recv(64) == b"sound"
+
+
+@needs_ipv6
+def test_sound_over_ipv6_is_expedited_forwarding_too() -> None:
+    with closing(udp_socket("::", 0)) as udp:
+        send_options(udp, "127.0.0.1", 1)
+        assert udp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == 46 << 2
+        assert udp.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 46 << 2
+
+
+@needs_ipv6
+def test_an_address_is_spelt_as_its_socket_has_it() -> None:
+    with closing(udp_socket("::1", 0)) as both, closing(udp_socket("127.0.0.1", 0)) as ipv4:
+        assert spelt_for(both, "192.0.2.1") == "::ffff:192.0.2.1"
+        assert spelt_for(both, "2001:db8::1") == "2001:db8::1"
+        assert spelt_for(both, "::ffff:192.0.2.1") == "::ffff:192.0.2.1"
+        assert spelt_for(ipv4, "192.0.2.1") == "192.0.2.1"

@@ -29,6 +29,7 @@ TRANSACTIONS = st.binary(min_size=12, max_size=12)
 NONCES = st.binary(min_size=1, max_size=127)
 REQUEST = stun.request(TRANSACTION, SESSION, KEY, NONCE)
 SUCCESS = stun.success(TRANSACTION, "192.0.2.1", 32853, KEY)
+SUCCESS_OF_IPV6 = stun.success(TRANSACTION, "2001:db8:1234:5678:11:2233:4455:6677", 32853, KEY)
 STALE = stun.stale(TRANSACTION, NONCE, KEY)
 
 # The request of RFC 8489 appendix B.1, as its erratum 6268 has it.
@@ -86,7 +87,7 @@ def test_a_request_survives_the_wire(transaction: bytes, session: int, nonce: by
     assert (request.transaction, request.session, request.nonce) == (transaction, session, nonce)
 
 
-@given(TRANSACTIONS, st.ip_addresses(v=4), st.integers(0, 65535))
+@given(TRANSACTIONS, st.ip_addresses(), st.integers(0, 65535))
 def test_a_success_tells_the_address(transaction: bytes, address: object, port: int) -> None:
     data = stun.success(transaction, str(address), port, KEY)
     assert stun.parse_response(data, transaction, KEY) == Mapped(str(address), port)
@@ -118,6 +119,10 @@ def test_a_request_names_its_session_as_a_user_and_ends_with_its_integrity() -> 
 def test_an_address_is_masked_as_in_the_samples_of_rfc_5769() -> None:
     # Section 2.2: 192.0.2.1, port 32853.
     assert SUCCESS[20:32] == bytes.fromhex("002000080001a147e112a643")
+    # Section 2.3: 2001:db8:1234:5678:11:2233:4455:6677, port 32853.
+    assert SUCCESS_OF_IPV6[20:44] == bytes.fromhex(
+        "002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9"
+    )
 
 
 def test_a_challenge_is_error_438_and_the_nonce() -> None:
@@ -151,7 +156,7 @@ def test_each_flipped_bit_of_a_request_is_refused() -> None:
         assert refusal_of(wrong).startswith("stun_")
 
 
-@pytest.mark.parametrize("data", [SUCCESS, STALE])
+@pytest.mark.parametrize("data", [SUCCESS, SUCCESS_OF_IPV6, STALE])
 def test_each_flipped_bit_of_an_answer_is_refused(data: bytes) -> None:
     for wrong in flips(data):
         with pytest.raises(MalformedPacket):
@@ -251,7 +256,10 @@ def test_an_attribute_that_may_be_skipped_is_skipped() -> None:
     [
         (message(0x0101), "stun_address"),
         (message(0x0101, attribute(0x0020, bytes(7))), "stun_address"),
-        (message(0x0101, attribute(0x0020, b"\0\2" + bytes(18))), "stun_address"),
+        (message(0x0101, attribute(0x0020, b"\0\1" + bytes(18))), "stun_address"),
+        (message(0x0101, attribute(0x0020, b"\0\2" + bytes(6))), "stun_address"),
+        (message(0x0101, attribute(0x0020, b"\0\3" + bytes(6))), "stun_address"),
+        (message(0x0101, attribute(0x0020, b"\0\1\0")), "stun_address"),
         (message(0x0111), "stun_error"),
         (message(0x0111, attribute(0x0015, b"nonce")), "stun_error"),
         (message(0x0111, attribute(0x0009, b"\0\0\4\x26")), "stun_error"),
@@ -286,8 +294,8 @@ def test_what_does_not_fit_is_not_said() -> None:
             stun.stale(TRANSACTION, bytes(length), KEY)
     with pytest.raises(ValueError, match="12 bytes"):
         stun.request(bytes(11), SESSION, KEY, None)
-    with pytest.raises(ValueError, match="::1"):
-        stun.success(TRANSACTION, "::1", 1, KEY)
+    with pytest.raises(ValueError, match="no address"):
+        stun.success(TRANSACTION, "no address", 1, KEY)
 
 
 def test_a_request_that_is_printed_tells_no_code_of_its_own() -> None:

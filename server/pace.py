@@ -1,0 +1,33 @@
+"""How often loudspeakers tell and ask: the more there are, the less often each. Pure.
+
+A station of 10,000 hears 500 words and 1,000 questions for the time a second, not ten times that.
+"""
+
+_NS_PER_S = 1_000_000_000
+_TELLERS_A_SECOND, _TELEMETRY_S = 500.0, (0.5, 40.0)
+_ASKERS_A_SECOND, _TIME_S = 1_000.0, (1.0, 30.0)
+# Two words may be lost or late before a loudspeaker is missed.
+_MISSED = 2.5
+_LEAST_OFFLINE_S, _LEAST_SILENCE_S, _SILENCE_MORE_S = 5.0, 10.0, 5.0
+
+
+def telemetry_s(enrolled: int) -> float:
+    """How often each of so many loudspeakers says how it is; 0.5 to 40 s."""
+    least, most = _TELEMETRY_S
+    return min(max(enrolled / _TELLERS_A_SECOND, least), most)
+
+
+def time_s(enrolled: int) -> float:
+    """How often each of so many asks for the time, once it knows it; 1 to 30 s."""
+    least, most = _TIME_S
+    return min(max(enrolled / _ASKERS_A_SECOND, least), most)
+
+
+def offline_ns(telemetry_s: float) -> int:
+    """Whoever has said nothing for so long counts as offline."""
+    return round(max(_LEAST_OFFLINE_S, _MISSED * telemetry_s) * _NS_PER_S)
+
+
+def silence_s(telemetry_s: float) -> float:
+    """A session in which nothing has been said for so long is over."""
+    return max(_LEAST_SILENCE_S, _MISSED * telemetry_s + _SILENCE_MORE_S)

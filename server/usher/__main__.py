@@ -1,0 +1,161 @@
+"""The usher's process: one plain loop over time, keep-alives, reports and what is announced."""
+
+import gc
+import os
+import random
+import secrets
+import select
+import socket
+from contextlib import suppress
+
+from server.processes.bus import FROM_USHER, TO_USHER, Bus, DeclarePaths, UsherReport, WhoIsThere
+from server.processes.child import Birth, adopt, ignore_interrupts, read_secret
+from server.processes.routing import RouteBook
+from server.usher.announcer import Announcer
+from server.usher.paths import MAX_REQUEST, NONCE_SECRET_BYTES, Address, Paths
+from server.usher.reports import MAX_REPORT, ReceptionLog
+from server.usher.timekeeper import TimeKeeper
+from transport.clock.timeline import NS_PER_SECOND
+from transport.net.clocks import MediaClock
+from transport.net.received import ReceivedBatch
+from transport.net.stamped import send_options, spelt_for
+
+_REPORT_NS = NS_PER_SECOND // 2
+# Control is told of those that have opened or moved meanwhile together.
+_PATHS_NS = NS_PER_SECOND // 50
+_PATIENCE_S = 0.1
+_BATCH = 64
+
+
+class Usher:
+    """Everything the usher holds."""
+
+    def __init__(self, birth: Birth) -> None:
+        self._birth = birth
+        self._clock = MediaClock(birth.media_epoch_ns)
+        secret = read_secret(birth.secret)
+        self._rtp = adopt(birth.rtp)
+        send_options(self._rtp, birth.interface, birth.ttl)
+        self._keepalives = ReceivedBatch(
+            self._rtp, _BATCH, MAX_REQUEST + 1, stamps=False, overflow=True
+        )
+        self._paths = Paths(secret, secrets.token_bytes(NONCE_SECRET_BYTES))
+        self._time = TimeKeeper(adopt(birth.time), self._clock, secret)
+        self._rtcp = ReceivedBatch(
+            adopt(birth.rtcp), _BATCH, MAX_REPORT + 1, stamps=False, overflow=True
+        )
+        self._reports = ReceptionLog()
+        self._routes = RouteBook(birth.routes)
+        self._announcer = Announcer(birth.interface, random.SystemRandom().random)
+        self._bus: Bus[UsherReport | DeclarePaths, WhoIsThere] = Bus(
+            adopt(birth.usher_bus), FROM_USHER, TO_USHER
+        )
+        self._instance = secrets.token_hex(8)
+        self._report_due_ns = 0
+        self._paths_due_ns = 0
+
+    def run(self) -> None:
+        """Until the lifeline is cut."""
+        acts = {
+            self._birth.usher_wake: self._learn_routes,
+            self._birth.rtp: self._answer_keepalives,
+            self._birth.time: self._time.serve,
+            self._birth.rtcp: self._take_reports,
+            self._bus.fileno(): self._take_orders,
+        }
+        waiting = select.epoll()
+        for descriptor in (*acts, self._birth.lifeline):
+            waiting.register(descriptor, select.EPOLLIN)
+        self._learn_routes()
+        while True:
+            # First, so that control learns at once that there is an usher.
+            self._housekeeping(self._clock.now_ns())
+            patience_s = _PATHS_NS / NS_PER_SECOND if self._paths.is_pending else _PATIENCE_S
+            ready = {descriptor for descriptor, _ in waiting.poll(patience_s)}
+            if self._birth.lifeline in ready:
+                return
+            for descriptor, act in acts.items():
+                if descriptor in ready:
+                    act()
+
+    def _learn_routes(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._birth.usher_wake)
+        routes = self._routes.news()
+        if routes is not None and self._birth.announce:
+            self._announcer.declare(routes)
+
+    def _answer_keepalives(self) -> None:
+        now_ns = self._clock.now_ns()
+        for data, source in _received(self._keepalives):
+            answer = self._paths.receive(data, source, now_ns)
+            if answer is not None:
+                _send_quietly(self._rtp, answer, source)
+
+    def _take_reports(self) -> None:
+        now_ns = self._clock.now_ns()
+        for data, _ in _received(self._rtcp):
+            self._reports.receive(data, now_ns)
+
+    def _take_orders(self) -> None:
+        for message in self._bus.receive():
+            match message:
+                case WhoIsThere():
+                    self._report_due_ns = 0
+                    self._paths.tell_all()
+
+    def _housekeeping(self, now_ns: int) -> None:
+        for datagram, address in self._announcer.due(now_ns):
+            _send_quietly(self._rtp, datagram, (spelt_for(self._rtp, address[0]), address[1]))
+        if now_ns >= self._report_due_ns:
+            self._report_due_ns = now_ns + _REPORT_NS
+            self._paths.expire(now_ns)
+            self._bus.send(self._report(now_ns))
+        if now_ns >= self._paths_due_ns and self._paths.is_pending:
+            self._paths_due_ns = now_ns + _PATHS_NS
+            self._declare_paths()
+
+    def _declare_paths(self) -> None:
+        declaration = self._paths.declaration()
+        if self._bus.send(declaration):  # else again, until the bus has taken it
+            self._paths.taken(declaration)
+
+    def _report(self, now_ns: int) -> UsherReport:
+        receivers, worst = self._reports.summary(now_ns)
+        return UsherReport(
+            instance=self._instance,
+            time_answers=self._time.answers,
+            malformed=self._time.malformed + self._reports.malformed + self._paths.malformed,
+            refused=self._time.refused + self._reports.refused + self._paths.refused,
+            receivers=receivers,
+            worst_fraction_lost=worst,
+            paths=len(self._paths),
+            dropped=self._time.dropped + self._keepalives.dropped + self._rtcp.dropped,
+        )
+
+
+def _received(batch: ReceivedBatch) -> list[tuple[bytes, Address]]:
+    """What waits, up to a batch; whoever selects calls again for the rest."""
+    count = batch.receive()
+    sources = batch.sources
+    return [(batch.data[i, : batch.lengths[i]].tobytes(), sources[i]) for i in range(count)]
+
+
+def _send_quietly(udp: socket.socket, datagram: bytes, address: tuple[str, int]) -> None:
+    with suppress(OSError):  # what cannot leave now is said, or asked for, again anyway
+        udp.sendto(datagram, address)
+
+
+def main() -> None:
+    """Run until the supervisor is gone."""
+    ignore_interrupts()
+    usher = Usher(Birth.from_arguments())
+    # Nothing built so far will ever be garbage, and a collection costs milliseconds.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    usher.run()
+
+
+if __name__ == "__main__":
+    main()
