@@ -16,8 +16,8 @@ BENCHES: dict[
     str,
     tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]],
 ] = {
-    "fleet": (fleet.add_options, fleet.run),
     "fanout": (fanout.add_options, fanout.run),
+    "fleet": (fleet.add_options, fleet.run),
     "latency": (latency.add_options, latency.run),
     "seal": (seal.add_options, seal.run),
 }

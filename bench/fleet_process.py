@@ -92,9 +92,14 @@ class Fleet:
         # For a process without children that is all there is to see.
         return sum(use.cpu_s for use in station_use(self._process.pid))
 
+    @property
+    def said(self) -> str:
+        """What it has said for people to read."""
+        return self._bench.log(self._log)
+
     def _check(self) -> None:
         if self._process.poll() is not None:
-            raise ProcessError(f"the fleet has ended: {self._bench.log(self._log)}")
+            raise ProcessError(f"the fleet has ended: {self.said}")
 
     def _say(self, word: str) -> None:
         self._check()

@@ -109,9 +109,14 @@ class Scene:
             self.bar.update(task, completed=now)
             return now >= count
 
-        took_s = wait_until(joined, f"{what} of {count}", _JOIN_LEAST_S + count / _JOIN_A_SECOND)
-        self.bar.remove_task(task)
-        return took_s
+        try:
+            return wait_until(joined, f"all {count}", _JOIN_LEAST_S + count / _JOIN_A_SECOND)
+        except ProcessError as error:
+            now = sum(fleet.joined for fleet in fleets)
+            said = " ".join(fleet.said for fleet in fleets)
+            raise ProcessError(f"{error}: {now} joined; {said}") from None
+        finally:
+            self.bar.remove_task(task)
 
     def speak(self) -> None:
         """A voice to everybody, until the end; returns when it is on air."""

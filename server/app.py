@@ -45,6 +45,8 @@ from transport.security.session_keys import session_key
 _TICK_S = 0.1
 # How long a voice waits for loudspeakers to say that they listen; no slow one may gate the rest.
 _CONFIRM_S = 0.3
+# Each is told by a signature of its own, and answers.
+_CONFIRM_EACH_S = 0.000_15
 _PRODUCER_S = 2.0
 # How often the store is told who has been seen.
 _SEEN_S = 60.0
@@ -242,7 +244,7 @@ class Control:
             self.publish()
             raise
         names = set(self.station.audience(programme))
-        silent = await self.sessions.confirm(names, _CONFIRM_S)
+        silent = await self.sessions.confirm(names, _CONFIRM_S + len(names) * _CONFIRM_EACH_S)
         now_ns = self._clock.now_ns()
         offline = {n for n in names if not is_online(self.station.speakers.get(n), now_ns)}
         return {
@@ -305,6 +307,7 @@ class Control:
             "name": self.name,
             "ports": self._ports,
             "speakers": len(self.station.directory.endpoints),
+            "sessions": sum(s.session is not None for s in self.station.speakers.values()),
             "online": sum(is_online(s, now_ns) for s in self.station.speakers.values()),
             "zones": len(self.station.zones.definitions),
             "programmes": len(self.station.programmes),

@@ -9,6 +9,7 @@ from functools import partial
 
 from server.door import Door
 from server.line import Line
+from transport.control.address import neighbourhood
 
 # Of one turn of the loop: those that are within come between.
 _CALLERS = 16
@@ -128,7 +129,7 @@ class Entrance:
                 self._pause()  # the kernel keeps as many again
                 return
             try:
-                connection, (address, *_) = self._listening.accept()
+                connection, (host, *_) = self._listening.accept()
             except (BlockingIOError, ConnectionError):  # nobody is there any more
                 return
             except OSError:
@@ -137,7 +138,7 @@ class Entrance:
                 return
             connection.setblocking(False)
             if not self._hand_on(connection):
-                self._welcome(_Caller(connection, address))
+                self._welcome(_Caller(connection, neighbourhood(host)))
 
     def _welcome(self, caller: _Caller) -> None:
         hello = _first_bytes(caller.connection)

@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from server.door import Guest
+from transport.control.address import neighbourhood
 
 # Less progress than this within the patience is none: 3 MB for 10,000 loudspeakers may take long.
 _LEAST_PROGRESS = 1 << 16
@@ -193,7 +194,9 @@ class HttpConnection(H11Protocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._take(Turn.IDLE)
-        self.crowd.arrive(self, self.client[0] if self.client else "", self.loop.time())
+        self.crowd.arrive(
+            self, neighbourhood(self.client[0]) if self.client else "", self.loop.time()
+        )
 
     def connection_lost(  # type: ignore[explicit-override]
         self, exc: Exception | None

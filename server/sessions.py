@@ -21,6 +21,7 @@ from server.programmes import Certify
 from server.session import SEND_TIMEOUT_S, Session, Turns, Wire, Words
 from server.station import Station
 from server.telling import Confirmations, Untold
+from transport.control.address import plain_address
 from transport.control.messages import (
     NONCE_BYTES,
     SUBPROTOCOL,
@@ -356,7 +357,7 @@ async def _until_it_goes(websocket: Wire) -> None:
 
 
 def _address(websocket: Wire) -> str:
-    return websocket.client.host if websocket.client else ""
+    return plain_address(websocket.client.host) if websocket.client else ""
 
 
 def _chosen_subprotocol(websocket: Wire) -> str | None:

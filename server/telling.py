@@ -1,6 +1,7 @@
 """Whom control has yet to tell what follows from the state, and who has yet to confirm it."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -15,8 +16,8 @@ class Untold:
         """`tell` tells one whatever is so at that moment."""
         self._tell = tell
         self._now_ns = now_ns
-        # A set that keeps its order.
-        self._names: dict[str, None] = {}
+        # A set that keeps its order; what a plain dict has lost at its front it walks over.
+        self._names: OrderedDict[str, None] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, name: str) -> bool:
@@ -47,8 +48,7 @@ class Untold:
     def _tell_some(self) -> None:
         until_ns = self._now_ns() + _SLICE_NS
         while self._names and self._now_ns() < until_ns:
-            name = next(iter(self._names))
-            del self._names[name]
+            name, _ = self._names.popitem(last=False)
             self._tell(name)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Response, WebSocket
+from fastapi import FastAPI, Path, Query, Response
 
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
@@ -40,11 +40,6 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
     add_directory(api, control)
     add_metrics(api, control, handshakes)
     add_docs(api)
-
-    @api.websocket("/control")
-    async def session(websocket: WebSocket) -> None:
-        await control.sessions.serve(websocket)
-
     return api
 
 

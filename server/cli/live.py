@@ -19,6 +19,8 @@ from transport.control.priority import Priority
 
 # Sound is sent in blocks of a frame, of ten milliseconds at most.
 _BLOCK_MS = 10.0
+# Of those who listen, or do not.
+_NAMED = 8
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,12 +113,19 @@ def _whole(client: LiveClient, spoken: Speech, samples: int, *, chime: bool) -> 
     yield from client.speak(spoken.blocks, spoken.patience_s, spoken.live, samples)
 
 
+def _few(names: tuple[str, ...]) -> str:
+    """All of these names, or the first and how many more: there may be thousands."""
+    more = len(names) - _NAMED
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def _say_opened(client: LiveClient) -> None:
     grant = client.grant
-    print(f"{grant.programme} on air to {', '.join(grant.listening) or 'nobody yet'}", flush=True)
+    print(f"{grant.programme} on air to {_few(grant.listening) or 'nobody yet'}", flush=True)
     if grant.not_listening:
         print(
-            f"not listening: {', '.join(grant.not_listening)}; they join when they return",
+            f"not listening yet: {_few(grant.not_listening)}; they join when they return",
             file=sys.stderr,
         )
     if grant.sdp is not None:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from server.keys.tls import server_context
+from server.processes import priority
 from server.processes.bus import (
     FROM_PRODUCER,
     TO_PRODUCER,
@@ -20,6 +21,7 @@ from server.processes.bus import (
     WhoIsThere,
 )
 from server.processes.child import Birth, adopt, ignore_interrupts
+from server.processes.priority import go_before
 from server.processes.ring import RingWriter
 from server.producer.listener import Listener
 from server.producer.programme import Programme
@@ -34,6 +36,7 @@ _SWITCH_S = 0.0005
 def main() -> None:
     """Run until the supervisor is gone."""
     ignore_interrupts()
+    go_before(priority.PRODUCER)
     sys.setswitchinterval(_SWITCH_S)
     birth = Birth.from_arguments()
     clock = MediaClock(birth.media_epoch_ns)

@@ -11,8 +11,10 @@ import secrets
 import select
 from contextlib import suppress
 
+from server.processes import priority
 from server.processes.bus import FROM_SENDERS, TO_SENDERS, Bus, SenderReport, WhoIsThere
 from server.processes.child import Birth, adopt, ignore_interrupts, name_process, wake_punctually
+from server.processes.priority import go_before
 from server.processes.ring import RingReader
 from server.processes.routing import RouteBook
 from server.sender.fanout import FanOut
@@ -24,8 +26,6 @@ from transport.net.stamped import send_options
 _REPORT_NS = NS_PER_SECOND // 2
 # While there is something to send at once, others are looked after so often.
 _LOOK_NS = 1_000_000
-# Above whatever else runs here; a sender takes what the packets cost and no more.
-_NICENESS = -15
 
 
 class Sender:
@@ -112,8 +112,7 @@ def main() -> None:
     name_process(f"loa-spare-{birth.shard}")
     sender = Sender(birth)
     wake_punctually()
-    with suppress(OSError):  # where we may
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    go_before(priority.SENDER)
     # Nothing built so far will ever be garbage, and a collection costs milliseconds.
     gc.collect()
     gc.freeze()

@@ -8,8 +8,10 @@ import select
 import socket
 from contextlib import suppress
 
+from server.processes import priority
 from server.processes.bus import FROM_USHER, TO_USHER, Bus, DeclarePaths, UsherReport, WhoIsThere
 from server.processes.child import Birth, adopt, ignore_interrupts, read_secret
+from server.processes.priority import go_before
 from server.processes.routing import RouteBook
 from server.usher.announcer import Announcer
 from server.usher.paths import MAX_REQUEST, NONCE_SECRET_BYTES, Address, Paths
@@ -149,6 +151,7 @@ def _send_quietly(udp: socket.socket, datagram: bytes, address: tuple[str, int])
 def main() -> None:
     """Run until the supervisor is gone."""
     ignore_interrupts()
+    go_before(priority.USHER)
     usher = Usher(Birth.from_arguments())
     # Nothing built so far will ever be garbage, and a collection costs milliseconds.
     gc.collect()

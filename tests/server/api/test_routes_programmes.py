@@ -395,6 +395,7 @@ def test_every_way_to_ask_is_described_on_the_station_itself(play_control: Play)
         assert set(reply.json()["paths"]) == {
             "/api/station",
             "/api/found",
+            "/metrics",
             "/api/live",
             "/api/programmes",
             "/api/programmes/past",

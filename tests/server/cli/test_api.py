@@ -193,7 +193,7 @@ def test_what_is_no_address_is_wrong_usage(
         zones.main(words)
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert "use host or host:port" in said
+    assert "use host, host:port or [IPv6]" in said
     assert len(said.splitlines()) == 1
 
 

@@ -66,7 +66,7 @@ def test_a_file_is_spoken_whole_and_said_to_have_ended(
     assert (asked["inband_fec"], asked["dtx"], asked["test"]) == (True, True, False)
     said = capsys.readouterr()
     assert said.out.splitlines() == ["live-1 on air to a", "live-1 ended after 0.1 s"]
-    assert said.err == "not listening: b; they join when they return\n"
+    assert said.err == "not listening yet: b; they join when they return\n"
 
 
 @pytest.mark.parametrize("said", [0, 3])
