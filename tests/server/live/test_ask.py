@@ -132,5 +132,5 @@ def test_a_host_that_does_not_exist_is_not_found() -> None:
 
 @pytest.mark.parametrize("server", ["", ":", ":7460", "host:", "host:0", "host:65536", "host:x"])
 def test_what_is_no_address_is_refused_before_anybody_is_asked(server: str) -> None:
-    with pytest.raises(LiveError, match="use host, host:port or \[IPv6\]"):
+    with pytest.raises(LiveError, match=r"use host, host:port or \[IPv6\]"):
         ask(server, {})
