@@ -39,7 +39,7 @@ GROUPS = {
     "other": {
         "demo": ("bench.demo", "a station and six loudspeakers on this machine, measured"),
         "fleet": ("endpoints.fleet.cli", "be thousands of loudspeakers at once, without sound"),
-        "bench": ("bench.cli", "measure: latency"),
+        "bench": ("bench.cli", "measure: fanout, fleet, latency, seal"),
     },
 }
 # What a full disk, a quota and a reader that has gone make of a write.

@@ -3,11 +3,24 @@
 import os
 from contextlib import suppress
 
-# Who has to keep a beat: a burst of joins in control, or anybody else's work, shall not delay it.
-SENDER, PRODUCER, USHER = -15, -12, -8
+# A burst of joins in control, or anybody else's work, shall not delay these.
+PRODUCER, USHER = -12, -8
+_SENDER = -15
 
 
 def go_before(niceness: int) -> None:
-    """Run before processes of ordinary niceness, where this user may (CAP_SYS_NICE)."""
+    """Run before processes of ordinary niceness, where this user may (RLIMIT_NICE)."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
+
+
+def keep_the_beat() -> None:
+    """Run whenever there is something to do, where this user may (RLIMIT_RTPRIO).
+
+    Niceness shares a processor out over milliseconds, which is too coarse for a sender: p99 of
+    its lateness was 20 ms by it, 4 ms by this, with 4,000 destinations and both processors busy.
+    The kernel leaves others a twentieth of the time whatever happens (sched_rt_runtime_us).
+    """
+    go_before(_SENDER)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))

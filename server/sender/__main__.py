@@ -11,10 +11,9 @@ import secrets
 import select
 from contextlib import suppress
 
-from server.processes import priority
 from server.processes.bus import FROM_SENDERS, TO_SENDERS, Bus, SenderReport, WhoIsThere
 from server.processes.child import Birth, adopt, ignore_interrupts, name_process, wake_punctually
-from server.processes.priority import go_before
+from server.processes.priority import keep_the_beat
 from server.processes.ring import RingReader
 from server.processes.routing import RouteBook
 from server.sender.fanout import FanOut
@@ -112,7 +111,7 @@ def main() -> None:
     name_process(f"loa-spare-{birth.shard}")
     sender = Sender(birth)
     wake_punctually()
-    go_before(priority.SENDER)
+    keep_the_beat()
     # Nothing built so far will ever be garbage, and a collection costs milliseconds.
     gc.collect()
     gc.freeze()
