@@ -10,11 +10,10 @@ from transport.control.messages import Welcome
     ("enrolled", "telemetry_s", "time_s"),
     [
         (0, 0.5, 1.0),
-        (250, 0.5, 1.0),
-        (1_000, 2.0, 1.0),
-        (10_000, 20.0, 10.0),
-        (20_000, 40.0, 20.0),
-        (100_000, 40.0, 30.0),
+        (100, 0.5, 1.0),
+        (1_000, 5.0, 2.0),
+        (4_000, 20.0, 8.0),
+        (20_000, 20.0, 15.0),
     ],
 )
 def test_the_more_there_are_the_less_often_each_tells_and_asks(
@@ -29,7 +28,7 @@ def test_every_pace_can_be_told_to_a_loudspeaker(enrolled: int) -> None:
     Welcome(1, 1, 1, bytes(32), time_port=1, media_port=1, gateway_port=1, **paces)
 
 
-@pytest.mark.parametrize("telemetry_s", [0.5, 2.0, 20.0, 40.0])
+@pytest.mark.parametrize("telemetry_s", [0.5, 2.0, 20.0])
 def test_two_words_may_be_missed_before_a_loudspeaker_is_and_it_is_before_its_session_ends(
     telemetry_s: float,
 ) -> None:
