@@ -12,13 +12,14 @@ class Queue:
 
     def __init__(self, abreast: int) -> None:
         self.turns = Turns(abreast)
-        self.coming = 0
+        # In the order in which they came; trio wakes tasks in any.
+        self.inside: list[int] = []
         self.let_in = [trio.Event() for _ in range(5)]
         self.go = trio.Event()
 
     async def come(self, index: int) -> None:
         async with self.turns.mine() as over:
-            self.coming += 1
+            self.inside.append(index)
             await self.let_in[index].wait()
             over()
             over()  # a second welcome gives nobody a second place
@@ -33,7 +34,7 @@ async def test_no_more_come_at_once_than_may(abreast: int, coming: int) -> None:
         for index in range(5):
             nursery.start_soon(queue.come, index)
         await wait_all_tasks_blocked()
-        assert queue.coming == coming
+        assert len(queue.inside) == coming
         nursery.cancel_scope.cancel()
 
 
@@ -44,13 +45,13 @@ async def test_who_was_let_in_makes_room_for_one() -> None:
         for index in range(5):
             nursery.start_soon(queue.come, index)
         await wait_all_tasks_blocked()
-        queue.let_in[0].set()
+        queue.let_in[queue.inside[0]].set()
         await wait_all_tasks_blocked()
-        assert queue.coming == 3
+        assert len(queue.inside) == 3
         for event in queue.let_in:
             event.set()
             await wait_all_tasks_blocked()
-        assert queue.coming == 5
+        assert len(queue.inside) == 5
         queue.go.set()
 
 
