@@ -27,7 +27,8 @@ from bench.report import plot_cdf, plot_line, table, write_json
 
 Figures = dict[str, object]
 
-_SETTLE_S = 3.0
+# What coming in leaves behind: each has yet to learn the time, and to say that it listens.
+_SETTLE_S, _SETTLING_A_SECOND = 3.0, 500.0
 _ALONE_S = 5.0
 _STORM_STAYS = 10
 _STALLED_SHARE = 5
@@ -119,7 +120,7 @@ def _play(options: argparse.Namespace, endpoints: int, act: Act) -> Done:
     ):
         join_s = scene.join(scene.fleets, "joining")
         scene.speak()
-        scene.wait(_SETTLE_S, "settling")
+        scene.wait(_SETTLE_S + scene.cast.endpoints / _SETTLING_A_SECOND, "settling")
         figures, window = act.play(scene)
         head: Figures = {"endpoints": endpoints, "frame_ms": cast.frame_ms, "join_seconds": join_s}
         seconds = [{"first": f.part.first, **row} for f in scene.fleets for row in f.rows]

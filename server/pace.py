@@ -1,7 +1,7 @@
 """How often loudspeakers tell and ask: the more there are, the less often each. Pure.
 
-A station of 100 hears 200 words a second and 100 questions for the time, and one of 4,000 no more than
-200 and 500: what each further loudspeaker costs is its sound.
+A station of 100 hears 200 words a second and 100 questions for the time, and one of 4,000 no more
+than 200 and 500: what each further loudspeaker costs is its sound.
 """
 
 _NS_PER_S = 1_000_000_000

@@ -1,12 +1,13 @@
 """The thread that hears for thousands: media to the judge, answers of STUN to the loop."""
 
+import os
 import select
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from transport.net.stamped import (
     realtime_stamp_ns,
 )
 
+# Linux has one for each thread. Real loudspeakers would each have a machine that listens.
+_NICENESS = -11
 # So few at once, and it is worth waiting for more.
 _FEW = 256
 _REST_S = 0.002
@@ -69,6 +72,8 @@ class Ear:
 
     def run(self) -> None:
         """In a thread of its own, until `close`."""
+        with suppress(OSError):  # where this user may: what it does not read in time is lost
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while not self._closing:
             now_ns = self._clock.now_ns()
             rows = self._post.receive(now_ns)

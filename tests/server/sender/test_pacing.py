@@ -13,12 +13,12 @@ def test_few_packets_take_the_least_share() -> None:
 
 
 def test_many_take_what_they_need() -> None:
-    assert Pacing().share([(10_000, FRAME_NS)]) == pytest.approx(0.8)
-    assert gap_ns(0.8, 10_000, FRAME_NS) == pytest.approx(1_600)
+    assert Pacing().share([(3_000, FRAME_NS)]) == pytest.approx(0.75)
+    assert gap_ns(0.75, 3_000, FRAME_NS) == pytest.approx(5_000)
 
 
 def test_all_streams_together_count() -> None:
-    assert Pacing().share([(5_000, FRAME_NS), (15_000, 3 * FRAME_NS)]) == pytest.approx(0.8)
+    assert Pacing().share([(2_000, FRAME_NS), (3_000, 3 * FRAME_NS)]) == pytest.approx(0.75)
 
 
 def test_a_frame_has_left_before_the_next_one_comes() -> None:
