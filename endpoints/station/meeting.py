@@ -96,12 +96,13 @@ class Meeting:
         """Any later one."""
         await self._connection.send(TO_STATION.encode(word))
 
-    async def tell(self, word: Telemetry) -> None:
+    async def tell(self, word: Telemetry, every_s: float) -> None:
         """The same, and see that the station is there; TooSlowError if it is not.
 
-        It may have nothing to say for days, and TCP need not notice when it is gone.
+        It may have nothing to say for days, and TCP need not notice when it is gone. A station that
+        wants to hear this every `every_s` only has many to answer.
         """
-        with trio.fail_after(SILENCE_TIMEOUT_S):
+        with trio.fail_after(max(SILENCE_TIMEOUT_S, every_s)):
             await self.say(word)
             await self._see_that_it_is_there()
 

@@ -271,7 +271,7 @@ class ControlSession:
         # All loudspeakers come at once when their station does, and shall not all tell at once.
         pause_s = every_s * self._uniform()
         while True:
-            await meeting.tell(self._speaker.telemetry())
+            await meeting.tell(self._speaker.telemetry(), every_s)
             with trio.move_on_after(pause_s):
                 await self._speaker.news(every_s)
             pause_s = every_s

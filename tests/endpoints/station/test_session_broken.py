@@ -337,7 +337,7 @@ async def test_a_connection_that_breaks_while_it_is_switched_off_is_no_crash(
         async def introduce(self, _: object) -> None:
             return
 
-        async def tell(self, _: object) -> None:
+        async def tell(self, *_: object) -> None:
             try:
                 await trio.sleep_forever()
             finally:
