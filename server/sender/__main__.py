@@ -111,7 +111,7 @@ def main() -> None:
     name_process(f"loa-spare-{birth.shard}")
     sender = Sender(birth)
     wake_punctually()
-    keep_the_beat()
+    keep_the_beat(birth.shards)
     # Nothing built so far will ever be garbage, and a collection costs milliseconds.
     gc.collect()
     gc.freeze()
