@@ -204,8 +204,13 @@ class Entrance:
         self._door.leave(caller)
         self._quick.pop(caller, None)
         # It speaks no TLS, was too slow, is gone, or has made room.
-        if task.cancelled() or task.exception() is not None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
             self._end(caller)
+        # Else caller, task, error and its frames hold each other until garbage is next collected.
+        del caller.task
+        if error is not None:
+            error.__traceback__ = None
         if self._waiting:
             self._serve()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -129,6 +130,31 @@ def test_whoever_does_not_get_on_makes_room_and_is_counted_once() -> None:
         assert house.refused.locked()
 
     play(scenario)
+
+
+def test_of_who_speaks_no_tls_nothing_is_kept() -> None:
+    """A tenth of a megabyte a second would be kept else, under a flood: 14 KB of each until garbage
+    is collected, which is seldom where there are thousands of sessions."""
+
+    async def scenario(house: House) -> None:
+        before = alive()
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await house.refused.acquire()
+            writer.close()
+            await asyncio.sleep(0)
+        assert alive() == before
+
+    def alive() -> int:
+        return sum(isinstance(thing, asyncio.Task | ssl.SSLError) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        play(scenario)
+    finally:
+        gc.enable()
 
 
 def test_whoever_is_too_slow_is_ended_and_counted() -> None:
