@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from endpoints.pace import QuestionPace
 from endpoints.way.datagrams import Reader
 from endpoints.way.tasks import Tasks
 from transport.clock.estimator import ClockEstimate, ClockEstimator
@@ -23,15 +24,8 @@ from transport.net.stamped import (
 )
 from transport.security.session_keys import TIME_BYTES, open_time, seal_time
 
-_BURST = 8
-_BURST_PAUSE_S = 0.03
-# After the burst it asks more often than the station says, until the skew is known: a station that
-# has few loudspeakers, for a minute; one of thousands only so often that the first line is drawn.
-_PAUSE_S = 0.5
-_SETTLED_EXCHANGES = 100
-_OF_FEW_S = 1.0
-_PAUSE_OF_MANY_S = 2.0
-_QUESTIONS_OF_MANY = 4
+# Until there is a station.
+_LOOK_S = 0.5
 # So many questions without an answer, and the gateway is asked as well. A burst over a long way has
 # as many under way, and asking twice harms nobody.
 _PATIENCE = 4
@@ -75,7 +69,7 @@ class TimeSync:
         self._gateway: TimeGateway | None = None
         self._by_gateway = False
         self._unanswered = 0
-        self._burst_left = self._few_left = 0
+        self._pace = QuestionPace()
         self._hurry = trio.Event()
 
     @property
@@ -100,7 +94,7 @@ class TimeSync:
         self._begin_burst()
 
     def _begin_burst(self) -> None:
-        self._burst_left, self._few_left = _BURST, _QUESTIONS_OF_MANY
+        self._pace.begin()
         self._hurry.set()
 
     async def run(self) -> None:
@@ -114,23 +108,14 @@ class TimeSync:
         while True:
             if self._station is not None:
                 self._ask_once(self._station)
-            every_s = self._station.every_s if self._station is not None else _PAUSE_S
+            every_s = self._station.every_s if self._station is not None else _LOOK_S
             with trio.move_on_after(self._pause_s(every_s)):
                 await self._hurry.wait()
             self._hurry = trio.Event()
 
     def _pause_s(self, every_s: float) -> float:
-        if self._burst_left > 0:
-            self._burst_left -= 1
-            return _BURST_PAUSE_S
-        if every_s <= _OF_FEW_S:
-            settled = self._estimator.exchanges > _SETTLED_EXCHANGES
-            return every_s if settled else min(_PAUSE_S, every_s)
-        if self._few_left > 0:
-            self._few_left -= 1
-        elif self._unanswered < 2 or self._by_gateway:
-            return every_s
-        return min(_PAUSE_OF_MANY_S, every_s)
+        answered = self._unanswered < 2 or self._by_gateway
+        return self._pace.pause_s(every_s, self._estimator.exchanges, answered=answered)
 
     def _ask_once(self, station: _Station) -> None:
         self._unanswered += 1
@@ -199,6 +184,6 @@ class TimeSync:
         if self._estimator.add(exchange):
             self._clock_changed()
             self._begin_burst()
-        elif self._estimator.in_doubt and not self._burst_left:
+        elif self._estimator.in_doubt and not self._pace.in_burst:
             self._begin_burst()  # to know in a moment whether a clock has been stepped
         return True

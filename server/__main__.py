@@ -29,10 +29,9 @@ from server.keys.token import AccessError
 from server.limits import (
     HttpConnection,
     Limits,
-    SessionConnection,
+    connections,
     give_back_what_is_freed,
     give_up_on_the_deaf,
-    http_connection,
     limits_here,
     wait_for_words,
 )
@@ -63,7 +62,7 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         context: ssl.SSLContext,
         manners: Manners | None = None,
-        hand_on: Callable[[socket.socket], bool] = lambda _: False,
+        hand_on: Callable[[socket.socket, bytes], bool] = lambda *_: False,
     ) -> None:
         super().__init__(config)
         self._context = context
@@ -136,7 +135,9 @@ def _server(
         lambda: server.handshakes + len(server.server_state.connections),
     )
     application = _application(control, lambda: server.handshakes)
-    server = _Server(_config(application, limits), context, hand_on=halls.offer)
+    server = _Server(
+        connections(application, limits or limits_here()), context, hand_on=halls.offer
+    )
     return server
 
 
@@ -151,25 +152,6 @@ def _application(control: Control, handshakes: Callable[[], int]) -> ASGIApp:
             await api(scope, receive, send)
 
     return application
-
-
-def _config(application: ASGIApp, limits: Limits | None = None) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        lifespan="off",
-        log_level="error",
-        access_log=False,
-        # Nobody stands between us and who calls, and says from where.
-        proxy_headers=False,
-        http=http_connection(limits or limits_here()),
-        ws=SessionConnection,
-        # Deflate would cost 87 KB a session for messages of a hundred bytes.
-        ws_per_message_deflate=False,
-        ws_max_size=1 << 16,
-        # Loudspeakers ping, and say how they are; TCP tells of those that are gone.
-        ws_ping_interval=None,
-        timeout_graceful_shutdown=1,
-    )
 
 
 def _open_store(birth: Birth) -> Store:

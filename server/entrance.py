@@ -56,7 +56,7 @@ class Entrance:
 
     `receive` makes the protocol for a connection from an address; it is told of the connection
     after TLS, or never. `refused` is called for each that is ended before. `hand_on` may take a
-    connection that was just accepted, and says whether it did.
+    connection that was just accepted, by its first bytes, and says whether it did.
 
     A whole fleet may come at once. Of those that have said what TLS begins with only a few shake
     hands at a time, and the others wait: by turns of their addresses, and whoever `is_urgent`, by
@@ -72,7 +72,7 @@ class Entrance:
         *,
         manners: Manners | None = None,
         door: Door | None = None,
-        hand_on: Callable[[socket.socket], bool] = lambda _: False,
+        hand_on: Callable[[socket.socket, bytes], bool] = lambda *_: False,
         is_urgent: Callable[[bytes], bool] = lambda _: False,
         at_once: int = _AT_ONCE,
         most_waiting: int = _MOST_WAITING,
@@ -137,11 +137,11 @@ class Entrance:
                 self._resting = self._loop.call_later(_REST_S, self.open)
                 return
             connection.setblocking(False)
-            if not self._hand_on(connection):
-                self._welcome(_Caller(connection, neighbourhood(host)))
+            hello = first_bytes(connection)
+            if not self._hand_on(connection, hello):
+                self._welcome(_Caller(connection, neighbourhood(host)), hello)
 
-    def _welcome(self, caller: _Caller) -> None:
-        hello = _first_bytes(caller.connection)
+    def _welcome(self, caller: _Caller, hello: bytes) -> None:
         if _is_whole(hello):
             self._waiting.put(caller, caller.address, urgent=self._is_urgent(hello))
             self._serve()
@@ -219,7 +219,7 @@ class Entrance:
         self._refused()
 
 
-def _first_bytes(connection: socket.socket) -> bytes:
+def first_bytes(connection: socket.socket) -> bytes:
     """What has come already, and stays to be read."""
     try:
         return connection.recv(_HELLO_BYTES, socket.MSG_PEEK)

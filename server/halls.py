@@ -37,8 +37,6 @@ from transport.control.messages import SUBPROTOCOL
 
 # Of a hall: some seconds of handshakes. Whoever comes then is better off coming again.
 MAX_UNFINISHED = 2_048
-# A ClientHello with two key shares, one of them post-quantum, has less.
-_HELLO_BYTES = 4_096
 # RFC 6455 7.4.1: no close frame came; what is ours to regret.
 _LOST, _INTERNAL = 1006, 1011
 
@@ -251,16 +249,17 @@ class Halls:
         """How many sessions they have together."""
         return sum(len(hall.sessions) for hall in self._halls)
 
-    def offer(self, connection: socket.socket) -> bool:
+    def offer(self, connection: socket.socket, hello: bytes) -> bool:
         """Whether this one, just accepted, is the halls' now; if not, it is the caller's still.
 
-        Handed on is whoever asks for a loudspeaker's session by ALPN in its first bytes; all else
-        is for control itself. With no room anywhere it is closed and counted: it will come again.
+        Handed on is whoever asks for a loudspeaker's session by ALPN in `hello`, its first bytes;
+        all else is for control itself. With no room anywhere it is closed and counted: it will
+        come again.
         """
         own = self._own()
         if not self._halls or own < self._own_places:
             return False
-        if SUBPROTOCOL not in alpn_of(_first_bytes(connection)):
+        if SUBPROTOCOL not in alpn_of(hello):
             return False
         hall = min(filter(_has_room, self._halls), key=_load, default=None)
         if hall is not None:
@@ -284,11 +283,3 @@ def _has_room(hall: _Hall) -> bool:
 
 def _load(hall: _Hall) -> int:
     return hall.load
-
-
-def _first_bytes(connection: socket.socket) -> bytes:
-    """What has come already, and stays to be read: TCP_DEFER_ACCEPT has waited for it."""
-    try:
-        return connection.recv(_HELLO_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:
-        return b""

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, ClassVar
 
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -357,3 +359,23 @@ class SessionConnection(WebSocketsSansIOProtocol):
             self.transport.abort()
         else:
             super().handle_parser_exception()
+
+
+def connections(application: ASGIApp, limits: Limits) -> uvicorn.Config:
+    """How uvicorn is to treat the connections of one process, control's or a hall's."""
+    return uvicorn.Config(
+        application,
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        # Nobody stands between us and who calls, and says from where.
+        proxy_headers=False,
+        http=http_connection(limits),
+        ws=SessionConnection,
+        # Deflate would cost 87 KB a session for messages of a hundred bytes.
+        ws_per_message_deflate=False,
+        ws_max_size=1 << 16,
+        # Loudspeakers ping, and say how they are; TCP tells of those that are gone.
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=1,
+    )

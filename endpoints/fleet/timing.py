@@ -7,19 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from endpoints.pace import QuestionPace
 from transport.clock.estimator import ClockEstimate
 from transport.clock.exchange import Exchange, ExchangeClient
 from transport.clock.timeline import NS_PER_SECOND
 from transport.security.session_keys import open_time, seal_time
 
-# The same as in `endpoints.sync`.
-_BURST = 8
-_BURST_PAUSE_NS = 30_000_000
-_PAUSE_NS = NS_PER_SECOND // 2
-_SETTLED_EXCHANGES = 100
-_OF_FEW_NS = NS_PER_SECOND
-_PAUSE_OF_MANY_NS = 2 * NS_PER_SECOND
-_QUESTIONS_OF_MANY = 4
 _NEWEST, _LEAST_EXCHANGES = 8, 4
 
 
@@ -88,8 +81,9 @@ class TimeLearner:
         self._client = ExchangeClient(nonce)
         self._estimator = estimator
         self._session, self._key = 0, b""
-        self._every_ns = NS_PER_SECOND
-        self._burst_left = self._few_left = self._unanswered = 0
+        self._every_s = 1.0
+        self._pace = QuestionPace()
+        self._unanswered = 0
 
     @property
     def estimate(self) -> ClockEstimate | None:
@@ -99,11 +93,8 @@ class TimeLearner:
     def begin(self, session: int, key: bytes, every_s: float) -> None:
         """A new session, which asks every `every_s` once it knows the time: begin with a burst."""
         self._session, self._key = session, key
-        self._every_ns = round(every_s * NS_PER_SECOND)
-        self._begin_burst()
-
-    def _begin_burst(self) -> None:
-        self._burst_left, self._few_left = _BURST, _QUESTIONS_OF_MANY
+        self._every_s = every_s
+        self._pace.begin()
 
     def question(self, now_ns: int) -> bytes:
         """The datagram to send now."""
@@ -114,17 +105,10 @@ class TimeLearner:
 
     def pause_ns(self) -> int:
         """How long to wait from this question to the next; to be called once for each."""
-        if self._burst_left > 0:
-            self._burst_left -= 1
-            return _BURST_PAUSE_NS
-        if self._every_ns <= _OF_FEW_NS:
-            settled = self._estimator.exchanges > _SETTLED_EXCHANGES
-            return self._every_ns if settled else min(_PAUSE_NS, self._every_ns)
-        if self._few_left > 0:
-            self._few_left -= 1
-        elif self._unanswered < 2:
-            return self._every_ns
-        return min(_PAUSE_OF_MANY_NS, self._every_ns)
+        pause_s = self._pace.pause_s(
+            self._every_s, self._estimator.exchanges, answered=self._unanswered < 2
+        )
+        return round(pause_s * NS_PER_SECOND)
 
     def answer(self, data: bytes, arrival_ns: int) -> bool:
         """Whether to ask again at once, as the clock may be another; MalformedPacket if it is none.
@@ -134,7 +118,7 @@ class TimeLearner:
         packet = open_time(data, self._session, self._key)
         exchange = self._client.receive(packet, arrival_ns)
         self._unanswered = 0
-        if self._estimator.add(exchange) or (self._estimator.in_doubt and not self._burst_left):
-            self._begin_burst()
+        if self._estimator.add(exchange) or (self._estimator.in_doubt and not self._pace.in_burst):
+            self._pace.begin()
             return True
         return False

@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
-from typing_extensions import override
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.trio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.trio.client import ClientConnection
 
-from endpoints.station.tls import TlsPeer, open_tls
+from endpoints.station.tls import TlsPeer, Websocket, open_tls
 from transport.control.address import StationAddress
 from transport.control.messages import (
     NONCE_BYTES,
@@ -140,14 +138,6 @@ async def _frame(connection: ClientConnection) -> bytes:
     return data
 
 
-class _Websocket(connect):
-    """One that goes nowhere else, whatever the answer."""
-
-    @override
-    def process_redirect(self, exc: Exception) -> Exception:
-        return exc
-
-
 @asynccontextmanager
 async def meet(
     address: StationAddress,
@@ -166,7 +156,9 @@ async def meet(
     with trio.fail_after(TLS_TIMEOUT_S):
         stream, tls = await open_tls(address.host, address.port, local_address)
     try:
-        async with _websocket(address, stream) as connection:
+        # It does not ping: we ask ourselves, as often as there is something to tell.
+        control = Websocket(address, "/control", stream, SUBPROTOCOL, max_size=MAX_FRAME_BYTES)
+        async with control as connection:
             with trio.fail_after(HELLO_TIMEOUT_S):
                 identity = TO_SPEAKER.decode(await _frame(connection))
             if not isinstance(identity, Identity):
@@ -177,22 +169,6 @@ async def meet(
             yield Meeting(connection, tls, identity, certificate, key, draw(NONCE_BYTES))
     finally:
         await trio.aclose_forcefully(stream)
-
-
-def _websocket(address: StationAddress, stream: trio.abc.Stream) -> connect:
-    # The stream is TLS already.
-    return _Websocket(
-        f"ws://{address.text}/control",
-        stream=stream,
-        subprotocols=[Subprotocol(SUBPROTOCOL)],
-        compression=None,
-        proxy=None,
-        max_size=MAX_FRAME_BYTES,
-        open_timeout=HELLO_TIMEOUT_S,
-        # We ask ourselves, as often as there is something to tell.
-        ping_interval=None,
-        close_timeout=1,
-    )
 
 
 def worlds_part(

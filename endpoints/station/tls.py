@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import trio
+from typing_extensions import override
+from websockets.trio.client import connect
+from websockets.typing import Subprotocol
 
+from transport.control.address import StationAddress
 from transport.control.messages import SUBPROTOCOL
 from transport.control.session import HELLO_TIMEOUT_S
 from transport.security.certificates import tls_hash
@@ -61,3 +65,41 @@ async def open_tls(
         raise
     # A server of TLS 1.3 always shows one, for nothing is agreed on beforehand.
     return stream, TlsPeer(host, tls_hash(certificate or b""))
+
+
+class Websocket(connect):
+    """A WebSocket over `stream`, which is TLS already.
+
+    It pings every `ping_s`, and waits `silence_s` for each answer. It goes where it was sent: a
+    redirection is an answer like any other refusal.
+    """
+
+    def __init__(
+        self,
+        address: StationAddress,
+        path: str,
+        stream: trio.abc.Stream,
+        subprotocol: str,
+        *,
+        max_size: int,
+        headers: dict[str, str] | None = None,
+        ping_s: float | None = None,
+        silence_s: float | None = None,
+    ) -> None:
+        super().__init__(
+            f"ws://{address.text}{path}",
+            stream=stream,
+            subprotocols=[Subprotocol(subprotocol)],
+            additional_headers=headers,
+            compression=None,
+            proxy=None,
+            max_size=max_size,
+            open_timeout=HELLO_TIMEOUT_S,
+            ping_interval=ping_s,
+            ping_timeout=silence_s,
+            close_timeout=1,
+        )
+
+    @override
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc

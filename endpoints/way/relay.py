@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
-from typing_extensions import override
-from websockets.trio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.trio.client import ClientConnection
 
 from endpoints.station.meeting import BROKEN, why, worlds_part
-from endpoints.station.tls import TlsPeer, open_tls
+from endpoints.station.tls import TlsPeer, Websocket, open_tls
 from transport.control.address import StationAddress
 from transport.control.session import HELLO_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff
 from transport.net.stamped import MAX_DATAGRAM
@@ -38,17 +36,14 @@ class Gate:
     key: bytes
 
     @property
+    def address(self) -> StationAddress:
+        """Where to call."""
+        return StationAddress(self.tls.host, self.port)
+
+    @property
     def text(self) -> str:
         """For people."""
-        return StationAddress(self.tls.host, self.port).text
-
-
-class _Websocket(connect):
-    """One that goes where it was sent: a redirection is an answer like any other refusal."""
-
-    @override
-    def process_redirect(self, exc: Exception) -> Exception:
-        return exc
+        return self.address.text
 
 
 class Relay:
@@ -185,21 +180,18 @@ class Relay:
             await trio.sleep_forever()
         conversation.cancel()
 
-    def _websocket(self, stream: trio.abc.Stream) -> connect:
-        # The stream is TLS already, and its other end is known: only now the token is shown.
+    def _websocket(self, stream: trio.abc.Stream) -> Websocket:
+        # Its other end is known: only now the token is shown.
         gate = self._gate
-        return _Websocket(
-            f"ws://{gate.text}/media",
-            stream=stream,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            additional_headers={"Authorization": f"Bearer {gateway_token(gate.session, gate.key)}"},
-            compression=None,
-            proxy=None,
+        return Websocket(
+            gate.address,
+            "/media",
+            stream,
+            SUBPROTOCOL,
             max_size=_MAX_FRAME,
-            open_timeout=HELLO_TIMEOUT_S,
-            ping_interval=5,
-            ping_timeout=SILENCE_TIMEOUT_S,
-            close_timeout=1,
+            headers={"Authorization": f"Bearer {gateway_token(gate.session, gate.key)}"},
+            ping_s=5,
+            silence_s=SILENCE_TIMEOUT_S,
         )
 
 

@@ -7,14 +7,13 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 
-import uvicorn
 from typing_extensions import override
 from uvicorn.server import ServerState
 
 from server.door import MAX_TOGETHER, Door
 from server.entrance import Entrance
 from server.hall.relay import Relay
-from server.limits import SessionConnection, http_connection, limits_here
+from server.limits import connections, limits_here
 
 # Of the descriptors that a process may have: the rest is its own, and for those who come and go.
 _OF_ALL = 0.75
@@ -90,7 +89,8 @@ class Hall:
         self.relay = Relay(
             end, places or places_here(), first_session, self._handed.put, self._count
         )
-        self._config = _config(self.relay, http_connection(limits))
+        self._config = connections(self.relay, limits)
+        self._config.load()
         self._entrance = Entrance(
             self._handed,
             context,
@@ -115,23 +115,3 @@ class Hall:
     def _connection(self, _: str) -> asyncio.Protocol:
         protocol: Callable[..., asyncio.Protocol] = self._config.http_protocol_class
         return protocol(config=self._config, server_state=self._state, app_state={})
-
-
-def _config(relay: Relay, http: type[asyncio.Protocol]) -> uvicorn.Config:
-    """As control's own, but for the application."""
-    config = uvicorn.Config(
-        relay,
-        lifespan="off",
-        log_level="error",
-        access_log=False,
-        # Nobody stands between us and who calls, and says from where.
-        proxy_headers=False,
-        http=http,
-        ws=SessionConnection,
-        ws_per_message_deflate=False,
-        ws_max_size=1 << 16,
-        # Whether a session lives is seen by what the loudspeaker says, and by TCP.
-        ws_ping_interval=None,
-    )
-    config.load()
-    return config

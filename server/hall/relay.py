@@ -3,7 +3,8 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from server.hall.link import Link
 from server.hall.words import (
@@ -22,8 +23,6 @@ from server.hall.words import (
 )
 from transport.control.messages import SUBPROTOCOL
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 # RFC 6455 7.4.1: what is no binary message; and the end of this server's part in it.
 _UNSUPPORTED, _AGAIN = 1003, 1012
 _CLOSE_TIMEOUT_S = 0.4
@@ -176,7 +175,7 @@ class Relay:
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._tell_holds)
 
     # ------------------------------------------------------------- from the loudspeakers
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request: a session at /control; nothing else is here (ASGI 3)."""
         self.changed()
         try:
@@ -189,7 +188,7 @@ class Relay:
         finally:
             self.changed()
 
-    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         chosen = SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None
         if not await _sent(send({"type": "websocket.accept", "subprotocol": chosen})):
             return

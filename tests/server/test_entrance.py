@@ -270,7 +270,7 @@ def test_when_enough_wait_the_kernel_keeps_the_rest() -> None:
 def test_who_is_handed_on_is_no_more_of_this_house() -> None:
     taken: list[socket.socket] = []
 
-    def hand_on(connection: socket.socket) -> bool:
+    def hand_on(connection: socket.socket, _: bytes) -> bool:
         taken.append(connection)
         return len(taken) == 1
 

@@ -11,6 +11,7 @@ import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from server.entrance import first_bytes
 from server.hall.hall import Hall
 from server.halls import Halls, RelayedSession, Serve
 from server.processes.child import hall_pair
@@ -67,7 +68,7 @@ class Door:
     def _accept(self) -> None:
         connection, _ = self.listening.accept()
         connection.setblocking(False)
-        if not self.control.offer(connection):
+        if not self.control.offer(connection, first_bytes(connection)):
             self.kept.append(connection)
 
     @property

@@ -22,9 +22,15 @@ import uvloop
 from fastapi import WebSocket
 from starlette.types import Receive, Scope, Send
 
-from server.__main__ import _config, _Server
+from server.__main__ import _Server
 from server.data import DataFolder
-from server.limits import give_back_what_is_freed, give_up_on_the_deaf, wait_for_words
+from server.limits import (
+    connections,
+    give_back_what_is_freed,
+    give_up_on_the_deaf,
+    limits_here,
+    wait_for_words,
+)
 from tests.support.sessions import Room, credentials
 from tests.support.tls import station_tls
 
@@ -102,7 +108,7 @@ async def _serve(count: int) -> None:
     context.num_tickets = 0
     gc.freeze()
     print(listening.getsockname()[1], flush=True)
-    await _Server(_config(application), context).serve(sockets=[listening])
+    await _Server(connections(application, limits_here()), context).serve(sockets=[listening])
 
 
 if __name__ == "__main__":
