@@ -3,8 +3,9 @@
 The loudspeakers are simulated, `loa fleet` (endpoints/fleet/): they join, prove their keys, keep
 time and compare every packet; they do not decode. Station, voice and simulator share this machine,
 so that CPU time is told by process, and what the simulator itself had no time to read is counted
-apart. Lateness is the larger of two: at the loudspeakers, of each packet against the earliest of
-its second there, and at the senders, of each against its paced slot.
+apart. Lateness is that of each packet against its paced slot, when the chunk it leaves with has
+left. Beside it stands that at the loudspeakers, of each packet against the quickest of its second
+there: in that are the jitter of the voice and of the producer as well.
 """
 
 import argparse
@@ -39,12 +40,12 @@ _COUNTS = (
 )
 # What the table of a cost line has room for: its heading, and the figure's name.
 _BRIEF = {
-    "endpoints": "endpoints",
+    "N": "endpoints",
     "received": "received_ratio",
     "dropped": "simulator_dropped",
     "p99 ms": "late_p99_ms",
     "us/packet": "us_per_packet_sender",
-    "us/endpoint": "cpu_us_per_endpoint_second",
+    "us/N/s": "cpu_us_per_endpoint_second",
     "simulator": "cpu_us_per_endpoint_second_simulator",
 }
 
@@ -169,17 +170,16 @@ def window_figures(window: Window) -> Figures:
     """What a window says, under the names that numbers are published by."""
     fleet, sent = window.fleet, window.sent
     endpoint_seconds = window.endpoints * window.seconds
-    at_fleet_ms, at_senders_ms = fleet.late_at_ms(0.99), sent.late.at_ms(0.99)
     counts = {name: getattr(fleet, name) for name in _COUNTS}
     processes = {**window.cpu_s, "simulator": window.simulator_cpu_s, "voice": window.voice_cpu_s}
     return {
         "received_ratio": fleet.received_ratio,
         **counts,
-        "late_p50_ms": fleet.late_at_ms(0.5),
-        "late_p99_ms": max(at_fleet_ms, at_senders_ms),
-        "late_max_ms": fleet.late_max_ms,
-        "late_p99_ms_at_endpoints": at_fleet_ms,
-        "late_p99_ms_at_senders": at_senders_ms,
+        "late_p50_ms": sent.late.at_ms(0.5),
+        "late_p99_ms": sent.late.at_ms(0.99),
+        "late_p50_ms_at_endpoints": fleet.late_at_ms(0.5),
+        "late_p99_ms_at_endpoints": fleet.late_at_ms(0.99),
+        "late_max_ms_at_endpoints": fleet.late_max_ms,
         "transit_p99_ms": fleet.transit.at_ms(0.99),
         "longest_gap_ms": fleet.longest_gap_ms,
         "sender_stale": sent.stale,
@@ -242,7 +242,11 @@ def _run_line(options: argparse.Namespace) -> None:
     points = [(w.endpoints, w.station_cpu_s / w.seconds * 1e6) for w in (d.window for d in done)]
     line = fit(points)
     rows = [
-        {**_brief(one.figures), "us/s": cost_us, "off": line.off(size, cost_us)}
+        {
+            **_brief(one.figures),
+            "ms/s": round(cost_us / 1_000),
+            "off %": round(100 * line.off(size, cost_us), 1),
+        }
         for one, (size, cost_us) in zip(done, points, strict=True)
     ]
     title = f"fixed {line.fixed_us:.0f} us + {line.slope_us:.1f} us a loudspeaker, each second"

@@ -14,8 +14,8 @@ from bench.processes import ProcessError, wait_until
 from server.remote import ApiError, call
 
 _BEFORE_S, _AFTER_S = 1.0, 3.0
-# A session that is cut off begins anew within this, however many there are.
-_BACK_S = 120.0
+# A session that is cut off begins anew within this; with sound on air so many do in a second.
+_BACK_S, _BACK_A_SECOND = 60.0, 25.0
 # To be asked takes control time as well.
 _LOOK_S = 0.25
 
@@ -99,7 +99,8 @@ def control_killed(scene: Scene) -> ControlKilled:
         wait_until(lambda: _answers(scene), "the API")
         back_s.append(time.monotonic() - killed_s)
         count = scene.cast.endpoints
-        wait_until(lambda: _sessions(scene) >= count, "the sessions", _BACK_S, _LOOK_S)
+        patience_s = _BACK_S + count / _BACK_A_SECOND
+        wait_until(lambda: _sessions(scene) >= count, "the sessions", patience_s, _LOOK_S)
         back_s.append(time.monotonic() - killed_s)
         scene.wait(_BEFORE_S, "control killed")
 

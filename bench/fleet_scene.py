@@ -26,6 +26,8 @@ _JOIN_A_SECOND, _JOIN_LEAST_S = 50.0, 60.0
 # A voice repeats for longer than any bench.
 _REPEATS = "100000"
 _LOOK_S = 0.2
+# Until sockets that nobody reads are full: to fill them takes the kernel new memory, and time.
+_FULL_S = 3.0
 # A fleet judges a packet when two seconds have passed: until then a copy may still come.
 _JUDGED_S = 2.2
 
@@ -174,6 +176,7 @@ class Scene:
     def watch_senders_alone(self, seconds: float) -> "EngineAlone":
         """What the senders reach while no simulator takes time of this machine."""
         with frozen(self.fleets):
+            self.wait(_FULL_S, "the engine alone")
             sent, uses, began_s = self.sent(), self.processes(), time.monotonic()
             self.wait(seconds, "the engine alone")
             took_s = time.monotonic() - began_s

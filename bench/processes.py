@@ -22,6 +22,8 @@ from server.remote import ApiError, Credentials, call, credentials_of
 _START_S = 90.0
 _END_S = 5.0
 _POLL_S = 0.02
+# Thousands of loudspeakers may be on their way in, before a call of the API.
+_ANSWER_S = 30.0
 LOA = (sys.executable, "-P", "-m", "loa")
 
 
@@ -164,7 +166,9 @@ class Bench:
         context.check_hostname = False
         token = {"Authorization": f"Bearer {self.credentials.token}"}
         host, _, port = self.address.partition(":")
-        connection = http.client.HTTPSConnection(host, int(port), timeout=5, context=context)
+        connection = http.client.HTTPSConnection(
+            host, int(port), timeout=_ANSWER_S, context=context
+        )
         with closing(connection):
             connection.request("GET", path, headers=token)
             reply = connection.getresponse()
@@ -179,7 +183,7 @@ class Bench:
 
     def _call(self, method: str, path: str, body: object) -> Any:
         try:
-            return call(self.address, method, path, body, credentials=self.credentials)
+            return call(self.address, method, path, body, _ANSWER_S, self.credentials)
         except ApiError as error:
             raise ProcessError(str(error)) from None
 

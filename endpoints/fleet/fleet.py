@@ -29,7 +29,7 @@ from transport.security.keys import VerifyKey
 from transport.security.session_keys import TIME_BYTES
 
 _ROUND_S = 0.01
-_MEDIA_BUFFER, _MEDIA_BATCH = 64 << 20, 1024
+_MEDIA_BUFFER, _MEDIA_BATCH = 64 << 20, 4096
 _TIME_BUFFER, _TIME_BATCH = 8 << 20, 256
 
 
