@@ -32,6 +32,7 @@ GROUPS = {
         "units": ("server.cli.units", "where they belong; add or remove one"),
         "volume": ("server.cli.loudness:volume", "how loud they are"),
         "mute": ("server.cli.loudness:mute", "silence them, or end that"),
+        "calibrate": ("server.cli.calibrate", "trim one to another, by a recording of both"),
         "tone": ("server.cli.commands:tone", "sound a test tone"),
         "identify": ("server.cli.commands:identify", "have them beep, to find out which is which"),
         "restart": ("server.cli.commands:restart", "have them begin anew"),
@@ -39,7 +40,8 @@ GROUPS = {
     "other": {
         "demo": ("bench.demo", "a station and six loudspeakers on this machine, measured"),
         "fleet": ("endpoints.fleet.cli", "be thousands of loudspeakers at once, without sound"),
-        "bench": ("bench.cli", "measure: fanout, fleet, latency, seal"),
+        "impair": ("bench.impair", "a bad network between real processes, as a UDP proxy"),
+        "bench": ("bench.cli", "measure: fanout, fleet, latency, loss, seal, sync"),
     },
 }
 # What a full disk, a quota and a reader that has gone make of a write.

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.network import MS, PROFILES, SECOND, Burst, Impairments, Jitter, Link, Outages, Straggle
+from bench.network import (
+    MS,
+    PROFILES,
+    SECOND,
+    Bottleneck,
+    Burst,
+    Impairments,
+    Jitter,
+    Link,
+    Outages,
+    Straggle,
+)
 
 MINUTE = 60 * SECOND
 
@@ -244,6 +255,9 @@ def drain_one(link: Link) -> int:
         (Jitter, {"law": "gev", "scale_ns": -1}),
         (Straggle, {"rate": 2.0, "extra_ns": 0}),
         (Straggle, {"rate": 0.5, "extra_ns": -1}),
+        (Bottleneck, {"bits_per_second": 0, "queue_bytes": 9}),
+        (Bottleneck, {"bits_per_second": 9, "queue_bytes": 0}),
+        (Bottleneck, {"bits_per_second": 9, "queue_bytes": 9, "overhead_bytes": -1}),
     ],
 )
 def test_what_cannot_be_is_refused(make: type, arguments: dict[str, float]) -> None:
@@ -262,6 +276,7 @@ orderly_paths = st.builds(
     delay_ns=short_ns,
     extra_delay_ns=short_ns,
     duplicate=rates,
+    bottleneck=st.none() | st.builds(Bottleneck, st.integers(1_000, 10**7), st.integers(1, 10_000)),
 )
 wild_paths = st.builds(
     lambda path, jitter, tail, reorder: replace(path, jitter=jitter, tail=tail, reorder=reorder),
