@@ -79,7 +79,7 @@ def read_identity(data: bytes) -> Any:
     station = bytes.fromhex(_read_station(certificate)["public"])
     nonce = bytes.fromhex(meaning["nonce"])
     check_signature(station, binding, "loa.tls-binding.2", _TLS, nonce)
-    need(meaning["version"] == 2)
+    need(meaning["version"] == 3)
     return meaning
 
 
@@ -220,13 +220,25 @@ def read_signed(data: bytes, stream: Any) -> Any:
         parts = (struct.pack("!QI", serial, epoch), clear)
         check_signature(public, tail[12:], "loa.rtcp.2", *parts)
         return {"epoch": epoch, "signature": tail[12:].hex(), "clear": clear.hex()}
+    signed = data[84:]
+    if data[1] & 0x7F == 97:
+        copies = read_copies(signed)
+        signed = bytes.fromhex(copies["frame"] + copies["digest"])
+    _check_rtp(data, stream, epoch, data[1], signed)
+    clear = b"\x80" + data[1:12] + data[84:]
+    return {"epoch": epoch, "signature": data[18:82].hex(), "clear": clear.hex()}
+
+
+def _check_rtp(data: bytes, stream: Any, epoch: int, second: int, signed: bytes) -> int:
+    """The media sample of a packet whose signature holds for this second octet and payload."""
+    certificate = read_stream_certificate(bytes.fromhex(stream["seal"]["certificate"]))
     need(data[0] == 0x90, data[12:18] == bytes.fromhex("100000110140"), data[82:84] == b"\0\0")
     sequence, timestamp = struct.unpack_from("!HI", data, 2)
     n = media_sample(timestamp, stream["timestamp_offset"], _now())
-    place = struct.pack("!QIIqB", serial, epoch, sequence, n, data[1])
-    check_signature(public, data[18:82], "loa.rtp.2", place, data[84:])
-    clear = b"\x80" + data[1:12] + data[84:]
-    return {"epoch": epoch, "signature": data[18:82].hex(), "clear": clear.hex()}
+    place = struct.pack("!QIIqB", certificate["serial"], epoch, sequence, n, second)
+    public = bytes.fromhex(certificate["public"])
+    check_signature(public, data[18:82], "loa.rtp.2", place, signed)
+    return n
 
 
 def read_sealed(data: bytes, stream: Any) -> Any:
@@ -241,14 +253,86 @@ def read_sealed(data: bytes, stream: Any) -> Any:
         signed = data[:8] + _open(key, (3, 5), place, data[8:-4], data[:8] + data[-4:])
         told = {"index": index & 0x7FFF_FFFF}
     else:
-        at = 12 + 4 * (data[0] & 15)
-        if data[0] & 0x10:
-            at += 4 + 4 * struct.unpack_from("!H", data, at + 2)[0]
-        place = bytes(2) + ssrc + bytes(4) + data[2:4]
-        signed = data[:at] + _open(key, (0, 2), place, data[at:], data[:at])
+        signed = _open_rtp(data, key)
         told = {}
     read_signed(signed, stream)
     return {"epoch": epoch["number"], "signed": signed.hex()} | told
+
+
+def _open_rtp(data: bytes, key: bytes) -> bytes:
+    at = 12 + 4 * (data[0] & 15)
+    if data[0] & 0x10:
+        at += 4 + 4 * struct.unpack_from("!H", data, at + 2)[0]
+    place = bytes(2) + data[8:12] + bytes(4) + data[2:4]
+    return data[:at] + _open(key, (0, 2), place, data[at:], data[:at])
+
+
+# ---------------------------------------------------------------- what is lost comes again
+def read_copies(payload: bytes) -> Any:
+    """A payload of type 97."""
+    need(payload, 1 <= payload[0] <= 8, len(payload) > 1 + 5 * payload[0])
+    at = 1 + 5 * payload[0]
+    copies = []
+    for head in range(1, at, 5):
+        offset = int.from_bytes(payload[head : head + 3], "big")
+        length = int.from_bytes(payload[head + 3 : head + 5], "big")
+        copies.append({"offset": offset, "payload": payload[at : at + length].hex()})
+        need(offset, length)
+        at += length
+    need(at < len(payload), len({copy["offset"] for copy in copies}) == len(copies))
+    digest = hashlib.sha256(payload[:at]).digest()[:16]
+    return {"copies": copies, "frame": payload[at:].hex(), "digest": digest.hex()}
+
+
+def read_repair(data: bytes, stream: Any) -> Any:
+    """A repair on the wire: what it is of."""
+    first = bytes((*data[:11], data[11] ^ 1))
+    epoch = _epoch_of(first, stream)
+    plain = _open_rtp(data, bytes.fromhex(epoch["key"]))
+    need(plain[1] == 98, len(plain) > 85)
+    second = plain[84]
+    need(second & 0x7F in {96, 97})
+    at = 85 if second & 0x7F == 96 else 101
+    digest, frame = plain[85:at], plain[at:]
+    need(frame)
+    return {
+        "epoch": epoch["number"],
+        "sequence": int.from_bytes(plain[2:4], "big"),
+        "media_sample": _check_rtp(plain, stream, epoch["number"], second, frame + digest),
+        "signature": plain[18:82].hex(),
+        "second_octet": second,
+        "digest": digest.hex(),
+        "frame": frame.hex(),
+    }
+
+
+def read_bundle(data: bytes) -> Any:
+    need(data[:1] == b"\x41")
+    repairs = []
+    at = 1
+    while at < len(data):
+        begin = at + 2
+        at = begin + int.from_bytes(data[at:begin], "big")
+        need(begin < at <= len(data))
+        repairs.append(data[begin:at].hex())
+    need(1 <= len(repairs) <= 32)
+    return repairs
+
+
+def read_request(data: bytes) -> Any:
+    need(len(data) <= 256, data[:1] == b"\x40", data[1:9] == _SESSION)
+    need(hmac.compare_digest(data[-16:], mac(_SESSION_KEY, "loa.repair.3", data[:-16])[:16]))
+    wanted = []
+    at = 9
+    while at < len(data) - 16:
+        ssrc, first, length = struct.unpack_from("!IHB", data, at)
+        bits = data[at + 7 : at + 7 + length]
+        at += 7 + length
+        need(bits, at <= len(data) - 16, bits[0] & 1, bits[-1])
+        asked = [i for i in range(8 * length) if bits[i // 8] >> i % 8 & 1]
+        wanted.append({"ssrc": ssrc, "sequences": [(first + i) % 65_536 for i in asked]})
+    need(1 <= sum(len(one["sequences"]) for one in wanted) <= 512)
+    return {"session": data[1:9].hex(), "wanted": wanted, "authenticator": data[-16:].hex()}
 
 
 def _now() -> int:

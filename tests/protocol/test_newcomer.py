@@ -16,10 +16,14 @@ from tests.protocol.newcomer import (
 from tests.protocol.page import VECTORS, Vector, of
 from tests.protocol.sceptic import (
     check_streams,
+    read_bundle,
     read_certificate,
     read_code,
+    read_copies,
     read_frame,
     read_identity,
+    read_repair,
+    read_request,
     read_rtp_of_now,
     read_sealed,
     read_sealed_time,
@@ -31,11 +35,15 @@ from tests.protocol.sceptic import (
 _LISTEN = VECTORS["listen"]
 _STREAM = read_message(_LISTEN.data, _LISTEN.direction)["streams"][0]
 _READERS: dict[str, Callable[[bytes], Any]] = {
+    "bundle": read_bundle,
     "certificate": read_certificate,
     "code": read_code,
+    "copies": read_copies,
     "identity": read_identity,
     "ingest": read_ingest,
     "listen": check_streams,
+    "repair": lambda data: read_repair(data, _STREAM),
+    "request": read_request,
     "rtcp": read_rtcp,
     "rtp": lambda data: read_rtp_of_now(data, _STREAM["timestamp_offset"]),
     "sap": read_sap,
@@ -75,7 +83,15 @@ def test_the_page_suffices_to_believe_the_streams_of_a_listen() -> None:
 
 
 def test_what_is_sealed_is_what_was_signed() -> None:
-    for name in ("rtp", "rtcp_bye"):
+    for name in ("rtp", "rtp_copies", "rtcp_bye"):
         sealed, signed = VECTORS[f"{name}_sealed"], VECTORS[f"{name}_signed"]
         assert sealed.meaning["signed"] == signed.hex
     assert VECTORS["rtcp_bye_signed"].meaning["clear"] == VECTORS["rtcp_bye"].hex
+
+
+def test_what_is_bundled_are_repairs_and_they_are_of_what_is_signed() -> None:
+    repairs = [VECTORS[name] for name in ("repair", "repair_copies")]
+    assert VECTORS["bundle"].meaning == [repair.hex for repair in repairs]
+    for repair, name in zip(repairs, ("rtp_signed", "rtp_copies_signed"), strict=True):
+        assert repair.meaning["signature"] == VECTORS[name].meaning["signature"]
+    assert VECTORS["rtp_copies_signed"].data.endswith(VECTORS["copies"].data)

@@ -23,6 +23,7 @@ from server.gateway.peer import MAX_MESSAGE_BYTES as MAX_TO_GATEWAY
 from server.gateway.peer import SUBPROTOCOL as MEDIA_SUBPROTOCOL
 from server.ingest import MAX_BLOCK_SAMPLES
 from server.usher.paths import FORGET_NS, MAX_REQUEST
+from server.usher.repairs import AGAIN_NS, BYTES_A_SECOND, HOLD_NS
 from tests.protocol.page import (
     PAGE,
     PARTS,
@@ -36,7 +37,7 @@ from tests.protocol.page import (
     table,
 )
 from transport.clock.exchange import PACKET_BYTES
-from transport.clock.timeline import NS_PER_SECOND
+from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
 from transport.control.address import DEFAULT_PORT
 from transport.control.delivery import DELIVERIES
 from transport.control.messages import (
@@ -59,6 +60,10 @@ from transport.control.session import (
 )
 from transport.control.wire import MAX_MESSAGE_BYTES
 from transport.errors import MalformedPacket
+from transport.recovery.bundle import BUNDLE, MAX_BUNDLED
+from transport.recovery.copies import COPIES_PAYLOAD_TYPE, MAX_COPIES
+from transport.recovery.repair import REPAIR_PAYLOAD_TYPE
+from transport.recovery.request import MAX_REQUEST_BYTES, MAX_WANTED, REQUEST
 from transport.security.certificates import STATION_CERTIFICATE_BYTES, STREAM_CERTIFICATE_BYTES
 from transport.security.handshake import MAX_FRAME_BYTES
 from transport.security.session_keys import TIME_BYTES
@@ -238,6 +243,17 @@ def test_the_figures_are_those_of_the_code() -> None:
         "RTP clock": f"{SAMPLE_RATE} Hz",
         "change-over": f"{FADE_SAMPLES} samples",
         "payload type": f"{OPUS_PAYLOAD_TYPE}",
+        "payload type with copies": f"{COPIES_PAYLOAD_TYPE}",
+        "payload type of a repair": f"{REPAIR_PAYLOAD_TYPE}",
+        "copies in a packet": f"{MAX_COPIES}",
+        "first byte of a request": f"0x{REQUEST:02x}",
+        "first byte of a bundle": f"0x{BUNDLE:02x}",
+        "packets in a bundle": f"{MAX_BUNDLED}",
+        "longest request": f"{MAX_REQUEST_BYTES} bytes",
+        "packets in a request": f"{MAX_WANTED}",
+        "between the two times that a repair is sent": f"{AGAIN_NS / NS_PER_MS:g} ms",
+        "a repair is not sent again within": f"{HOLD_NS / NS_PER_MS:g} ms",
+        "repairs of one session": f"{8 * BYTES_A_SECOND} bit/s",
         "time packet": f"{PACKET_BYTES} bytes",
         "time packet with authenticator": f"{TIME_BYTES} bytes",
         "between two keep-alives": f"{KEEP_ALIVE_NS / NS_PER_SECOND:g} s",
@@ -282,8 +298,9 @@ def _deepest() -> int:
 
 
 def test_the_domains_of_what_is_signed_are_those_of_the_code() -> None:
-    names = re.compile(r'[`"](loa\.[a-z-]+\.2)[`"]')
-    sources = [path.read_text() for path in (ROOT / "transport" / "security").rglob("*.py")]
+    names = re.compile(r'[`"](loa\.[a-z-]+\.[23])[`"]')
+    folders = (ROOT / "transport" / "security", ROOT / "transport" / "recovery")
+    sources = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
     ours = {name for source in sources for name in names.findall(source)}
     # How the station makes the sessions' keys is its own business.
     assert set(names.findall(PAGE)) - {MEDIA_SUBPROTOCOL} == ours - {"loa.session-key.2"}
@@ -343,6 +360,7 @@ def _reasons() -> list[str]:
 def _sources() -> Iterator[Path]:
     yield from (ROOT / "endpoints").rglob("*.py")
     yield from (ROOT / "transport" / "security").rglob("*.py")
+    yield from (ROOT / "transport" / "recovery").rglob("*.py")
     for path in ("clock/exchange.py", "control/wire.py", "rtp/packet.py", "rtp/rtcp.py"):
         yield ROOT / "transport" / path
     yield ROOT / "transport" / "session" / "receiver.py"

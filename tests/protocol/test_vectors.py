@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any, get_args, get_type_hints
 
 import msgpack
@@ -16,11 +16,22 @@ from tests.protocol.page import KNOWN, PUBLIC, SEEDS, VECTORS, Vector, between, 
 from transport.clock.exchange import Exchange, ExchangeClient, answer
 from transport.clock.timeline import media_sample
 from transport.control.address import StationAddress
-from transport.control.messages import TO_SPEAKER, TO_STATION, Enrol, Listen, StreamSpec
+from transport.control.messages import (
+    TO_SPEAKER,
+    TO_STATION,
+    Enrol,
+    EpochSpec,
+    Listen,
+    StreamSpec,
+)
 from transport.control.wire import Vocabulary
 from transport.discovery.records import from_txt, speaker_txt, station_txt
 from transport.errors import MalformedPacket
-from transport.rtp.packet import Extension, RtpPacket, is_rtcp
+from transport.recovery.bundle import bundle, unbundle
+from transport.recovery.copies import COPIES_PAYLOAD_TYPE, Copy, digest, pack, unpack
+from transport.recovery.repair import repair_of
+from transport.recovery.request import Wanted, open_request, request_session, seal_request
+from transport.rtp.packet import Extension, RtpPacket, is_rtcp, repair_ssrc
 from transport.rtp.rtcp import (
     Bye,
     ReceiverReport,
@@ -42,6 +53,7 @@ from transport.security.sealing import StreamOpener
 from transport.security.session_keys import check_gateway_token, gateway_token, open_time, seal_time
 from transport.security.signature import PacketSigner
 from transport.security.srtp import EpochSealer
+from transport.session.receiver import Opened
 
 VOCABULARIES: dict[str, Vocabulary[Any]] = {"to station": TO_STATION, "to loudspeaker": TO_SPEAKER}
 _KEYS = {who: SigningKey(seed) for who, seed in SEEDS.items()}
@@ -320,19 +332,68 @@ def test_our_code_signs_a_packet_in_these_bytes(vector: Vector) -> None:
 
 @of("both", kind="sealed")
 def test_our_code_seals_a_packet_in_these_bytes_and_opens_them(vector: Vector) -> None:
-    signed, stream = bytes.fromhex(vector.meaning["signed"]), _stream()
-    assert stream.seal is not None
-    number = vector.meaning["epoch"]
-    epoch = next(epoch for epoch in stream.seal.epochs if epoch.number == number)
-    sealer, opener = EpochSealer(epoch.ssrc, epoch.key), StreamOpener(stream, _STATION, _GENERATION)
+    signed, number = bytes.fromhex(vector.meaning["signed"]), vector.meaning["epoch"]
+    epoch, opener = _epoch(number), StreamOpener(_stream(), _STATION, _GENERATION)
+    sealer = EpochSealer(epoch.ssrc, epoch.key)
     if is_rtcp(signed):
         assert sealer.seal_report(signed).hex() == vector.hex
         assert opener.open_report(vector.data, _NOW) == VECTORS["rtcp_bye"].data
     else:
         assert sealer.seal(signed).hex() == vector.hex
-        opened = opener.open(vector.data, _NOW)
-        assert (opened.packet, opened.epoch) == (RtpPacket.parse(signed), number)
-        assert opened.media_sample == VECTORS["rtp"].meaning["media_sample"]
+        packet, start = RtpPacket.parse(signed), VECTORS["rtp"].meaning["media_sample"]
+        copies: tuple[Copy, ...] = ()
+        if packet.payload_type == COPIES_PAYLOAD_TYPE:
+            primary, copies = unpack(packet.payload)
+            packet, start = replace(packet, payload=primary), start + 480
+        assert opener.open(vector.data, _NOW) == Opened(packet, number, start, copies)
+
+
+def _epoch(number: int) -> EpochSpec:
+    seal = _stream().seal
+    assert seal is not None
+    return next(epoch for epoch in seal.epochs if epoch.number == number)
+
+
+# ---------------------------------------------------------------- what is lost comes again
+@of("both", kind="copies")
+def test_our_code_packs_copies_in_these_bytes_and_unpacks_them(vector: Vector) -> None:
+    meaning = vector.meaning
+    frame = bytes.fromhex(meaning["frame"])
+    copies = tuple(Copy(c["offset"], bytes.fromhex(c["payload"])) for c in meaning["copies"])
+    assert pack(frame, copies).hex() == vector.hex
+    assert unpack(vector.data) == (frame, copies)
+    assert digest(vector.data, frame).hex() == meaning["digest"]
+
+
+@pytest.mark.parametrize(("name", "of_name"), [("repair", "rtp"), ("repair_copies", "rtp_copies")])
+def test_our_code_repairs_a_packet_in_these_bytes_and_opens_them(name: str, of_name: str) -> None:
+    vector, first = VECTORS[name], RtpPacket.parse(VECTORS[f"{of_name}_signed"].data)
+    meaning = vector.meaning
+    epoch = _epoch(meaning["epoch"])
+    sealer = EpochSealer(repair_ssrc(epoch.ssrc), epoch.key)
+    assert sealer.seal(repair_of(first).serialise()).hex() == vector.hex
+    packet = replace(first, payload=bytes.fromhex(meaning["frame"]))
+    start = meaning["media_sample"]
+    opener = StreamOpener(_stream(), _STATION, _GENERATION)
+    assert opener.open(vector.data, _NOW) == Opened(packet, epoch.number, start, (), repaired=True)
+    assert (first.payload_type | first.marker << 7) == meaning["second_octet"]
+    assert first.sequence == meaning["sequence"]
+
+
+@of("both", kind="bundle")
+def test_our_code_bundles_in_these_bytes(vector: Vector) -> None:
+    repairs = [bytes.fromhex(repair) for repair in vector.meaning]
+    assert bundle(repairs) == [vector.data]
+    assert unbundle(vector.data) == tuple(repairs)
+
+
+@of("both", kind="request")
+def test_our_code_asks_in_these_bytes_and_understands_them(vector: Vector) -> None:
+    said = vector.meaning["wanted"]
+    wanted = tuple(Wanted(one["ssrc"], tuple(one["sequences"])) for one in said)
+    assert seal_request(wanted, _SESSION, _SESSION_KEY).hex() == vector.hex
+    assert request_session(vector.data) == _SESSION
+    assert open_request(vector.data, _SESSION, _SESSION_KEY) == wanted
 
 
 # ---------------------------------------------------------------- a source, players, being found
@@ -394,9 +455,13 @@ def _read_time(data: bytes) -> None:
 
 
 _READERS: dict[str, Callable[[bytes], object]] = {
+    "bundle": unbundle,
     "certificate": _read_certificate,
+    "copies": unpack,
     "identity": lambda data: recognise(TO_SPEAKER.decode(data), _TLS, PUBLIC["root"], _GENERATION),
     "listen": _read_listen,
+    "repair": _read_sealed,
+    "request": lambda data: open_request(data, _SESSION, _SESSION_KEY),
     "rtcp": parse_compound,
     "rtp": RtpPacket.parse,
     "sealed": _read_sealed,

@@ -23,20 +23,27 @@ from codec.opus import Decoder, Encoder, EncoderSettings
 from endpoints.outputs.wav import WavSink
 from endpoints.player import Player
 from endpoints.simulate import Crystal, Simulation
+from server.processes.ring import REPAIR, Entry
+from server.usher.repairs import Repairs
 from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import Exchange
 from transport.control.messages import EpochSpec, Listen, SealSpec, StreamSpec
 from transport.control.priority import Priority
+from transport.recovery.copies import CopyBook
+from transport.recovery.request import seal_request
 from transport.rtp.packet import RtpPacket
 from transport.security.certificates import StreamCertificate
 from transport.security.keys import SigningKey, VerifyKey
 from transport.security.sealing import EPOCH_PACKETS, SealedSender
+from transport.security.session_keys import session_key
 from transport.session.sender import StreamSender
 
 MEDIA_EPOCH = MEDIA_EPOCH_NS * 48 // 1_000_000  # in samples
 BLOCK = 240  # 5 ms: every block of a perfect card begins on a whole sample
 _TOLD_NS = 50_000_000
+# Where repairs are asked for, and by whom.
+_SECRET, _SESSION, _HOME = bytes(range(32)), 7 << 24 | 1, ("192.0.2.7", 5_004)
 _VOICE = Path(__file__).parents[2] / "bench" / "audio" / "voice.wav"
 
 
@@ -96,6 +103,7 @@ class Programme:
 
     In clear, or sealed with an epoch of `epoch_packets`; `rekeys` are the numbers of the frames
     before which the station has a new key drawn. `told` is what loudspeakers are told, and when.
+    Each frame has copies of those that began `copies` samples before, and a packet in `repairs`.
     """
 
     def __init__(
@@ -116,6 +124,7 @@ class Programme:
         sealed: bool = False,
         epoch_packets: int = EPOCH_PACKETS,
         rekeys: Sequence[int] = (),
+        copies: Sequence[int] = (),
     ) -> None:
         settings = EncoderSettings(
             frame_ms=frame_ms, dtx=dtx, inband_fec=fec, expected_loss_percent=20 if fec else 0
@@ -150,6 +159,8 @@ class Programme:
         self.told: list[tuple[int, StreamSpec]] = [(0, self.spec)]
         self.payloads: list[bytes] = []
         self.packets: list[Packet] = []
+        self.repairs: list[Packet] = []
+        self._offsets, self._book = copies, CopyBook()
         for index, frame in enumerate(self._frames(sound, encoder.lookahead)):
             captured = start + (index + 1) * self.frame
             if index in rekeys and isinstance(self.sender, SealedSender):
@@ -167,8 +178,11 @@ class Programme:
     def _send(self, payload: bytes, media_sample: int, true_ns: int) -> None:
         self.payloads.append(payload)
         if payload:
-            data = self.sender.packet(payload, media_sample)
+            copies = self._book.copies(media_sample, self._offsets, 1_000)
+            self._book.remember(media_sample, payload)
+            data = self.sender.packet(payload, media_sample, copies)
             self.packets.append(Packet(true_ns, data))
+            self.repairs.append(Packet(true_ns, self.sender.repair()))
         spec = replace(self.spec, seal=self._seal(self.spec.priority))
         if spec != self.told[-1][1]:
             self.told.append((true_ns, spec))
@@ -226,11 +240,13 @@ class Loudspeaker:
         world: Simulation | None = None,
         learns: Iterator[tuple[int, Exchange]] | None = None,
         later: bool = False,
+        asks: Impairments | None = None,
     ) -> None:
         """It knows the media clock perfectly, unless it `learns` it from exchanges.
 
         With `later`, packets are not on their way yet; see `queue`. What it is told of new epochs
-        comes over a control session, `_TOLD_NS` after it is said.
+        comes over a control session, `_TOLD_NS` after it is said. What it misses it asks for by
+        the way `asks`, if there is one, and is answered by the way that all packets take.
         """
         self.own = own or OwnClock()
         self.crystal = Crystal(world or Simulation())
@@ -244,6 +260,11 @@ class Loudspeaker:
         packets = [] if later else [p for programme in programmes for p in programme.packets]
         self._packets = deque(sorted(packets, key=lambda packet: packet.true_ns))
         self.link = Link(path or Impairments(), np.random.default_rng(seed))
+        repairs = [repair for programme in programmes for repair in programme.repairs]
+        self._repairs = deque(sorted(repairs, key=lambda packet: packet.true_ns))
+        self._up = None if asks is None else Link(asks, np.random.default_rng((seed, 1)))
+        self._now_ns = 0
+        self.station = Repairs(self._written, _SECRET)
         self._estimator = ClockEstimator()
         self._exchanges = deque(learns or ())
         self._played = 0
@@ -296,6 +317,25 @@ class Loudspeaker:
         for arrived_ns, data in self.link.due(now_ns):
             self._hear_of_changes(arrived_ns)
             self.player.receive(change(data), self.own.of_true(arrived_ns))
+
+        if self._up is not None:
+            self._ask(self._up, now_ns)
+
+    def _ask(self, up: Link, now_ns: int) -> None:
+        """Only at the end of a block: requests and answers wait 5 ms at most."""
+        self._now_ns = now_ns
+        wanted = self.player.requests(self.own.of_true(now_ns))
+        if wanted:
+            up.send(seal_request(wanted, _SESSION, session_key(_SECRET, _SESSION)), now_ns)
+        for _, data in up.due(now_ns):
+            self.station.receive(data, _HOME, now_ns, lambda _: _HOME)
+        for data, _ in self.station.due(now_ns):
+            self.link.send(data, now_ns)
+
+    def _written(self) -> Iterator[Entry]:
+        """What the station's ring has had of repairs since it was last read."""
+        while self._repairs and self._repairs[0].true_ns <= self._now_ns:
+            yield Entry(1, REPAIR, self._repairs.popleft().data)
 
     def _hear_of_changes(self, now_ns: int) -> None:
         while self._changes and self._changes[0][0] + _TOLD_NS <= now_ns:

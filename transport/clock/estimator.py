@@ -10,6 +10,9 @@ Its slope is the skew. If packets wait for an exponential time on top of the pat
 likelihood of a skew is exp(n * width / mean wait): the widest corridor is the likeliest. The
 estimate is the mean over all skews, weighted so and by what crystals are like. Where a few
 exchanges say nothing of the skew, that keeps a slope from being read into their jitter.
+
+While a programme is heard, its packets tell how our clock runs, wander and all (see `arrivals`):
+what they tell is taken out of the bounds first, and the corridor is then all but level.
 """
 
 import math
@@ -18,10 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from transport.clock.arrivals import Arrivals, Course
 from transport.clock.exchange import Exchange
 
 _WINDOW_NS = 120_000_000_000
-_CAPACITY = 400
+_CAPACITY = 600
 _MIN_EXCHANGES = 4
 # Two crystals of 100 ppm each, and room to see that one of them is broken.
 _MAX_SKEW = 500e-6
@@ -32,6 +36,8 @@ _USUAL_SKEW = 30e-6
 _WANDER_PER_S = 2e-8
 # What stamps are good for: a network that never made anybody wait proves nothing finer.
 _STAMP_NOISE_NS = 50.0
+# By so much may noise and wander make two bounds cross.
+_DENIAL_NS = 10_000.0
 # Skews are tried on a grid, which then closes in on the likely ones, by up to 16 times a round.
 _GRID = 33
 _ROUNDS = 4
@@ -75,6 +81,7 @@ class ClockEstimator:
         self.estimate: ClockEstimate | None = None
         self._clock_set_ns: int | None = None
         self._doubted: list[Exchange] = []
+        self._arrivals = Arrivals()
         self._rows: list[tuple[float, float, float, float]] = []
         # Rows are relative to these: a float cannot hold a time of today to the nanosecond.
         self._base_ns = 0
@@ -106,6 +113,15 @@ class ClockEstimator:
             self.estimate = self._fit()
         return False
 
+    def arrived(self, stream: int, media_ns: int, arrived_ns: int) -> None:
+        """A packet of sound of this media time came at `arrived_ns` of our clock.
+
+        For those that were sent at their media time and a constant: repairs and copies were not.
+        Only for authenticated ones, and of one stream at a time. A stamp that is late does no harm:
+        it is as if the packet had waited on its way.
+        """
+        self._arrivals.add(stream, media_ns, arrived_ns)
+
     def _contradicts(self, exchange: Exchange) -> bool:
         """Whether the bounds of this exchange exclude the estimate, however slow the network."""
         if self.estimate is None:
@@ -128,6 +144,7 @@ class ClockEstimator:
 
     def _restart(self, exchanges: list[Exchange]) -> None:
         self._doubted = []
+        self._arrivals.forget()
         self._rows = []
         self._base_ns = exchanges[0].t2_ns - exchanges[0].t1_ns
         self._epoch_ns = exchanges[0].t1_ns
@@ -148,25 +165,46 @@ class ClockEstimator:
             self._rows.pop(0)
 
     def _fit(self) -> ClockEstimate:
-        corridor = _likely_corridor(np.array(self._rows))
+        now_ns = self._epoch_ns + round(self._rows[-1][2])
+        course = self._arrivals.course(now_ns)
+        corridor = self._corridor(course)
+        if corridor.is_misfit and course is not None:
+            # The path of the programme has changed, or its sender: what it told was not the clock.
+            self._arrivals.forget()
+            course, corridor = None, self._corridor(None)
         while corridor.is_misfit and len(self._rows) > _MIN_EXCHANGES:
             # One of the clocks has changed its rate: the oldest bounds no longer hold.
             del self._rows[: len(self._rows) // 4]
-            corridor = _likely_corridor(np.array(self._rows))
+            corridor = self._corridor(None)
         return ClockEstimate(
-            at_ns=self._epoch_ns + round(self._rows[-1][2]),
+            at_ns=now_ns,
             offset_ns=corridor.offset_ns,
             base_ns=self._base_ns,
-            skew=corridor.skew,
-            uncertainty_ns=max(corridor.width_ns, 0.0) / 2,
+            skew=corridor.skew + (0.0 if course is None else course.slope),
+            uncertainty_ns=max(corridor.width_ns, 0.0) / 2 + 2 * corridor.spread_ns,
         )
+
+    def _corridor(self, course: Course | None) -> "_Corridor":
+        rows = np.array(self._rows)
+        if course is None:
+            return _likely_corridor(rows, rows[-1, 2] - rows[:, (0, 2)], _USUAL_SKEW)
+        # As if our clock had run like theirs: each bound is moved by what has passed since.
+        begin_ns = course.begin_ns - self._epoch_ns
+        times_ns = rows[:, (0, 2)] - begin_ns
+        rows[:, (1, 3)] += course.at(rows[-1:, 2] - begin_ns) - course.at(times_ns)
+        unknown_ns = np.maximum(-times_ns, 0.0)
+        return _likely_corridor(rows, unknown_ns, min(course.slope_noise, _USUAL_SKEW))
 
 
 @dataclass(frozen=True, slots=True)
 class _Corridor:
-    """Its middle at the newest row's end, its slope, and the width of the widest there is."""
+    """Its middle at the newest row's end, its slope, and the width of the widest there is.
+
+    `spread_ns` is the standard deviation of the middles of all that are likely.
+    """
 
     offset_ns: float
+    spread_ns: float
     skew: float
     width_ns: float
     least_width_ns: float
@@ -177,21 +215,28 @@ class _Corridor:
         return self.width_ns < self.least_width_ns
 
 
-def _likely_corridor(rows: _Floats) -> _Corridor:
-    """The mean corridor through rows of (t1, t2 - t1, t4, t3 - t4)."""
+def _likely_corridor(rows: _Floats, unknown_ns: _Floats, usual_skew: float) -> _Corridor:
+    """The mean corridor through rows of (t1, t2 - t1, t4, t3 - t4).
+
+    `unknown_ns` (n, 2) is how long each bound has not been told of a clock that wanders, and
+    `usual_skew` how steep the corridor is in half of all cases.
+    """
     now = rows[-1, 2]
     there, back = now - rows[:, 0], now - rows[:, 2]
-    # Ages in seconds keep the allowance's square well scaled.
-    upper = rows[:, 1] + 0.5e9 * _WANDER_PER_S * (there / 1e9) ** 2
-    lower = rows[:, 3] - 0.5e9 * _WANDER_PER_S * (back / 1e9) ** 2
+    # In seconds: that keeps the allowance's square well scaled.
+    allowances = 0.5e9 * _WANDER_PER_S * (unknown_ns / 1e9) ** 2
+    upper, lower = rows[:, 1] + allowances[:, 0], rows[:, 3] - allowances[:, 1]
+    bounds = there, upper, back, lower
     skews = np.linspace(-_MAX_SKEW, _MAX_SKEW, _GRID)
     for _ in range(_ROUNDS):
-        likely = np.flatnonzero(_weigh(skews, there, upper, back, lower)[0] > _UNLIKELY)
+        likely = np.flatnonzero(_weigh(skews, usual_skew, *bounds)[0] > _UNLIKELY)
         low, high = max(likely[0] - 1, 0), min(likely[-1] + 1, _GRID - 1)
         skews = np.linspace(skews[low], skews[high], _GRID)
-    weights, middles, width = _weigh(skews, there, upper, back, lower)
+    weights, middles, width = _weigh(skews, usual_skew, *bounds)
     share = weights / weights.sum()
-    return _Corridor(float(share @ middles), float(share @ skews), width, _least_width(rows))
+    offset = float(share @ middles)
+    spread = float(share @ (middles - offset) ** 2) ** 0.5
+    return _Corridor(offset, spread, float(share @ skews), width, _least_width(rows))
 
 
 def _least_width(rows: _Floats) -> float:
@@ -199,11 +244,16 @@ def _least_width(rows: _Floats) -> float:
     round_trips = rows[:, 1] - rows[:, 3]
     fastest = round_trips.min()
     waited = float(np.median(round_trips) - fastest)
-    return max(float(fastest) - _MISFIT_SHARE * waited - _MISFIT_NS, 0.0)
+    return float(fastest) - _MISFIT_SHARE * waited - _MISFIT_NS
 
 
 def _weigh(
-    skews: _Floats, there: _Floats, upper: _Floats, back: _Floats, lower: _Floats
+    skews: _Floats,
+    usual_skew: float,
+    there: _Floats,
+    upper: _Floats,
+    back: _Floats,
+    lower: _Floats,
 ) -> tuple[_Floats, _Floats, float]:
     """How likely each skew is (the likeliest 1), its corridor's middle, the greatest width."""
     # Ages count backwards, hence the plus: a bound of then, carried forward to now.
@@ -216,5 +266,7 @@ def _weigh(
     # Of an exponential law, whose mean one packet that took seconds would spoil.
     wait = float(np.median(waits)) / math.log(2) + _STAMP_NOISE_NS
     logs = len(there) * (widths - widths[best]) / wait
-    logs -= np.log1p((skews / _USUAL_SKEW) ** 2)
+    # A path takes no negative time: with bounds that cross, a skew is as good as impossible.
+    logs += np.minimum(widths, 0.0) / _DENIAL_NS
+    logs -= np.log1p((skews / usual_skew) ** 2)
     return np.exp(logs - logs.max()), (ceilings + floors) / 2, float(widths[best])

@@ -17,12 +17,14 @@ from codec.format import FRAME_MS
 from transport.control.delivery import check_delivery
 from transport.control.priority import Priority
 from transport.control.wire import vocabulary
+from transport.rtp.packet import repair_ssrc
 
-VERSION = 2
-SUBPROTOCOL = "loa.control.v2"
+VERSION = 3
+SUBPROTOCOL = "loa.control.v3"
 _NAME = re.compile(r"[\w][\w .:-]{0,63}")
 MAX_PLAYOUT_DELAY_MS = 10_000
 MAX_TONE_S = 60.0
+MAX_TRIM_US = 50_000
 MAX_TEXT = 200
 # Thirty years in seconds, half an hour in microseconds; and no level has four digits.
 LONGEST = 1e9
@@ -137,7 +139,9 @@ class Telemetry:
     `underruns` are holes that the output made because this machine was too busy to fill it in
     time. `hearing` names the programme that is heard, `fault` what is wrong in one line; either
     may be empty. `way` is how sound comes: "udp", "gateway", "multicast", or "none" that is known
-    of; `authenticated` is false while a stream in clear is heard.
+    of; `authenticated` is false while a stream in clear is heard. `loss` (0 to 1),
+    `longest_burst_ms` and `jitter_ms` are a `LossSummary` of what is heard, before anything is
+    mended.
     """
 
     state: str
@@ -156,6 +160,9 @@ class Telemetry:
     fault: str = ""
     way: str = "none"
     authenticated: bool = True
+    loss: float = 0.0
+    longest_burst_ms: float = 0.0
+    jitter_ms: float = 0.0
 
     def __post_init__(self) -> None:
         _check_volume(self.volume)
@@ -165,11 +172,14 @@ class Telemetry:
             raise ValueError(f"unknown way {self.way!r}")
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
-        distances = (self.sync_error_us, self.clock_uncertainty_us, self.uptime_s)
+        way = (self.loss, self.longest_burst_ms, self.jitter_ms)
+        distances = (self.sync_error_us, self.clock_uncertainty_us, self.uptime_s, *way)
         if not all(map(math.isfinite, (self.level_dbfs, *distances))):
             raise ValueError("telemetry must be finite")  # JSON knows no other
         if min(distances) < 0 or max(distances) > LONGEST or abs(self.level_dbfs) > _LOUDEST_DB:
             raise ValueError("a distance or a time is not negative, and no figure is absurd")
+        if self.loss > 1:
+            raise ValueError("no more is lost than was sent")
         counts = (self.packets_received, self.packets_lost, self.packets_late, self.packets_dropped)
         if min(*counts, self.underruns) < 0:
             raise ValueError("a count is not negative")
@@ -321,8 +331,9 @@ class StreamSpec:
 
     @property
     def ssrcs(self) -> tuple[int, ...]:
-        """What its packets may bear on the wire."""
-        return (self.ssrc,) if self.seal is None else tuple(e.ssrc for e in self.seal.epochs)
+        """What its packets may bear on the wire, the repairs of each behind it."""
+        own = (self.ssrc,) if self.seal is None else tuple(e.ssrc for e in self.seal.epochs)
+        return tuple(either for ssrc in own for either in (ssrc, repair_ssrc(ssrc)))
 
 
 def _check_group(group: str | None, port: int | None) -> None:
@@ -352,13 +363,19 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Adjust:
-    """How loud this loudspeaker shall be from now on: 0 to 100, of which 100 is unchanged."""
+    """How loud this loudspeaker shall be from now on: 0 to 100, of which 100 is unchanged.
+
+    And by how many microseconds later it shall sound (earlier, if negative) than its clock says.
+    """
 
     volume: int
     muted: bool
+    trim_us: int = 0
 
     def __post_init__(self) -> None:
         _check_volume(self.volume)
+        if abs(self.trim_us) > MAX_TRIM_US:
+            raise ValueError(f"{self.trim_us} is no trim: use -{MAX_TRIM_US} to {MAX_TRIM_US} us")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transport.errors import MalformedPacket
 from transport.seq import require_unsigned
 
-__all__ = ["Extension", "RtpPacket", "is_rtcp"]
+__all__ = ["Extension", "RtpPacket", "is_rtcp", "repair_ssrc"]
 
 _VERSION = 2
 _FIXED_HEADER = struct.Struct("!BBHII")
@@ -23,6 +23,14 @@ def is_rtcp(data: bytes) -> bool:
     Holds as long as no stream uses payload types 64 to 95, which this package never does.
     """
     return len(data) > 1 and 192 <= data[1] <= 223
+
+
+def repair_ssrc(ssrc: int) -> int:
+    """The SSRC under which packets of `ssrc` are sent again; and back.
+
+    A station draws its SSRCs even, so those of two streams, or of two epochs, are never one.
+    """
+    return ssrc ^ 1
 
 
 @dataclass(frozen=True, slots=True)

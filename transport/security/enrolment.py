@@ -15,7 +15,8 @@ from typing import Final
 
 from transport.control.address import StationAddress
 from transport.errors import MalformedPacket
-from transport.security.keys import FINGERPRINT_BYTES, grouped, transcript
+from transport.security.keys import FINGERPRINT_BYTES, grouped
+from transport.transcript import transcript
 
 SECRET_BYTES: Final = 10
 _CHECK_BYTES = 2

@@ -21,8 +21,9 @@ from typing_extensions import override
 from transport.errors import MalformedPacket
 from transport.security.errors import BadKey
 from transport.security.sealed_pem import seal_pkcs8
+from transport.transcript import transcript
 
-__all__ = ["BadKey", "SigningKey", "VerifyKey", "fingerprint", "shown_fingerprint", "transcript"]
+__all__ = ["BadKey", "SigningKey", "VerifyKey", "fingerprint", "shown_fingerprint"]
 
 SEED_BYTES: Final = 32
 PUBLIC_BYTES: Final = 32
@@ -44,19 +45,6 @@ _SMALL_ORDER = frozenset(
         "ee" + "ff" * 30 + "7f",
     )
 )
-
-
-def transcript(domain: str, *parts: bytes) -> bytes:
-    """What is signed: the domain, a zero byte, and each part after its length (32 bits).
-
-    `domain` is ASCII, with no zero byte.
-    """
-    if "\0" in domain or not domain.isascii():
-        raise BadKey(f"{domain!r} is no domain of signatures")
-    pieces = [domain.encode("ascii"), b"\0"]
-    for part in parts:
-        pieces += (len(part).to_bytes(4), part)
-    return b"".join(pieces)
 
 
 class SigningKey:

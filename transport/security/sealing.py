@@ -3,10 +3,13 @@
 An epoch is an SSRC and a key, both drawn for it, and sequence numbers from 0 on that end before
 they wrap. The next one is always drawn and told before it sounds, so nobody waits for a key; the
 former stays told until the next has begun, for what is still under way.
+
+What is sent again is sealed by the key of the epoch in which it was sent first, under that epoch's
+repair SSRC, with its own sequence number and signature.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -14,7 +17,9 @@ from codec.format import samples_of_ms
 from transport.clock.timeline import NS_PER_SECOND, samples_of_ns
 from transport.control.messages import SEAL_KEY_BYTES, EpochSpec, SealSpec, StreamSpec
 from transport.errors import MalformedPacket
-from transport.rtp.packet import RtpPacket
+from transport.recovery.copies import Copy
+from transport.recovery.repair import repair_of
+from transport.rtp.packet import RtpPacket, repair_ssrc
 from transport.security.certificates import StreamCertificate
 from transport.security.keys import SigningKey, VerifyKey
 from transport.security.signature import (
@@ -24,7 +29,7 @@ from transport.security.signature import (
     signature_of_report,
 )
 from transport.security.srtp import EpochOpener, EpochSealer
-from transport.session.receiver import Opened, plausible_sample
+from transport.session.receiver import Opened, plausible_sample, unpacked
 from transport.session.sender import StreamSender
 
 EPOCH_PACKETS: Final = 65_000
@@ -51,12 +56,16 @@ class _SealingEpoch:
         self.number, self.key, self.sender = number, key, sender
         self.ssrc = sender.ssrc
         self.sealer = EpochSealer(sender.ssrc, key)
+        self.repairs = EpochSealer(repair_ssrc(sender.ssrc), key)
 
 
 class SealedSender:
     """Numbers, stamps, signs and seals frames; says when a report is due.
 
-    No (key, SSRC, index) is ever used twice: each epoch of each sender has a key of its own.
+    No (key, SSRC, index) is ever used twice, so no nonce of GCM is. Each epoch of each sender has a
+    key of its own. Under it two sealers take sequence numbers that rise, and their SSRCs differ in
+    the lowest bit: each number has one packet and one repair, which is sealed once, however often
+    it is sent then. Reports have a key of their own, derived from the same, and one SSRC.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class SealedSender:
         self._drawn = 0
         self._rekey_sample: int | None = None
         self._rekey_at_most = 0
+        self._last: RtpPacket | None = None
         self._former: _SealingEpoch | None = None
         self._current = self._draw_epoch(())
         self._next = self._draw_epoch((self._current.ssrc,))
@@ -100,15 +110,31 @@ class SealedSender:
         told = (self._former, self._current, self._next)
         return tuple((e.number, e.ssrc, e.key) for e in told if e is not None)
 
-    def packet(self, payload: bytes, media_sample: int) -> bytes:
-        """One frame as a datagram; its first sample is captured at `media_sample`."""
+    def packet(self, payload: bytes, media_sample: int, copies: Sequence[Copy] = ()) -> bytes:
+        """One frame as a datagram; its first sample is captured at `media_sample`.
+
+        `copies` are of frames that were sent before, in whatever epoch.
+        """
         if self._is_over(media_sample):
             self._turn()
         epoch = self._current
         if not epoch.sender.sent and self._former is not None:
             _check_after(self._former.sender.reach, media_sample)
-        plain = epoch.sender.frame(payload, media_sample)
-        return epoch.sealer.seal(self._signer.sign(plain, epoch.number, media_sample).serialise())
+        plain = epoch.sender.frame(payload, media_sample, copies)
+        signed = self._signer.sign(plain, epoch.number, media_sample)
+        sealed = epoch.sealer.seal(signed.serialise())
+        self._last = signed
+        return sealed
+
+    def repair(self) -> bytes:
+        """The last packet's frame as a datagram, to be sent again to who asks for it.
+
+        Once for each packet; ValueError the second time, and if there was none yet.
+        """
+        if self._last is None:
+            raise ValueError("nothing was sent that could be sent again")
+        repair, self._last = repair_of(self._last), None
+        return self._current.repairs.seal(repair.serialise())
 
     def report(self, now_ns: int) -> bytes | None:
         """A sender report if one is due; the first as soon as an epoch has sent anything."""
@@ -152,10 +178,14 @@ class SealedSender:
     def _draw_epoch(self, taken: tuple[int, ...]) -> _SealingEpoch:
         """Its number is one that no other had, so a signature names one epoch only."""
         number, self._drawn = self._drawn, self._drawn + 1
-        ssrc = int.from_bytes(self._draw(4), "big")
+        ssrc = self._draw_ssrc()
         while ssrc in taken:
-            ssrc = int.from_bytes(self._draw(4), "big")
+            ssrc = self._draw_ssrc()
         return _SealingEpoch(number, self._draw(SEAL_KEY_BYTES), self._sender(ssrc))
+
+    def _draw_ssrc(self) -> int:
+        # Even: the odd one behind it is that of its repairs.
+        return int.from_bytes(self._draw(4), "big") & ~1
 
 
 def _check_after(reach: int | None, media_sample: int) -> None:
@@ -186,25 +216,42 @@ class _OpeningEpoch:
 
     Only those are kept in mind, so that nobody else can use up a sequence number. Nor can who has
     one epoch's key alone use up what may be verified of another.
+
+    Packets and repairs are kept in mind apart: whoever has the key can make a repair of a packet,
+    and were that to stand for it, he could take its copies away.
     """
 
     def __init__(self, spec: EpochSpec, allowance: _Allowance) -> None:
         self.spec = spec
         self.opener = EpochOpener(spec.ssrc, spec.key)
+        self._repair_opener = EpochOpener(repair_ssrc(spec.ssrc), spec.key)
         self.allowance = allowance
         # The media sample of the earliest frame that came in it.
         self.begun: int | None = None
         self._seen = bytearray(_SEQUENCES // 8)
+        self._repaired = bytearray(_SEQUENCES // 8)
         self._reports: dict[bytes, None] = {}
 
-    def check_new(self, sequence: int) -> None:
-        """MalformedPacket if this packet has been here; before anything is spent on it."""
-        if self._seen[sequence >> 3] >> (sequence & 7) & 1:
+    def check_new(self, sequence: int, *, repaired: bool) -> None:
+        """MalformedPacket if this packet has been here; before anything is spent on it.
+
+        A repair is refused after either, a packet itself only after itself.
+        """
+        been = self._seen[sequence >> 3]
+        if repaired:
+            been |= self._repaired[sequence >> 3]
+        if been >> (sequence & 7) & 1:
             raise MalformedPacket("replay")
 
-    def remember(self, sequence: int, start: int) -> None:
+    def unseal(self, data: bytes, *, repaired: bool) -> RtpPacket:
+        """The packet in a datagram, or its repair, whoever of the group it is from."""
+        opener = self._repair_opener if repaired else self.opener
+        return RtpPacket.parse(opener.open(data))
+
+    def remember(self, sequence: int, start: int, *, repaired: bool) -> None:
         """This packet was the station's; its frame begins at `start`."""
-        self._seen[sequence >> 3] |= 1 << (sequence & 7)
+        seen = self._repaired if repaired else self._seen
+        seen[sequence >> 3] |= 1 << (sequence & 7)
         self.begun = start if self.begun is None else min(self.begun, start)
 
     def check_new_report(self, signature: bytes) -> None:
@@ -226,21 +273,24 @@ class StreamOpener:
     """Opens what a `SealedSender` sealed, and believes what its certified key signed.
 
     In the order of their cost: SSRC, replay, time, the signature's place (all four in clear), seal,
-    signature. What fails raises MalformedPacket with "ssrc", "replay", "implausible_time",
-    "epoch_over", "unsigned", "seal", "signature", or "verification_limit" where more came than is
-    worth verifying.
+    form, signature. What fails raises MalformedPacket with "ssrc", "replay", "implausible_time",
+    "epoch_over", "unsigned", "seal", "copies", "repair", "signature", or "verification_limit" where
+    more came than is worth verifying. Repairs go the same way and share the packets' allowance.
 
     An epoch is over where the station's first frame of a later one begins: it never goes back.
     Whoever was revoked still has the key of the epoch just over, and it stays told until the next
     ends. But he can seal only what claims to be older than its end, which for 12 s is plausible,
-    and wastes no verification but that epoch's.
+    and wastes no verification but that epoch's. The station's own repairs of an epoch that is over
+    are of frames before that end, so they still get in.
     """
 
     def __init__(self, spec: StreamSpec, station: VerifyKey, generation: int) -> None:
         """MalformedPacket("certificate") if its certificate does not allow what it says."""
         self._certificate = _certificate_of(spec, station, generation)
         self._verifier = PacketVerifier(self._certificate)
+        # By the SSRC of its packets, and by that of its repairs.
         self._epochs: dict[int, _OpeningEpoch] = {}
+        self._repairs: dict[int, _OpeningEpoch] = {}
         self._take(spec)
 
     def declare(self, spec: StreamSpec, station: VerifyKey, generation: int) -> None:
@@ -263,31 +313,38 @@ class StreamOpener:
             if known is None or known.spec != epoch:
                 known = _OpeningEpoch(epoch, _allowance_of(spec))
             self._epochs[epoch.ssrc] = known
+        self._repairs = {repair_ssrc(ssrc): epoch for ssrc, epoch in self._epochs.items()}
 
     def open(self, data: bytes, now_sample: int) -> Opened:
-        """The packet in a datagram, if it is the station's and new; the media clock shows now."""
+        """The packet in a datagram, if it is the station's and new; the media clock shows now.
+
+        Of a repair it is the packet as it was the first time, but without copies.
+        """
         if len(data) < _HEADER.size:
             raise MalformedPacket("rtp_truncated")
         sequence, timestamp, ssrc = _HEADER.unpack_from(data)
-        epoch = self._epoch(ssrc)
-        epoch.check_new(sequence)
+        epoch, repaired = self._epoch_of(ssrc)
+        epoch.check_new(sequence, repaired=repaired)
         start = plausible_sample(self._spec, timestamp, now_sample)
         end = self._end_of(epoch)
         if end is not None and start >= end:
             raise MalformedPacket("epoch_over")
         check_signed(data)
-        packet = RtpPacket.parse(epoch.opener.open(data))
+        plain = epoch.unseal(data, repaired=repaired)
+        packet, copies, signed = unpacked(plain, repaired=repaired)
         epoch.allowance.spend(now_sample)
-        self._verifier.verify(packet, epoch.spec.number, start)
-        epoch.remember(sequence, start)
-        return Opened(packet, epoch.spec.number, start)
+        self._verifier.verify(packet, epoch.spec.number, start, signed)
+        epoch.remember(sequence, start, repaired=repaired)
+        return Opened(packet, epoch.spec.number, start, copies, repaired)
 
     def open_report(self, data: bytes, now_sample: int) -> bytes:
         """The compound RTCP packet in a datagram, likewise, but that its time is not looked at.
 
-        Of an epoch that is over none is of use: goodbye comes in the last.
+        Of an epoch that is over none is of use: goodbye comes in the last. Repairs have no reports.
         """
-        epoch = self._epoch(int.from_bytes(data[4:8], "big"))
+        epoch, repaired = self._epoch_of(int.from_bytes(data[4:8], "big"))
+        if repaired:
+            raise MalformedPacket("ssrc")
         if self._end_of(epoch) is not None:
             raise MalformedPacket("epoch_over")
         signed = epoch.opener.open_report(data)
@@ -298,11 +355,15 @@ class StreamOpener:
         epoch.remember_report(signature)
         return compound
 
-    def _epoch(self, ssrc: int) -> _OpeningEpoch:
+    def _epoch_of(self, ssrc: int) -> tuple[_OpeningEpoch, bool]:
+        """The epoch in which this SSRC is used, and whether by repairs."""
         epoch = self._epochs.get(ssrc)
+        if epoch is not None:
+            return epoch, False
+        epoch = self._repairs.get(ssrc)
         if epoch is None:
             raise MalformedPacket("ssrc")
-        return epoch
+        return epoch, True
 
     def _end_of(self, epoch: _OpeningEpoch) -> int | None:
         """Where `epoch` is known to be over; None as long as no later one has come."""

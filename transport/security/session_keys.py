@@ -16,7 +16,7 @@ from typing import Final
 from transport.clock.exchange import PACKET_BYTES
 from transport.errors import MalformedPacket
 from transport.security.errors import BadKey
-from transport.security.keys import transcript
+from transport.transcript import transcript
 
 SESSION_KEY_BYTES: Final = 32
 _SESSION = struct.Struct("!Q")

@@ -1,9 +1,11 @@
 """SRTP and SRTCP with AEAD_AES_128_GCM (RFC 3711, RFC 7714): one SSRC under one key.
 
-GCM gives up two plaintexts, and the power to forge, when a (key, SSRC, index) is used twice. So a
-sealer refuses any sequence number that does not rise, and whoever makes one draws a key for it
-alone. The rollover counter is always 0: an epoch ends before its sequence numbers do, and a late
-joiner need not be told.
+GCM gives up two plaintexts, and the power to forge, when a nonce is used twice under a key. It is
+made of the SSRC and the packet's index (RFC 7714 section 8.1); RTCP has a key of its own (RFC 3711
+section 4.3.2). So a sealer refuses any sequence number that does not rise, and whoever draws a key
+makes one sealer for each SSRC: an epoch's, and its repairs', which is never the same
+(`repair_ssrc`). Repairs have no RTCP. The rollover counter is always 0: an epoch ends before its
+sequence numbers do, and a late joiner need not be told.
 """
 
 from pylibsrtp import Error, Policy, Session
@@ -25,7 +27,7 @@ class EpochSealer:
     """Seals what one SSRC sends. ValueError for what it must not seal: our own misuse."""
 
     def __init__(self, ssrc: int, key: bytes) -> None:
-        """`key` is 28 bytes, drawn for this sealer and no other."""
+        """`key` is 28 bytes; no other sealer has it with this SSRC."""
         self._session = Session(_policy(ssrc, key))
         self._last_sequence = -1
 

@@ -1,6 +1,7 @@
 """The receiving end of one RTP stream: datagrams in, frames by media time out. Sans-I/O."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from codec.errors import CorruptPacket
@@ -10,20 +11,33 @@ from transport.clock.timeline import media_sample
 from transport.control.messages import StreamSpec
 from transport.errors import MalformedPacket
 from transport.jitter.buffer import EncodedFrame, Insertion, JitterBuffer
-from transport.rtp.packet import RtpPacket, is_rtcp
+from transport.recovery.copies import COPIES_PAYLOAD_TYPE, Copy, digest, unpack
+from transport.recovery.nack import RepairSchedule
+from transport.recovery.repair import REPAIR_PAYLOAD_TYPE, restore
+from transport.recovery.report import LossReport
+from transport.rtp.packet import RtpPacket, is_rtcp, repair_ssrc
 from transport.rtp.rtcp import Bye, parse_compound
 from transport.rtp.stats import ReceptionStats, Verdict
 
 # A media time further ahead than any playout delay, or this far behind, is no frame of now.
 PLAUSIBLE_SAMPLES = 12 * SAMPLE_RATE
+# Why a repair is not needed: its frame has come itself, as a repair, or as a copy.
+_SPARE = frozenset({"replay", "duplicate"})
+_FILLED_KEPT = 1_024
 
 
 class Opened(NamedTuple):
-    """A packet that is of this stream, the epoch it came in, and when its frame begins."""
+    """A packet that is of this stream, the epoch it came in, and when its frame begins.
+
+    The packet's payload is its own frame alone; `copies` are of frames before it. `repaired` if it
+    came as a repair; it is as it was the first time then, without its copies.
+    """
 
     packet: RtpPacket
     epoch: int
     media_sample: int
+    copies: tuple[Copy, ...] = ()
+    repaired: bool = False
 
 
 class Opener(Protocol):
@@ -45,9 +59,12 @@ class ClearOpener:
     def open(self, data: bytes, now_sample: int) -> Opened:
         """The packet, if it is of this SSRC and of now."""
         packet = RtpPacket.parse(data)
-        if packet.ssrc != self._spec.ssrc:
+        repaired = packet.ssrc == repair_ssrc(self._spec.ssrc)
+        if not repaired and packet.ssrc != self._spec.ssrc:
             raise MalformedPacket("ssrc")
-        return Opened(packet, 0, plausible_sample(self._spec, packet.timestamp, now_sample))
+        start = plausible_sample(self._spec, packet.timestamp, now_sample)
+        packet, copies, _ = unpacked(packet, repaired=repaired)
+        return Opened(packet, 0, start, copies, repaired)
 
     def open_report(self, data: bytes, now_sample: int) -> bytes:  # noqa: ARG002 - see Opener
         """As it came."""
@@ -62,25 +79,52 @@ def plausible_sample(spec: StreamSpec, timestamp: int, now_sample: int) -> int:
     return start
 
 
+def unpacked(packet: RtpPacket, *, repaired: bool) -> tuple[RtpPacket, tuple[Copy, ...], bytes]:
+    """A packet with its own frame alone, its copies, and what is signed of its payload.
+
+    MalformedPacket("copies"), ("repair") or, for a repair of another, ("payload_type").
+    """
+    if repaired:
+        packet, signed = restore(packet)
+        return packet, (), signed
+    if packet.payload_type != COPIES_PAYLOAD_TYPE:
+        return packet, (), packet.payload
+    primary, copies = unpack(packet.payload)
+    signed = primary + digest(packet.payload, primary)
+    return replace(packet, payload=primary), copies, signed
+
+
 class StreamReceiver:
     """Checks, counts and buffers what arrives for one stream.
 
     What is not of this stream, not well-formed, a duplicate or too late is counted in `dropped`
     by its reason and goes no further. Each epoch numbers its packets anew, so what is missing is
     counted within each; their frames are one stream's, by media time.
+
+    `recovered` counts frames that came otherwise than by their own packet: "copy", "repair". A
+    repair comes twice, and may cross its packet: what came for nothing is counted in `spare`.
+    `schedule` knows what to ask for, `report` how the network is.
     """
 
     def __init__(self, spec: StreamSpec, opener: Opener) -> None:
         self.spec = spec
         self.opener = opener
+        frame_samples = samples_of_ms(spec.frame_ms)
         # Room for every frame of a plausible time, were they all to come at once.
-        self.buffer = JitterBuffer(PLAUSIBLE_SAMPLES // samples_of_ms(spec.frame_ms))
+        self.buffer = JitterBuffer(PLAUSIBLE_SAMPLES // frame_samples)
+        delay_samples = round(spec.playout_delay_ms * SAMPLE_RATE / 1000)
+        self.schedule = RepairSchedule(frame_samples, delay_samples)
+        self.report = LossReport(frame_samples)
         self.dropped: Counter[str] = Counter()
+        self.recovered: Counter[str] = Counter()
+        self.spare = 0
         self.ended = False
         # The end of the last frame there is, in media samples; None before the first.
         self.reach: int | None = None
         self._stats: dict[int, ReceptionStats] = {}
         self._past: Counter[str] = Counter()
+        # Where frames begin that did not come by their own packet, oldest first.
+        self._filled: dict[int, None] = {}
 
     @property
     def received(self) -> int:
@@ -89,7 +133,7 @@ class StreamReceiver:
 
     @property
     def lost(self) -> int:
-        """Packets expected and not (or not yet) arrived."""
+        """Packets expected and not (or not yet) arrived themselves, repaired or not."""
         return self._past["lost"] + sum(stats.lost for stats in self._stats.values())
 
     def declare(self, spec: StreamSpec) -> None:
@@ -101,32 +145,69 @@ class StreamReceiver:
             self._past.update(received=stats.received, lost=stats.lost)
 
     def receive(self, data: bytes, now_sample: int) -> None:
-        """One datagram; `now_sample` is the media clock's reading, roughly."""
+        """One packet or repair; `now_sample` is the media clock's reading, roughly."""
         try:
             if is_rtcp(data):
                 self._receive_report(self.opener.open_report(data, now_sample))
             else:
                 self._receive_packet(self.opener.open(data, now_sample), now_sample)
         except MalformedPacket as error:
-            self.dropped[str(error)] += 1
+            if error.reason in _SPARE and data[1] & 0x7F == REPAIR_PAYLOAD_TYPE:
+                self.spare += 1
+            else:
+                self.dropped[error.reason] += 1
         except CorruptPacket:
             self.dropped["opus"] += 1
 
     def _receive_packet(self, opened: Opened, now_sample: int) -> None:
-        packet, epoch, start = opened
-        if packet.payload_type != self.spec.payload_type:
+        packet = opened.packet
+        if packet.payload_type not in {self.spec.payload_type, COPIES_PAYLOAD_TYPE}:
             raise MalformedPacket("payload_type")
         samples = packet_samples(packet.payload)
-        stats = self._stats.get(epoch)
-        if stats is None:
-            stats = self._stats[epoch] = ReceptionStats(SAMPLE_RATE)
-        verdict = stats.update(packet.sequence, packet.timestamp, now_sample)
-        if verdict in (Verdict.DUPLICATE, Verdict.DROPPED):
-            raise MalformedPacket(verdict.name.lower())
-        insertion = self.buffer.insert(EncodedFrame(start, samples, packet.payload))
-        if insertion is not Insertion.ACCEPTED:
+        self._note(opened, now_sample)
+        frame = EncodedFrame(opened.media_sample, samples, packet.payload)
+        insertion = self._keep(frame, "repair" if opened.repaired else None)
+        for copy in opened.copies:
+            start = opened.media_sample - copy.offset
+            if start > now_sample - PLAUSIBLE_SAMPLES:
+                self._take_copy(EncodedFrame(start, packet_samples(copy.payload), copy.payload))
+        if insertion is not Insertion.ACCEPTED and not self._is_made_good(opened, insertion):
             raise MalformedPacket(insertion.value)
-        self.reach = start + samples if self.reach is None else max(self.reach, start + samples)
+
+    def _note(self, opened: Opened, now_sample: int) -> None:
+        """Have those know who count and ask; MalformedPacket for a packet that came before."""
+        (packet, epoch, start, _, repaired), sequence = opened, opened.packet.sequence
+        if not repaired:
+            stats = self._stats.get(epoch)
+            if stats is None:
+                stats = self._stats[epoch] = ReceptionStats(SAMPLE_RATE)
+            verdict = stats.update(sequence, packet.timestamp, now_sample)
+            if verdict in (Verdict.DUPLICATE, Verdict.DROPPED):
+                raise MalformedPacket(verdict.name.lower())
+            self.report.arrived(start, now_sample, sequence, epoch)
+        self.schedule.arrived(epoch, sequence, start, now_sample, repaired=repaired)
+
+    def _keep(self, frame: EncodedFrame, recovered: str | None) -> Insertion:
+        """Buffer a frame; `recovered` says how it came, if not by its own packet."""
+        insertion = self.buffer.insert(frame)
+        if insertion is Insertion.ACCEPTED:
+            reach = frame.end_sample
+            self.reach = reach if self.reach is None else max(self.reach, reach)
+            if recovered is not None:
+                self.recovered[recovered] += 1
+                self._filled[frame.start_sample] = None
+                if len(self._filled) > _FILLED_KEPT:
+                    del self._filled[next(iter(self._filled))]
+        return insertion
+
+    def _take_copy(self, frame: EncodedFrame) -> None:
+        if self._keep(frame, "copy") is Insertion.ACCEPTED:
+            self.schedule.filled(frame.start_sample)
+
+    def _is_made_good(self, opened: Opened, insertion: Insertion) -> bool:
+        """Whether a packet comes to a frame that has come another way before it: no harm."""
+        is_there = insertion is Insertion.DUPLICATE and opened.media_sample in self._filled
+        return is_there and not opened.repaired
 
     def _receive_report(self, compound: bytes) -> None:
         # A sender report says nothing new: its clock is the media clock, which we know.

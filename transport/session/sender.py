@@ -1,10 +1,13 @@
 """The sending end of one RTP stream: packets, sender reports, and a goodbye. Sans-I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from codec.format import samples_of_ms
 from transport.clock.exchange import ntp_of_ns
 from transport.clock.timeline import samples_of_ns
+from transport.recovery.copies import COPIES_PAYLOAD_TYPE, Copy, pack
+from transport.recovery.repair import repair_of
 from transport.rtp.packet import RtpPacket
 from transport.rtp.packetizer import Packetizer
 from transport.rtp.rtcp import (
@@ -56,6 +59,7 @@ class StreamSender:
         self._cname = cname
         self._uniform = uniform
         self._report_due_ns = 0
+        self._last: RtpPacket | None = None
 
     @property
     def sent(self) -> int:
@@ -67,13 +71,26 @@ class StreamSender:
         """The end of its last frame, in media samples; None before the first."""
         return self._packetizer.next_media_sample
 
-    def frame(self, payload: bytes, media_sample: int) -> RtpPacket:
-        """One frame as a packet; its first sample is captured at `media_sample`."""
-        return self._packetizer.packetize(payload, media_sample, self._frame_samples)
+    def frame(self, payload: bytes, media_sample: int, copies: Sequence[Copy] = ()) -> RtpPacket:
+        """One frame as a packet; its first sample is captured at `media_sample`.
 
-    def packet(self, payload: bytes, media_sample: int) -> bytes:
+        `copies` are of frames that were sent before: without any it is a packet as any player
+        knows it.
+        """
+        whole = pack(payload, copies) if copies else payload
+        packet = self._packetizer.packetize(whole, media_sample, self._frame_samples)
+        return replace(packet, payload_type=COPIES_PAYLOAD_TYPE) if copies else packet
+
+    def packet(self, payload: bytes, media_sample: int, copies: Sequence[Copy] = ()) -> bytes:
         """The same as a datagram in clear."""
-        return self.frame(payload, media_sample).serialise()
+        self._last = self.frame(payload, media_sample, copies)
+        return self._last.serialise()
+
+    def repair(self) -> bytes:
+        """The last packet's frame as a datagram in clear, to be sent again to who asks for it."""
+        if self._last is None:
+            raise ValueError("nothing was sent that could be sent again")
+        return repair_of(self._last).serialise()
 
     def report(self, now_ns: int) -> bytes | None:
         """A sender report if one is due; the first as soon as anything was sent."""

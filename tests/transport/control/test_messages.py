@@ -31,7 +31,7 @@ KEY = NONCE = bytes(32)
 HELLO = Hello(1, "a", multicast=False, key=KEY, nonce=NONCE)
 ENROL = Enrol(1, "a", KEY, NONCE, code=bytes(4), mac=bytes(32))
 WELCOME = Welcome(1, 1, 0, KEY, 5, 6, 7)
-EPOCHS = tuple(EpochSpec(n, 10 + n, bytes(28)) for n in range(4))
+EPOCHS = tuple(EpochSpec(n, 10 + 2 * n, bytes(28)) for n in range(4))
 SEALED = replace(UNICAST, seal=SealSpec(b"certificate", EPOCHS[:2]))
 TELEMETRY = Telemetry("idle", -96.0, 0.0, 1.0, 0, 0, 0, 0, 1.0)
 
@@ -85,13 +85,23 @@ def test_a_state_nobody_knows_is_refused(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["level_dbfs", "sync_error_us", "clock_uncertainty_us", "uptime_s"]
+    "name",
+    [
+        *("level_dbfs", "sync_error_us", "clock_uncertainty_us", "uptime_s"),
+        *("loss", "longest_burst_ms", "jitter_ms"),
+    ],
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_figures_that_json_cannot_hold_are_refused(name: str, value: float) -> None:
     fields: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match="finite"):
         replace(TELEMETRY, **fields)
+
+
+def test_no_more_is_lost_than_was_sent() -> None:
+    assert replace(TELEMETRY, loss=1.0).loss == 1.0
+    with pytest.raises(ValueError, match="no more is lost"):
+        replace(TELEMETRY, loss=1.01)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +177,13 @@ def test_what_would_be_shown_on_a_terminal_is_short_and_printable(text: str) -> 
 def test_a_volume_is_0_to_100(volume: int) -> None:
     with pytest.raises(ValueError, match="use 0 to 100"):
         Adjust(volume, muted=False)
+
+
+@pytest.mark.parametrize("trim_us", [-50_001, 50_001])
+def test_a_trim_is_50_ms_at_most(trim_us: int) -> None:
+    assert Adjust(100, muted=False).trim_us == 0
+    with pytest.raises(ValueError, match="use -50000 to 50000 us"):
+        Adjust(100, muted=False, trim_us=trim_us)
 
 
 @pytest.mark.parametrize("wrong", [{"action": "explode"}, {"seconds": -1.0}, {"seconds": 61.0}])
@@ -248,7 +265,7 @@ def test_an_epoch_has_numbers_that_fit_the_wire(field: str) -> None:
             replace(EPOCHS[0], **wrong)
 
 
-@pytest.mark.parametrize("epochs", [(), (*EPOCHS, EpochSpec(4, 14, bytes(28)))])
+@pytest.mark.parametrize("epochs", [(), (*EPOCHS, EpochSpec(4, 18, bytes(28)))])
 def test_a_sealed_stream_has_some_epochs_and_not_too_many(epochs: tuple[EpochSpec, ...]) -> None:
     with pytest.raises(ValueError, match="1 to 4 epochs"):
         SealSpec(b"", epochs)
@@ -260,8 +277,9 @@ def test_each_epoch_has_a_number_of_its_own() -> None:
 
 
 def test_on_the_wire_a_sealed_stream_bears_its_epochs_ssrcs() -> None:
-    assert UNICAST.ssrcs == (2,)
-    assert SEALED.ssrcs == (10, 11)
+    """And those of its repairs."""
+    assert UNICAST.ssrcs == (2, 3)
+    assert SEALED.ssrcs == (10, 11, 12, 13)
 
 
 def test_no_two_epochs_of_any_streams_share_an_ssrc() -> None:
@@ -269,7 +287,9 @@ def test_no_two_epochs_of_any_streams_share_an_ssrc() -> None:
     with pytest.raises(ValueError, match="one SSRC"):
         Listen(1, (SEALED, other))
     with pytest.raises(ValueError, match="one SSRC"):
-        Listen(1, (SEALED, replace(UNICAST, ssrc=11)))
+        Listen(1, (SEALED, replace(UNICAST, ssrc=12)))
+    with pytest.raises(ValueError, match="one SSRC"):
+        Listen(1, (SEALED, replace(UNICAST, ssrc=13)))  # that of the repairs
     streams = SEALED, replace(other, seal=SealSpec(b"", EPOCHS[2:]))
     assert Listen(1, streams).streams == streams
 

@@ -99,7 +99,8 @@ def test_what_is_sealed_opens_at_its_media_time() -> None:
     sender = sender_of()
     opener = opener_of(sender)
     for index, data in enumerate(sent(sender, range(5))):
-        packet, epoch, start = opener.open(data, NOW + 99)
+        packet, epoch, start, copies, repaired = opener.open(data, NOW + 99)
+        assert (copies, repaired) == ((), False)
         assert (packet.sequence, packet.payload) == (index, PAYLOAD)
         assert (epoch, start) == (0, frame_at(index))
 
@@ -290,16 +291,16 @@ def test_no_key_ssrc_and_index_ever_repeat(actions: list[str], epoch_packets: in
 
 
 def test_an_ssrc_that_another_told_epoch_has_is_drawn_again() -> None:
-    same = iter([b"\0\0\0\1", b"a" * 28, b"\0\0\0\1", b"\0\0\0\2", b"b" * 28, *[b"\0\0\0\1"] * 2])
-    rest = iter([b"\0\0\0\3", b"c" * 28])
+    same = iter([b"\0\0\0\2", b"a" * 28, b"\0\0\0\2", b"\0\0\0\4", b"b" * 28, *[b"\0\0\0\3"] * 2])
+    rest = iter([b"\0\0\0\6", b"c" * 28])
 
     def draw(_: int) -> bytes:
         return next(same, b"") or next(rest)
 
     sender = SealedSender(KEY, 1, 0, 20.0, "s", lambda: 0.5, draw, 1)
-    assert [ssrc for _, ssrc, _ in sender.epochs] == [1, 2]
+    assert [ssrc for _, ssrc, _ in sender.epochs] == [2, 4]
     sent(sender, [0, 1])
-    assert [ssrc for _, ssrc, _ in sender.epochs] == [1, 2, 3]
+    assert [ssrc for _, ssrc, _ in sender.epochs] == [2, 4, 6]
 
 
 # ------------------------------------------------------------------ others' packets

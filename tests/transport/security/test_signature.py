@@ -1,5 +1,6 @@
 """What the station's signature on a packet covers, to the bit."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.errors import MalformedPacket
+from transport.recovery.copies import Copy, pack, signed_part
 from transport.rtp.packet import Extension, RtpPacket
 from transport.rtp.rtcp import Bye, ReceiverReport, SourceDescription, serialise_compound
 from transport.security.certificates import StreamCertificate
@@ -73,7 +75,7 @@ def test_any_media_time_can_be_signed(sample: int) -> None:
     "changed",
     [
         replace(SIGNED, sequence=64_998),
-        replace(SIGNED, payload_type=97),
+        replace(SIGNED, payload_type=98),
         replace(SIGNED, marker=False),
         replace(SIGNED, payload=b"b frame of sound"),
         replace(SIGNED, payload=b"a frame of sound\0"),
@@ -82,6 +84,45 @@ def test_any_media_time_can_be_signed(sample: int) -> None:
 )
 def test_a_changed_packet_is_not_the_stations(changed: RtpPacket) -> None:
     assert refused(changed) == "signature"
+
+
+COPIED = replace(PLAIN, payload_type=97, payload=pack(b"now", [Copy(960, b"before")]))
+COPIES_SIGNED = SIGNER.sign(COPIED, EPOCH, SAMPLE)
+
+
+def test_of_a_packet_with_copies_their_digest_is_signed() -> None:
+    """The bytes, so that others can make and check them."""
+    place = bytes.fromhex(f"{SERIAL:016x}{EPOCH:08x}{64_999:08x}{SAMPLE:016x}e1")
+    before = hashlib.sha256(COPIED.payload[:-3]).digest()[:16]
+    signature = KEY.sign("loa.rtp.2", place, b"now" + before)
+    assert COPIES_SIGNED.extension == Extension(0x1000, b"\x01\x40" + signature + bytes(2))
+
+
+def test_a_packet_is_believed_with_its_copies_and_without() -> None:
+    verifier().verify(COPIES_SIGNED, EPOCH, SAMPLE)
+    alone = replace(COPIES_SIGNED, payload=b"now")
+    verifier().verify(alone, EPOCH, SAMPLE, signed_part(COPIED.payload))
+    with pytest.raises(MalformedPacket, match="signature"):
+        verifier().verify(alone, EPOCH, SAMPLE, b"now" + bytes(16))
+
+
+@pytest.mark.parametrize("bit", range(8 * len(COPIED.payload)))
+def test_every_bit_of_the_copies_counts(bit: int) -> None:
+    spoilt = bytearray(COPIED.payload)
+    spoilt[bit // 8] ^= 1 << bit % 8
+    assert refused(replace(COPIES_SIGNED, payload=bytes(spoilt))) in {"signature", "copies"}
+
+
+def test_neither_kind_of_packet_can_be_taken_for_the_other() -> None:
+    assert refused(replace(COPIES_SIGNED, payload_type=96)) == "signature"
+    told = replace(COPIES_SIGNED, payload_type=96, payload=signed_part(COPIED.payload))
+    assert refused(told) == "signature"
+    assert refused(replace(SIGNED, payload_type=97)) == "copies"
+
+
+def test_what_has_not_the_form_of_copies_is_not_signed() -> None:
+    with pytest.raises(MalformedPacket, match="copies"):
+        SIGNER.sign(replace(PLAIN, payload_type=97), EPOCH, SAMPLE)
 
 
 def test_at_another_place_it_is_not_the_stations() -> None:

@@ -2,6 +2,8 @@ import pytest
 
 from transport.clock.exchange import ns_of_ntp
 from transport.clock.timeline import media_sample, ns_of_samples
+from transport.recovery.copies import Copy, unpack
+from transport.recovery.repair import restore
 from transport.rtp.packet import RtpPacket
 from transport.rtp.rtcp import Bye, ReceiverReport, SenderReport, SourceDescription, parse_compound
 from transport.session.sender import OPUS_PAYLOAD_TYPE, StreamSender, report_pause_ns
@@ -52,6 +54,37 @@ def test_a_frame_before_the_end_of_the_last_is_our_own_mistake() -> None:
     sender.packet(b"opus", NOW)
     with pytest.raises(ValueError, match="overlaps"):
         sender.packet(b"opus", NOW + FRAME - 1)
+
+
+@FIRSTS
+def test_copies_go_with_a_packet_of_another_type(first: int) -> None:
+    sender = make(first)
+    copies = (Copy(FRAME, b"before"), Copy(9 * FRAME, b"long before"))
+    packets = [
+        RtpPacket.parse(sender.packet(b"opus", NOW + n * FRAME, copies if n == 1 else ()))
+        for n in range(3)
+    ]
+    assert [packet.payload_type for packet in packets] == [96, 97, 96]
+    assert [packet.sequence for packet in packets] == [(first + n) % 65_536 for n in range(3)]
+    assert unpack(packets[1].payload) == (b"opus", copies)
+    assert [packet.marker for packet in packets] == [True, False, False]
+
+
+@FIRSTS
+@pytest.mark.parametrize("copies", [(), (Copy(FRAME, b"before"),)])
+def test_a_repair_is_the_last_packet_again(first: int, copies: tuple[Copy, ...]) -> None:
+    sender = make(first)
+    for n in range(3):
+        packet = RtpPacket.parse(sender.packet(b"opus %d" % n, NOW + n * FRAME, copies))
+        restored, _ = restore(RtpPacket.parse(sender.repair()))
+        assert restored.payload == b"opus %d" % n
+        assert (restored.payload_type, restored.marker) == (96 + len(copies), packet.marker)
+        assert (restored.sequence, restored.timestamp) == (packet.sequence, packet.timestamp)
+
+
+def test_of_nothing_there_is_no_repair() -> None:
+    with pytest.raises(ValueError, match="nothing was sent"):
+        make().repair()
 
 
 def test_there_is_no_report_before_anything_was_sent() -> None:
