@@ -99,6 +99,12 @@ _USHER: _Table = (
     ("loa_usher_malformed_total", "Datagrams that make no sense.", "malformed"),
     ("loa_usher_refused_total", "Datagrams under a wrong key.", "refused"),
     ("loa_usher_dropped_total", "Datagrams that the kernel had no room for.", "dropped"),
+    ("loa_usher_repair_requests_total", "Requests for what was lost.", "repair_requests"),
+    ("loa_usher_repair_bundles_total", "Datagrams that answer them.", "repair_bundles"),
+    ("loa_usher_repairs_total", "Packets sent again, each in two of those.", "repairs"),
+    ("loa_usher_repairs_unknown_total", "Packets asked for in vain.", "repairs_unknown"),
+    ("loa_usher_repairs_limited_total", "Packets beyond what one may have.", "repairs_limited"),
+    ("loa_usher_overruns_total", "Packets of the ring that were lost.", "overruns"),
     ("loa_usher_paths", "Open ways for unicast.", "paths"),
     ("loa_usher_receivers", "Stock receivers that report by RTCP.", "receivers"),
     (

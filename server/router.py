@@ -130,4 +130,6 @@ class _Paths:
         programme = self._programme
         if programme.by_group(kind):
             return _IN_CLEAR if programme.in_clear(kind) else _BY_GROUP
-        return self._streams.index(programme.stream_for(kind))
+        # By number: what else is said of a stream may change.
+        hears = programme.stream_for(kind).stream
+        return next(n for n, stream in enumerate(self._streams) if stream.stream == hears)

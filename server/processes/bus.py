@@ -29,12 +29,15 @@ class StreamOrder:
     """One encoding of a programme. `serial` is what its certificate will call it.
 
     `clear` is the number of its twin in clear, for stock receivers; None where there is none.
+    `copies` says which earlier frames each sealed packet carries once more, by how many samples
+    before its own they began; these may change while it sounds.
     """
 
     stream: int
     frame_ms: float
     serial: int
     clear: int | None = None
+    copies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,11 @@ class UsherReport:
     """What one life of the usher has done.
 
     `malformed` makes no sense, `refused` makes sense and has a wrong key; `paths` are open now;
-    `dropped` are time requests, keep-alives and reports that the kernel had no room for.
+    `dropped` are time requests, keep-alives and reports that the kernel had no room for. `repairs`
+    are packets that were sent again (each twice, in `repair_bundles`) for who asked by
+    `repair_requests`; those asked for that it had not are `repairs_unknown`, those that one
+    loudspeaker had no share left for `repairs_limited`; `overruns` are packets of the ring that
+    came and went before they were read.
     """
 
     instance: str
@@ -163,6 +170,12 @@ class UsherReport:
     worst_fraction_lost: float
     paths: int
     dropped: int = 0
+    repair_requests: int = 0
+    repair_bundles: int = 0
+    repairs: int = 0
+    repairs_unknown: int = 0
+    repairs_limited: int = 0
+    overruns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

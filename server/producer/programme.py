@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from codec.dsp.meter import Meter
 from codec.format import SAMPLE_RATE
 from codec.opus import Encoder
-from server.encoding import encoder_settings
+from server.encoding import encoder_settings, room_for_copies
 from server.ingest import IngestError
 from server.processes.bus import (
     EpochReport,
@@ -18,9 +19,10 @@ from server.processes.bus import (
     StreamOrder,
     StreamReport,
 )
-from server.processes.ring import RTCP, RTP, Entry
+from server.processes.ring import REPAIR, RTCP, RTP, Entry
 from server.producer.framer import Framer
 from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
+from transport.recovery.copies import CopyBook
 from transport.security.keys import SigningKey
 from transport.security.sealing import SealedSender
 from transport.session.sender import StreamSender
@@ -34,15 +36,15 @@ WAITING, LIVE, ENDED = "waiting", "live", "ended"
 class _Sender(Protocol):
     """The sending end of one RTP stream, sealed or in clear."""
 
-    def packet(self, payload: bytes, media_sample: int) -> bytes: ...
     def report(self, now_ns: int) -> bytes | None: ...
     def bye(self) -> bytes: ...
 
 
 class Encoding:
-    """One encoding of a programme: frames, Opus, RTP, seal, in the order sound flows.
+    """One encoding of a programme: frames, Opus, copies, RTP, seal, in the order sound flows.
 
-    Its twin in clear, where there is one, has the same Opus payloads at the same media times.
+    Its twin in clear, where there is one, has the same Opus payloads at the same media times, but
+    neither copies nor repairs, of which stock receivers know nothing.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Encoding:
         """`draw` gives so many random bytes that nobody can foretell, and never the same again."""
         self._number = stream.stream
         self._write = write
+        self._offsets = stream.copies
+        self._book = CopyBook()
         self._encoder = Encoder(encoder_settings(order, stream.frame_ms))
         self._framer = Framer(self._encoder.frame_samples)
         cname = f"loa-{order.programme}"
@@ -65,13 +69,13 @@ class Encoding:
             SigningKey(draw(32)), stream.serial, offset, stream.frame_ms, cname, uniform, draw
         )
         self._senders: dict[int, _Sender] = {stream.stream: self._sealed}
-        self._clear_ssrc: int | None = None
+        self._clear: tuple[int, StreamSender] | None = None
         if stream.clear is not None:
-            ssrc, sequence = int.from_bytes(draw(4)), int.from_bytes(draw(2))
-            self._clear_ssrc = ssrc
-            self._senders[stream.clear] = StreamSender(
-                ssrc, sequence, offset, stream.frame_ms, cname, uniform
-            )
+            # Even, as the seal's own are: `repair_ssrc` says why.
+            ssrc, sequence = int.from_bytes(draw(4)) & ~1, int.from_bytes(draw(2))
+            sender = StreamSender(ssrc, sequence, offset, stream.frame_ms, cname, uniform)
+            self._clear = stream.clear, sender
+            self._senders[stream.clear] = sender
 
     def push(self, start: int, pcm: np.ndarray, now_ns: int) -> None:
         """Sound whose first sample was captured at media sample `start`."""
@@ -93,9 +97,22 @@ class Encoding:
         payload = self._encoder.encode(frame)
         if payload:  # discontinuous transmission sends nothing in silence (RFC 7587 3.1.3)
             # The decoder's output lags by the encoder's look-ahead: stamp what it will play.
-            for number, sender in self._senders.items():
-                datagram = sender.packet(payload, start - self._encoder.lookahead)
-                self._write(Entry(number, RTP, datagram))
+            self._send(payload, start - self._encoder.lookahead)
+
+    def _send(self, payload: bytes, media_sample: int) -> None:
+        copies = self._book.copies(media_sample, self._offsets, room_for_copies(len(payload)))
+        self._book.remember(media_sample, payload)
+        datagram = self._sealed.packet(payload, media_sample, copies)
+        self._write(Entry(self._number, RTP, datagram))
+        if self._clear is not None:
+            number, sender = self._clear
+            self._write(Entry(number, RTP, sender.packet(payload, media_sample)))
+        # After what is waited for.
+        self._write(Entry(self._number, REPAIR, self._sealed.repair()))
+
+    def adapt(self, offsets: tuple[int, ...]) -> None:
+        """From the next frame on these copies go along; see `StreamOrder.copies`."""
+        self._offsets = offsets
 
     @property
     def epochs(self) -> object:
@@ -114,7 +131,7 @@ class Encoding:
             self._sealed.timestamp_offset,
             self._sealed.public,
             tuple(EpochReport(*epoch) for epoch in self._sealed.epochs),
-            self._clear_ssrc,
+            None if self._clear is None else self._clear[1].ssrc,
         )
 
 
@@ -192,12 +209,19 @@ class Programme:
         return [encoding.epochs for encoding in self._encodings]
 
     def rekey(self, order: ProgrammeOrder, now_ns: int) -> None:
-        """Go on as `order` says, which differs in `rekey` alone, with keys that nobody knows."""
+        """Go on with keys that nobody knows, as `order` says."""
         with self._lock:
-            self.order = order
+            self.order = replace(self.order, rekey=order.rekey)
             if self.state != ENDED:
                 for encoding in self._encodings:
                     encoding.rekey(now_ns)
+
+    def adapt(self, order: ProgrammeOrder) -> None:
+        """Send the copies along that `order` says, which is of the same streams."""
+        with self._lock:
+            self.order = replace(self.order, streams=order.streams)
+            for encoding, stream in zip(self._encodings, order.streams, strict=True):
+                encoding.adapt(stream.copies)
 
     def finish(self) -> None:
         """The last words of every encoding; nothing is taken after it."""

@@ -33,9 +33,9 @@ class Registry:
     def declare(self, wanted: DeclareProgrammes, now_ns: int) -> None:
         """Begin what is new, end what is no longer wanted, or no longer wanted as it was.
 
-        Of which other keys are wanted goes on: whoever speaks and listens notices nothing.
-        An order that cannot be met is reported as ended: one bad order must not cost the others
-        their voice.
+        What shall only have other keys or copies goes on: whoever speaks and listens notices
+        nothing. An order that cannot be met is reported as ended: one bad order must not cost the
+        others their voice.
         """
         orders = {order.programme: order for order in wanted.programmes}
         with self._lock:
@@ -45,8 +45,11 @@ class Registry:
             for name in gone:
                 self._speaking.pop(name, None)
             for name, programme in self._programmes.items():
-                if programme.order != orders[name]:
-                    programme.rekey(orders[name], now_ns)
+                before, order = programme.order, orders[name]
+                if order.rekey != before.rekey:
+                    programme.rekey(order, now_ns)
+                if order.streams != before.streams:
+                    programme.adapt(order)
             new = [order for name, order in orders.items() if name not in self._programmes]
             self._refused = tuple(order.programme for order in new if not self._begin(order))
         for programme in ended:
@@ -106,5 +109,11 @@ class Registry:
 
 
 def _is_wanted(programme: Programme, order: ProgrammeOrder | None) -> bool:
-    """Whether a programme is what was ordered, but perhaps for its keys."""
-    return order is not None and replace(order, rekey=programme.order.rekey) == programme.order
+    """Whether a programme is what was ordered, but perhaps for its keys and copies."""
+    return order is not None and _lasting(order) == _lasting(programme.order)
+
+
+def _lasting(order: ProgrammeOrder) -> ProgrammeOrder:
+    """What an order says that does not change while a programme sounds."""
+    streams = tuple(replace(stream, copies=()) for stream in order.streams)
+    return replace(order, streams=streams, rekey=0)

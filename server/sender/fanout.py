@@ -136,7 +136,10 @@ class FanOut:
         return rtp, Addresses(rows["address"], rows["rtcp_port"], family)
 
     def take(self, entry: Entry, now_ns: int) -> None:
-        """A datagram to send; the oldest gives way when too many are on their way."""
+        """A datagram to send; the oldest gives way when too many are on their way.
+
+        What no route was declared for is dropped: other streams, and repairs of all.
+        """
         key = (entry.stream, entry.kind)
         way = self._ways.get(key)
         if way is None:

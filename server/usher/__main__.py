@@ -1,4 +1,4 @@
-"""The usher's process: one plain loop over time, keep-alives, reports and what is announced."""
+"""The usher's process: one plain loop over time, keep-alives, repairs, reports, announcements."""
 
 import gc
 import os
@@ -12,21 +12,26 @@ from server.processes import priority
 from server.processes.bus import FROM_USHER, TO_USHER, Bus, DeclarePaths, UsherReport, WhoIsThere
 from server.processes.child import Birth, adopt, ignore_interrupts, read_secret
 from server.processes.priority import go_before
+from server.processes.ring import RingReader
 from server.processes.routing import RouteBook
 from server.usher.announcer import Announcer
 from server.usher.paths import MAX_REQUEST, NONCE_SECRET_BYTES, Address, Paths
+from server.usher.repairs import Repairs
 from server.usher.reports import MAX_REPORT, ReceptionLog
 from server.usher.timekeeper import TimeKeeper
 from transport.clock.timeline import NS_PER_SECOND
 from transport.net.clocks import MediaClock
 from transport.net.received import ReceivedBatch
 from transport.net.stamped import send_options, spelt_for
+from transport.recovery.request import MAX_REQUEST_BYTES, REQUEST
 
 _REPORT_NS = NS_PER_SECOND // 2
 # Control is told of those that have opened or moved meanwhile together.
 _PATHS_NS = NS_PER_SECOND // 50
-_PATIENCE_S = 0.1
+# Within this time the ring is read as well, which the busiest station fills in 0.4 s.
+_PATIENCE_NS = NS_PER_SECOND // 10
 _BATCH = 64
+_REQUEST = bytes((REQUEST,))
 
 
 class Usher:
@@ -38,10 +43,17 @@ class Usher:
         secret = read_secret(birth.secret)
         self._rtp = adopt(birth.rtp)
         send_options(self._rtp, birth.interface, birth.ttl)
-        self._keepalives = ReceivedBatch(
-            self._rtp, _BATCH, MAX_REQUEST + 1, stamps=False, overflow=True
+        # Keep-alives and requests for repairs.
+        self._asking = ReceivedBatch(
+            self._rtp,
+            _BATCH,
+            max(MAX_REQUEST, MAX_REQUEST_BYTES) + 1,
+            stamps=False,
+            overflow=True,
         )
         self._paths = Paths(secret, secrets.token_bytes(NONCE_SECRET_BYTES))
+        self._ring = RingReader(birth.ring)
+        self._repairs = Repairs(self._ring.read, secret)
         self._time = TimeKeeper(adopt(birth.time), self._clock, secret)
         self._rtcp = ReceivedBatch(
             adopt(birth.rtcp), _BATCH, MAX_REPORT + 1, stamps=False, overflow=True
@@ -60,7 +72,7 @@ class Usher:
         """Until the lifeline is cut."""
         acts = {
             self._birth.usher_wake: self._learn_routes,
-            self._birth.rtp: self._answer_keepalives,
+            self._birth.rtp: self._answer_loudspeakers,
             self._birth.time: self._time.serve,
             self._birth.rtcp: self._take_reports,
             self._bus.fileno(): self._take_orders,
@@ -72,13 +84,20 @@ class Usher:
         while True:
             # First, so that control learns at once that there is an usher.
             self._housekeeping(self._clock.now_ns())
-            patience_s = _PATHS_NS / NS_PER_SECOND if self._paths.is_pending else _PATIENCE_S
-            ready = {descriptor for descriptor, _ in waiting.poll(patience_s)}
+            ready = {descriptor for descriptor, _ in waiting.poll(self._patience_s())}
             if self._birth.lifeline in ready:
                 return
             for descriptor, act in acts.items():
                 if descriptor in ready:
                     act()
+
+    def _patience_s(self) -> float:
+        """How long there is nothing to do of our own accord."""
+        patience_ns = _PATHS_NS if self._paths.is_pending else _PATIENCE_NS
+        due_ns = self._repairs.next_due_ns
+        if due_ns is not None:
+            patience_ns = min(patience_ns, max(due_ns - self._clock.now_ns(), 0))
+        return patience_ns / NS_PER_SECOND
 
     def _learn_routes(self) -> None:
         with suppress(BlockingIOError):
@@ -87,9 +106,12 @@ class Usher:
         if routes is not None and self._birth.announce:
             self._announcer.declare(routes)
 
-    def _answer_keepalives(self) -> None:
+    def _answer_loudspeakers(self) -> None:
         now_ns = self._clock.now_ns()
-        for data, source in _received(self._keepalives):
+        for data, source in _received(self._asking):
+            if data[:1] == _REQUEST:
+                self._repairs.receive(data, source, now_ns, self._paths.path_of)
+                continue
             answer = self._paths.receive(data, source, now_ns)
             if answer is not None:
                 _send_quietly(self._rtp, answer, source)
@@ -109,6 +131,9 @@ class Usher:
     def _housekeeping(self, now_ns: int) -> None:
         for datagram, address in self._announcer.due(now_ns):
             _send_quietly(self._rtp, datagram, (spelt_for(self._rtp, address[0]), address[1]))
+        self._repairs.keep_up()
+        for bundle, home in self._repairs.due(now_ns):
+            _send_quietly(self._rtp, bundle, home)
         if now_ns >= self._report_due_ns:
             self._report_due_ns = now_ns + _REPORT_NS
             self._paths.expire(now_ns)
@@ -124,15 +149,22 @@ class Usher:
 
     def _report(self, now_ns: int) -> UsherReport:
         receivers, worst = self._reports.summary(now_ns)
+        answering = (self._time, self._reports, self._paths, self._repairs)
         return UsherReport(
             instance=self._instance,
             time_answers=self._time.answers,
-            malformed=self._time.malformed + self._reports.malformed + self._paths.malformed,
-            refused=self._time.refused + self._reports.refused + self._paths.refused,
+            malformed=sum(one.malformed for one in answering),
+            refused=sum(one.refused for one in answering),
             receivers=receivers,
             worst_fraction_lost=worst,
             paths=len(self._paths),
-            dropped=self._time.dropped + self._keepalives.dropped + self._rtcp.dropped,
+            dropped=self._time.dropped + self._asking.dropped + self._rtcp.dropped,
+            repair_requests=self._repairs.requests,
+            repair_bundles=self._repairs.bundles,
+            repairs=self._repairs.packets,
+            repairs_unknown=self._repairs.unknown,
+            repairs_limited=self._repairs.limited,
+            overruns=self._ring.overruns,
         )
 
 

@@ -189,6 +189,11 @@ class Paths:
         if len(self._closed) > MAX_PATHS:  # control does not read: it will ask for everything
             del self._closed[next(iter(self._closed))]
 
+    def path_of(self, session: int) -> Address | None:
+        """Where this session's media go; None if it has no open path, or a newer one has it."""
+        path = self._paths.get(holder_of(session))
+        return path.source if path is not None and path.session == session else None
+
     def expire(self, now_ns: int) -> None:
         """Close what has not been kept alive."""
         while self._paths and next(iter(self._paths.values())).heard_ns <= now_ns - FORGET_NS:

@@ -111,7 +111,7 @@ class ControlRoom:
         self.gateway_life = "gateway 1"
         self.obeys = True
         self.state = "waiting"
-        self._ssrcs = itertools.count(1000)
+        self._ssrcs = itertools.count(1000, 2)  # even, as a producer draws them
         self.numbers: dict[int, int] = {}
         self.ordered: list[DeclareProgrammes] = []
         self.routed: list[Routes] = []

@@ -15,6 +15,7 @@ from server.errors import NoSuchError, StationError
 from server.keys.folder import KeyFolder
 from server.keys.token import TokenFile
 from server.processes import routing
+from server.processes.bus import WhoIsThere
 from server.processes.routing import unpack_destinations
 from server.programmes import LiveRequest
 from transport.control.messages import Listen, Telemetry
@@ -78,6 +79,56 @@ def test_a_report_without_news_makes_nobody_repeat_anything(play_control: Play) 
             room.report()
             await room.settle()
         assert room.ordered == []
+
+    play_control(scenario)
+
+
+def tell(room: Room, telemetry: Telemetry) -> None:
+    """The one loudspeaker there is says how it is."""
+    (speaker,) = room.control.station.speakers.values()
+    speaker.telemetry, speaker.last_seen_ns = telemetry, room.control._clock.now_ns()
+
+
+def test_what_loudspeakers_tell_changes_the_copies_and_a_control_born_again_knows(
+    play_control: Play,
+) -> None:
+    def copies(room: Room) -> Any:
+        (order,) = room.ordered[-1].programmes
+        return [stream.copies for stream in order.streams]
+
+    async def scenario(room: Room) -> None:
+        room.join("a", delivery="wan")
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        assert copies(room) == [(20_160,)]
+        lossy = Telemetry("playing", -20.0, 5.0, 6.0, 7, 8, 9, 10, 12.0, hearing="live-1", loss=0.2)
+        tell(room, lossy)
+        before = len(room.routed)
+        await room.settle(3.0)
+        assert copies(room) == [(2_880,)]
+        assert len(room.routed) == before  # who is sent what has not changed
+        await room.restart_control()
+        await room.settle()
+        assert copies(room) == [(2_880,)]
+
+    play_control(scenario)
+
+
+def test_copies_that_the_producer_did_not_hear_of_are_ordered_again(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("a", delivery="wan")
+        await room.control.open_live(TO_ALL)
+        await room.settle()
+        lossy = Telemetry("playing", -20.0, 5.0, 6.0, 7, 8, 9, 10, 12.0, hearing="live-1", loss=0.2)
+        tell(room, lossy)
+        room.stop_reading()
+        while room.control.neighbours._producer.send(WhoIsThere()):
+            pass
+        await room.settle(3.0)
+        room.serve_producer()
+        await room.settle(0.3)
+        room.serve_producer()
+        assert room.ordered[-1].programmes[0].streams[0].copies == (2_880,)
 
     play_control(scenario)
 

@@ -219,6 +219,12 @@ def test_who_is_removed_is_not_known_any_more(directory: Directory) -> None:
         directory.remove_endpoint("market")
 
 
+@pytest.mark.parametrize("trim_us", [-50_001, 50_001])
+def test_a_trim_out_of_range_is_refused(trim_us: int) -> None:
+    with pytest.raises(DirectoryError, match="is no trim: use -50000 to 50000"):
+        Endpoint("a", ROOT, trim_us=trim_us)
+
+
 @pytest.mark.parametrize("volume", [-1, 101])
 def test_a_volume_out_of_range_is_refused(volume: int) -> None:
     with pytest.raises(DirectoryError, match="use 0 to 100"):

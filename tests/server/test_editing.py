@@ -111,6 +111,9 @@ CHANGES: dict[str, Callable[[Editing], Awaitable[object]]] = {
         ["a", "b"], EndpointChange(volume=30)
     ),
     "in clear": lambda editing: editing.change_endpoints(["a"], EndpointChange(clear=True)),
+    "a trim for each": lambda editing: editing.change_each(
+        {"a": EndpointChange(trim_us=1200), "b": EndpointChange(trim_us=-7)}
+    ),
     "no sound": lambda editing: editing.change_endpoints(["b"], EndpointChange(muted=True)),
     "a loudspeaker less": lambda editing: editing.remove_endpoint("a"),
     "a new zone": lambda editing: editing.put_zone(
@@ -212,6 +215,13 @@ WRONG: dict[str, tuple[Callable[[Editing], Awaitable[object]], type[StationError
         lambda e: e.change_endpoints(["a"], EndpointChange(volume=101)),
         StationError,
         "no volume",
+    ),
+    "a trim beyond the range, for one of two": (
+        lambda e: e.change_each(
+            {"a": EndpointChange(trim_us=7), "b": EndpointChange(trim_us=50_001)}
+        ),
+        StationError,
+        "no trim",
     ),
     "nobody to remove": (lambda e: e.remove_endpoint("c"), NoSuchError, "no loudspeaker"),
     "no definition": (lambda e: e.put_zone("x", {"planet": "earth"}), StationError, "no kind"),

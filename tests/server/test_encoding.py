@@ -6,7 +6,12 @@ import pytest
 
 from codec.format import FRAME_MS, SAMPLE_RATE
 from codec.opus import Encoder
-from server.encoding import check_playout_delay, encoder_settings
+from server.encoding import (
+    MAX_PAYLOAD_BYTES,
+    check_playout_delay,
+    encoder_settings,
+    room_for_copies,
+)
 from server.processes.bus import ProgrammeOrder
 
 ORDER = ProgrammeOrder("live-1", (), "t", 24_000, 9, False, False, 0)
@@ -48,3 +53,10 @@ def test_short_frames_use_the_codec_with_the_short_look_ahead(
     frame_ms: float, application: str
 ) -> None:
     assert encoder_settings(ORDER, frame_ms).application == application
+
+
+@pytest.mark.parametrize("frame_bytes", [1, 60, 600, 1271])
+def test_copies_fill_a_packet_and_no_more(frame_bytes: int) -> None:
+    room = room_for_copies(frame_bytes)
+    assert room in {0, MAX_PAYLOAD_BYTES - frame_bytes}
+    assert room or frame_bytes > MAX_PAYLOAD_BYTES - 20

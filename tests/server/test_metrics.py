@@ -44,7 +44,7 @@ SENDERS = {
 FIGURES = Figures(
     CONTROL,
     SENDERS,
-    UsherReport("life", 11, 12, 13, 14, 0.25, 15, 16),
+    UsherReport("life", 11, 12, 13, 14, 0.25, 15, 16, 22, 23, 24, 25, 26, 27),
     GatewayReport("life", pack_sessions([1, 2, 3]), 17, 18, 19, 20, 21),
     ProducerReport(
         "life",
@@ -102,6 +102,12 @@ def test_every_process_is_told_of() -> None:
     told = samples(FIGURES)
     assert told["loa_usher_dropped_total", ()] == 16
     assert told["loa_usher_worst_loss_ratio", ()] == 0.25
+    assert told["loa_usher_repair_requests_total", ()] == 22
+    assert told["loa_usher_repair_bundles_total", ()] == 23
+    assert told["loa_usher_repairs_total", ()] == 24
+    assert told["loa_usher_repairs_unknown_total", ()] == 25
+    assert told["loa_usher_repairs_limited_total", ()] == 26
+    assert told["loa_usher_overruns_total", ()] == 27
     assert told["loa_gateway_sessions", ()] == 3
     assert told["loa_gateway_dropped_total", ()] == 18
     assert told["loa_control_joins_total", ()] == 8

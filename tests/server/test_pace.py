@@ -9,8 +9,9 @@ from transport.control.messages import Welcome
 @pytest.mark.parametrize(
     ("enrolled", "telemetry_s", "time_s"),
     [
-        (0, 0.5, 1.0),
-        (100, 0.5, 1.0),
+        (0, 0.5, 0.25),
+        (100, 0.5, 0.25),
+        (500, 2.5, 1.0),
         (1_000, 5.0, 2.0),
         (4_000, 20.0, 8.0),
         (20_000, 20.0, 15.0),

@@ -42,6 +42,15 @@ def test_who_moves_keeps_its_place(station: Station) -> None:
     assert ports(station, programme) == [99 if port == 3 else port for port in before]
 
 
+def test_a_stream_that_carries_other_copies_goes_where_it_went(station: Station) -> None:
+    programme = on_air(station)
+    before = ports(station, programme)
+    programme.copies = ((480, 960),)
+    assert ports(station, programme) == before
+    join(station, "late", delivery="wifi", port=40_008)  # of a kind that was not there before
+    assert ports(station, programme) == [*before, 8]
+
+
 def test_a_control_born_again_keeps_to_the_order_of_the_one_before(station: Station) -> None:
     programme = on_air(station)
     routes(station)

@@ -47,6 +47,22 @@ def test_who_comes_back_is_told_what_was_changed_meanwhile(play_sessions: Play) 
     play_sessions(scenario)
 
 
+def test_a_trim_is_told_at_once_and_in_every_session_that_follows(play_sessions: Play) -> None:
+    async def scenario(room: Room) -> None:
+        before = await room.join()
+        directory = room.station.directory
+        directory.put_endpoint(replace(directory.endpoint("a"), trim_us=-1200))
+        room.publish()
+        await asyncio.sleep(1)
+        assert before.adjusted[1:] == [Adjust(100, muted=False, trim_us=-1200)]
+        before.go()
+        await before.closed.wait()
+        after = await room.join()
+        assert after.adjusted == [Adjust(100, muted=False, trim_us=-1200)]
+
+    play_sessions(scenario)
+
+
 def test_how_loud_to_be_is_told_before_what_to_listen_to(play_sessions: Play) -> None:
     # Or who comes back in the middle of a programme would begin too loud.
     async def scenario(room: Room) -> None:

@@ -207,7 +207,7 @@ class StationLife(RuleBasedStateMachine):
     def _order(self, programme: Programme, spec: StreamSpec) -> StreamOrder:
         """The encoding that a loudspeaker was told of, whether sealed or its twin in clear."""
         known_by = spec.ssrc if spec.seal is not None else spec.ssrc ^ 1 << 31
-        return programme.streams[known_by - self.numbered[programme.name]]
+        return programme.streams[(known_by - self.numbered[programme.name]) // 2]
 
     def _streams(self) -> list[tuple[str, Programme, StreamSpec]]:
         """Every loudspeaker, what it listens to, and by which stream."""

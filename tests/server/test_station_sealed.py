@@ -439,7 +439,7 @@ class Whole:
 
         def draw(size: int) -> bytes:
             # What is long is never the same again; SSRCs are alike now and then.
-            return (next(count) % (3 if size <= 4 else 1 << 62)).to_bytes(size, "big")
+            return (next(count) % (7 if size <= 4 else 1 << 62)).to_bytes(size, "big")
 
         return draw
 

@@ -246,7 +246,7 @@ def test_each_loudspeaker_is_told_the_numbers_of_its_own_encoding(station: Stati
     on_air(station, ssrc=100)
     near, far = spec_of(station, "near"), spec_of(station, "far")
     assert (near.ssrc, near.frame_ms) == (100, 10.0)
-    assert (far.ssrc, far.frame_ms) == (101, 20.0)
+    assert (far.ssrc, far.frame_ms) == (102, 20.0)
     assert near.playout_delay_ms == far.playout_delay_ms == 500.0
 
 

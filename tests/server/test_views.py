@@ -72,9 +72,11 @@ def test_what_is_known_of_a_loudspeaker_is_shown(station: Station) -> None:
         position=Position(10.5, 106.25),
         volume=30,
         muted=True,
+        trim_us=-1200,
     )
     station.directory.put_endpoint(endpoint)
     row = speaker_row(station)
+    assert row["trim_us"] == -1200
     assert (row["unit"], row["tags"], row["volume"], row["muted"]) == (ROOT, ["a", "b"], 30, True)
     assert row["position"] == {"latitude": 10.5, "longitude": 106.25}
     assert (row["delivery"], row["multicast"], row["address"]) == ("lan", False, "192.0.2.1")
@@ -196,6 +198,16 @@ def test_codes_are_shown_without_what_checks_them_and_who_waits_by_its_key() -> 
     }
 
 
+def test_how_the_way_to_a_loudspeaker_is_now_is_shown_beside_what_it_lost_in_all(
+    station: Station,
+) -> None:
+    told = replace(PLAYING, loss=0.02, longest_burst_ms=60.0, jitter_ms=7.5)
+    station.speakers["a"].telemetry = told
+    (row,) = speaker_rows(station, ["a"], {}, 0)
+    assert row["loss"] == 0.25
+    assert (row["recent_loss"], row["longest_burst_ms"], row["jitter_ms"]) == (0.02, 60.0, 7.5)
+
+
 # ------------------------------------------------------------------ programmes
 def test_a_programme_is_shown_without_its_ticket(station: Station) -> None:
     put_zone(station, "z", {"tag": "school"})
@@ -205,6 +217,7 @@ def test_a_programme_is_shown_without_its_ticket(station: Station) -> None:
     assert (row["to"], row["zones"], row["priority"]) == (["a"], ["z"], "emergency")
     assert (row["state"], row["seconds"], row["level_dbfs"]) == ("live", 1.0, -20.0)
     assert (row["playout_delay_ms"], row["frames_ms"], row["speakers"]) == (40.0, [10.0], 1)
+    assert row["copies_ms"] == [[20.0]]
     assert programme.ticket not in str(row)
 
 

@@ -109,9 +109,11 @@ def test_what_was_said_of_a_loudspeaker_is_there_after_a_restart(play: Play) -> 
         room.join("a")
         await patch(room, "/api/speakers/a", {"tags": ["school"]})
         await post(room, "/api/volume", {"to": ["a"], "volume": 30})
+        await patch(room, "/api/speakers/a", {"trim_us": -1200})
         await room.restart_control()
         row = (await speakers(room))["a"]
         assert (row["state"], row["tags"], row["volume"]) == ("offline", ["school"], 30)
+        assert row["trim_us"] == -1200
 
     play(scenario)
 
@@ -128,6 +130,8 @@ WRONG_CHANGES: dict[str, tuple[object, int, str]] = {
         422,
         "position.latitude: ",
     ),
+    "no trim": ({"trim_us": 50_001}, 422, "trim_us: "),
+    "a trim of half a microsecond": ({"trim_us": 0.5}, 422, "trim_us: "),
     "what is not changed here": ({"volume": 3}, 422, "volume: "),
 }
 
@@ -359,5 +363,72 @@ def test_a_wrong_field_is_named_in_one_line(
         reply = await post(room, path, {"to": ["a"], **body})
         assert reply.status == 422
         assert reply.error().startswith(why)
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------ the way of the sound
+STREET = {"near": 106.0, "far": 106.0001}  # 10.93 m apart at this latitude
+
+
+async def street(room: Room) -> None:
+    for name, longitude in STREET.items():
+        room.join(name)
+        where = {"latitude": 10.5, "longitude": longitude}
+        await patch(room, f"/api/speakers/{name}", {"position": where})
+
+
+def from_the_west(**more: object) -> dict[str, object]:
+    return {"to": ["all"], "origin": {"latitude": 10.5, "longitude": 105.9995}, **more}
+
+
+def test_trims_by_distance_are_shown_and_kept_only_when_that_is_said(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await street(room)
+        shown = (await post(room, "/api/trim/distance", from_the_west())).json()
+        assert shown["stored"] is False
+        assert [(row["name"], row["before_us"]) for row in shown["trims"]] == [
+            ("near", 0),
+            ("far", 0),
+        ]
+        assert shown["trims"][0]["trim_us"] == 0
+        # 10.934 m at 343.2 m/s.
+        assert shown["trims"][1]["trim_us"] == pytest.approx(31_858, abs=30)
+        assert {row["trim_us"] for row in (await speakers(room)).values()} == {0}
+        kept = (await post(room, "/api/trim/distance", from_the_west(store=True))).json()
+        assert kept["stored"] is True
+        rows = await speakers(room)
+        assert rows["far"]["trim_us"] == shown["trims"][1]["trim_us"]
+
+    play(scenario)
+
+
+WRONG_STREETS: dict[str, tuple[dict[str, object], int, str]] = {
+    "no place": (
+        from_the_west(origin={"latitude": 10.5, "longitude": 200.0}),
+        422,
+        "origin.longitude: ",
+    ),
+    "colder than there is": (from_the_west(temperature_c=-300), 422, "temperature_c: "),
+    "nobody": ({"origin": {"latitude": 1, "longitude": 1}}, 422, "to whom?"),
+    "who stands nowhere": (
+        from_the_west(to=["lost", "near"]),
+        409,
+        "nobody said where to find lost: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "why"), WRONG_STREETS.values(), ids=WRONG_STREETS)
+def test_what_gives_no_trims_is_one_line_and_changes_nothing(
+    play: Play, body: dict[str, object], status: int, why: str
+) -> None:
+    async def scenario(room: Room) -> None:
+        await street(room)
+        room.join("lost")
+        reply = await post(room, "/api/trim/distance", {**body, "store": True})
+        assert reply.status == status
+        assert why in reply.error()
+        assert {row["trim_us"] for row in (await speakers(room)).values()} == {0}
 
     play(scenario)

@@ -413,6 +413,7 @@ def test_every_way_to_ask_is_described_on_the_station_itself(play_control: Play)
             "/api/volume",
             "/api/mute",
             "/api/tone",
+            "/api/trim/distance",
             "/api/identify",
             "/api/restart",
             "/api/units",

@@ -42,6 +42,7 @@ def _programme(name: str, **different: Any) -> dict[str, Any]:
         "seconds": 3.0,
         "level_dbfs": -30.0,
         "playout_delay_ms": 40.0,
+        "copies_ms": [[10.0, 20.0], []],
         "speakers": 4,
         "interrupted_at": 0,
         "not_in_step": [],
@@ -126,6 +127,11 @@ def test_there_is_no_rate_across_a_sender_s_rebirth(before: int | None) -> None:
 def test_a_programme_has_a_level_meter() -> None:
     (line,) = [text for text in _texts(_look(programmes=1)) if text.startswith("live-0")]
     assert "██████████··········  -30.0 dBFS" in line
+
+
+def test_of_each_encoding_the_copies_are_shown_by_how_far_back_they_are() -> None:
+    (line,) = [text for text in _texts(_look(programmes=1)) if text.startswith("live-0")]
+    assert "  40 ms  10+20, -  " in line
 
 
 @pytest.mark.parametrize("height", [10, 13, 24, 50])

@@ -37,6 +37,7 @@ def test_a_loudspeaker_s_figures_are_in_the_table(at_desk: AtDesk) -> None:
             "sync error": "12 µs",
             "level": "-23.0 dBFS",
             "volume": "100",
+            "trim": "-",
             "hearing": "live-1",
             "fault": "-",
         }
@@ -51,7 +52,7 @@ def test_what_an_offline_loudspeaker_said_last_is_not_shown_as_of_now(at_desk: A
         table = await desk.says("speakers")
         assert table.cells()[2] == "offline"
         assert table.cells()[4:8] == ["-"] * 4
-        assert table.cells()[9:] == ["-", "it cannot be reached"]
+        assert table.cells()[9:] == ["-", "-", "it cannot be reached"]
 
     at_desk(scenario)
 
@@ -120,10 +121,26 @@ def test_where_a_loudspeaker_belongs_and_stands_is_set(at_desk: AtDesk) -> None:
             f"unit           {desk.room.control.name}/Thôn",
             "tags           indoor, school",
             "position       latitude -6.2, longitude 106.8",
+            "trim_us        0",
             "authenticated  yes",
         ]
         said = await desk.says("speakers", "set", "a", "--no-tags")
         assert said.lines[2] == "tags           -"
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize(("trim_us", "shown"), [(-1200, "-1200 µs"), (50_000, "+50000 µs")])
+def test_a_trim_is_set_and_shown_exactly(at_desk: AtDesk, trim_us: int, shown: str) -> None:
+    async def scenario(desk: Desk) -> None:
+        _join(desk, "a", WELL)
+        said = await desk.says("speakers", "set", "a", "--trim-us", str(trim_us))
+        assert said.lines[4] == f"trim_us        {trim_us}"
+        assert desk.room.control.station.directory.endpoint("a").trim_us == trim_us
+        table = await desk.says("speakers")
+        assert dict(zip(table.cells(0), table.cells(1), strict=True))["trim"] == shown
+        await desk.says("speakers", "set", "a", "--trim-us", "0")
+        assert desk.room.control.station.directory.endpoint("a").trim_us == 0
 
     at_desk(scenario)
 
@@ -192,6 +209,10 @@ def test_what_answers_by_mdns_is_listed(at_desk: AtDesk) -> None:
         (["set", "a", "--position", "here"], 2, "use LAT,LON"),
         (["set", "a", "--position", "106.7,20.9"], 2, "latitude comes first, as in 20.9,106.7"),
         (["set", "a", "--position", "91,181"], 1, "position.latitude"),
+        (["set", "a", "--trim-us", "50001"], 2, "'50001' is no trim: use -50000 to 50000"),
+        (["set", "a", "--trim-us", "-50001"], 2, "is no trim"),
+        (["set", "a", "--trim-us", "much"], 2, "'much' is no trim"),
+        (["set", "b", "--trim-us", "1"], 1, "no loudspeaker 'b'; nearest: a"),
         (["set", "a", "--unit", "nowhere"], 1, "no unit 'nowhere'"),
         (["set", "a", "--tag", "x", "--no-tags"], 2, "not allowed with"),
         (["set", "a", "--tag", "?"], 1, "'?' is no name for a tag"),

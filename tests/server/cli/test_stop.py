@@ -112,6 +112,7 @@ def test_what_is_on_air_is_in_the_table(at_desk: AtDesk) -> None:
             "for": "2 s",
             "level": "-20.0 dBFS",
             "D": "40 ms",
+            "copies ms": "20, -",
             "speakers": "2",
             "interrupted at": "1",
             "not in step": "-",

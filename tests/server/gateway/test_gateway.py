@@ -34,7 +34,7 @@ from server.processes.bus import (
     unpack_sessions,
 )
 from server.processes.child import Birth, adopt, read_secret
-from server.processes.ring import RTP, Entry, RingWriter
+from server.processes.ring import REPAIR, RTP, Entry, RingWriter
 from server.processes.routing import Route, RouteBook
 from transport.clock.exchange import ExchangeClient
 from transport.security.session_keys import (
@@ -197,6 +197,20 @@ def test_what_the_producer_writes_goes_to_the_sessions_declared_and_nobody_else(
             assert await heard(other, 2) == [b"\0two", b"\0three"]
             report = await house.report(lambda r: r.datagrams == 5)
             assert (report.dropped, report.overruns) == (0, 0)
+
+    play(scenario)
+
+
+def test_repairs_do_not_go_where_nothing_is_lost(play: Play) -> None:
+    async def scenario(house: House) -> None:
+        async with house.running(), house.call(ONE) as client:
+            await house.here(ONE)
+            await house.declare(s1=[ONE])
+            house.sound(b"one")
+            house.ring.write(Entry(1, REPAIR, b"one again"))
+            house.sound(b"two")
+            assert await heard(client, 2) == [b"\0one", b"\0two"]
+            assert (await house.report(lambda r: r.datagrams == 2)).overruns == 0
 
     play(scenario)
 

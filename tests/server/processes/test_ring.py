@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from server.processes.ring import (
     MAX_CURSORS,
     MAX_DATAGRAM,
+    REPAIR,
     RTCP,
     RTP,
     SLOTS,
@@ -68,6 +69,20 @@ def test_entries_come_out_whole_and_in_order(ring: Ring) -> None:
     for entry in written:
         writer.write(entry)
     assert list(reader.read()) == written
+
+
+def test_repairs_are_there_to_be_read_and_wake_nobody(ring: Ring) -> None:
+    writer, reader = ring.writer(), ring.reader()
+    writer.write(Entry(7, REPAIR, b"again"))
+    for wake in ring.wakes:
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(wake)
+    writer.write(Entry(7, RTP, b"sound"))
+    assert [os.eventfd_read(wake) for wake in ring.wakes] == [1, 1]
+    assert [(entry.kind, entry.datagram) for entry in reader.read()] == [
+        (REPAIR, b"again"),
+        (RTP, b"sound"),
+    ]
 
 
 def test_what_was_read_is_not_read_again(ring: Ring) -> None:

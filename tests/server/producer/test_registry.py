@@ -159,6 +159,30 @@ def test_other_keys_are_no_other_programme(room: Room) -> None:
     assert after["live-2"] == before["live-2"]
 
 
+def test_other_copies_are_no_other_programme_and_change_no_key(room: Room) -> None:
+    room.declare(ORDER, OTHER)
+    programme = room.claim()
+    programme.feed(0, SOUND, 0)
+    before = room.reports()
+    adapted = replace(ORDER, streams=(replace(ORDER.streams[0], copies=(480,)),))
+    room.declare(adapted, OTHER)
+    assert room.claim() is programme
+    assert programme.order == adapted
+    assert room.goodbyes() == []
+    assert room.reports() == before
+
+
+def test_other_keys_and_other_copies_may_come_in_one_order(room: Room) -> None:
+    room.declare(ORDER)
+    programme, before = room.claim(), room.reports()["live-1"].streams[0]
+    both = replace(ORDER, rekey=1, streams=(replace(ORDER.streams[0], copies=(480,)),))
+    room.declare(both)
+    after = room.reports()["live-1"].streams[0]
+    assert (room.claim(), programme.order) == (programme, both)
+    assert after.public == before.public
+    assert after.epochs[-1].key != before.epochs[-1].key
+
+
 def test_the_same_order_again_changes_no_key(room: Room) -> None:
     room.declare(replace(ORDER, rekey=1))
     before = room.reports()

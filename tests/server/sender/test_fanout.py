@@ -8,7 +8,7 @@ import pytest
 from typing_extensions import override
 
 from server.processes.bus import LATENESS_BOUNDS_US
-from server.processes.ring import RTCP, RTP, Entry
+from server.processes.ring import REPAIR, RTCP, RTP, Entry
 from server.processes.routing import Route, Routes, pack_destination
 from server.sender.fanout import MAX_QUEUE, FanOut
 from server.sender.pacing import LEAST_CHUNK as CHUNK
@@ -80,6 +80,13 @@ def test_rtcp_goes_to_its_own_port(fanout: FanOut, ears: list[Ear]) -> None:
     fanout.declare(Routes((route(1, to(ears[0], ears[1])),)))
     forward(fanout, Entry(1, RTP, b"sound"), Entry(1, RTCP, b"report"))
     assert [ear.heard() for ear in ears[:2]] == [[b"sound"], [b"report"]]
+
+
+def test_repairs_go_to_nobody_who_has_not_asked(fanout: FanOut, ears: list[Ear]) -> None:
+    fanout.declare(Routes((route(1, to(ears[0])),)))
+    forward(fanout, Entry(1, RTP, b"sound"), Entry(1, REPAIR, b"again"), Entry(1, RTP, b"more"))
+    assert ears[0].heard() == [b"sound", b"more"]
+    assert (fanout.counters.datagrams, fanout.counters.errors, fanout.counters.queue) == (2, 0, 0)
 
 
 def test_a_destination_that_fails_stops_no_other(fanout: FanOut, ears: list[Ear]) -> None:

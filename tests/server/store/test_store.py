@@ -21,6 +21,7 @@ MARKET = Endpoint(
     position=Position(10.79, 106.63),
     volume=40,
     muted=True,
+    trim_us=-1234,
     clear=True,
 )
 PLAIN = Endpoint("plain", ROOT)

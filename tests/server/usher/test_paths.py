@@ -485,3 +485,15 @@ def test_as_many_paths_as_there_may_be_go_over_the_bus_in_pieces(table: Table) -
     assert sum(len(piece.opened) for piece in declared) == 2 * MAX_PATHS
     for piece in declared:
         assert len(FROM_USHER.encode(piece)) <= MAX_MESSAGE_BYTES
+
+
+def test_the_way_to_a_session_is_told_as_long_as_it_is_open(table: Table) -> None:
+    assert table.paths.path_of(ONE) is None
+    table.open(ONE)
+    assert table.paths.path_of(ONE) == HOME
+    assert table.paths.path_of(TWO) is None
+    assert table.paths.path_of(ONE + 1) is None, "of another session of the same loudspeaker"
+    table.open(ONE + 1, AWAY)
+    assert (table.paths.path_of(ONE), table.paths.path_of(ONE + 1)) == (None, AWAY)
+    table.paths.expire(NOW + FORGET_NS)
+    assert table.paths.path_of(ONE + 1) is None

@@ -21,11 +21,15 @@ from server.processes.bus import (
     WhoIsThere,
 )
 from server.processes.child import Birth, adopt, read_secret
+from server.processes.ring import REPAIR, Entry, RingWriter
 from server.processes.routing import Route, RouteBook
 from server.usher import __main__ as module
 from server.usher.announcer import Announcer
 from transport.clock.exchange import ExchangeClient
+from transport.net.clocks import HostClock
 from transport.net.stamped import udp_socket
+from transport.recovery.bundle import unbundle
+from transport.recovery.request import Wanted, seal_request
 from transport.rtp.rtcp import ReceiverReport, SourceDescription, serialise_compound
 from transport.rtp.sap import SapPacket
 from transport.security import stun
@@ -215,6 +219,25 @@ def test_a_loudspeaker_that_wanders_between_two_ports_is_declared_where_it_was_l
         host, port = other.getsockname()
         while running.paths().opened != (PathReport(7, host, port),):
             pass
+
+
+def test_who_has_a_path_and_asks_is_sent_what_was_lost_twice(running: Running) -> None:
+    """Seen to fail when the second time is not waited for, or the ring not read."""
+    running.report()  # so that it reads the ring from here on
+    ring = RingWriter(running.birth.ring, now_ns=HostClock().now_ns)
+    packet = b"\x80\x62\x00\x05" + bytes(4) + (0xCAFE_0001).to_bytes(4) + b"sound"
+    ring.write(Entry(1, REPAIR, packet))
+    request = seal_request([Wanted(0xCAFE_0000, (5,))], 7, running.key(7))
+    running.ear.sendto(request, running.address("rtp"))  # too early: there is no path
+    challenge = running.ask_for_a_path(7, None)
+    assert isinstance(challenge, stun.Challenge)
+    running.ask_for_a_path(7, challenge.nonce)
+    running.ear.sendto(request, running.address("rtp"))
+    assert [unbundle(running.ear.recv(200)) for _ in range(2)] == [(packet,), (packet,)]
+    running.bus.send(WhoIsThere())
+    report = running.report_when(lambda r: r.repair_bundles == 2)
+    assert (report.repair_requests, report.repairs, report.refused) == (1, 1, 1)
+    assert (report.repairs_unknown, report.repairs_limited, report.overruns) == (0, 0, 0)
 
 
 def announced(monkeypatch: pytest.MonkeyPatch, to: tuple[str, int]) -> None:
