@@ -28,6 +28,7 @@ from server.processes.bus import StreamOrder, StreamReport
 from server.processes.child import Birth, read_secret, socket_address, socket_port
 from server.processes.notebook import Notebook
 from server.programmes import LiveRequest, Programme
+from server.recovery import ADAPT_S, Recovery
 from server.sessions import Sessions
 from server.station import Station
 from server.store.records import Contents
@@ -98,6 +99,7 @@ class Control:
         self.neighbours = Neighbours(
             birth, self.station, self._clock.now_ns, self._describe, self.publish, self._joined
         )
+        self._recovery = Recovery()
         # What is to be declared at the next tick: everything, or who is sent what.
         self._overdue = False
         self._moved = False
@@ -160,6 +162,7 @@ class Control:
         self.neighbours.begin(loop)
         seen_due_s = loop.time() + _SEEN_S
         secrets_due_s = loop.time() + _SECRETS_S
+        adapt_due_s = loop.time() + ADAPT_S
         while True:
             await asyncio.sleep(_TICK_S)
             if self._expire() or self._overdue:
@@ -167,12 +170,23 @@ class Control:
             elif self._moved:
                 self._redirect()
             self.books.save_newcomers()
+            if loop.time() >= adapt_due_s:
+                adapt_due_s = loop.time() + ADAPT_S
+                self._adapt()
             if loop.time() >= seen_due_s:
                 seen_due_s = loop.time() + _SEEN_S
                 self.books.save_seen()
             if loop.time() >= secrets_due_s:
                 secrets_due_s = loop.time() + _SECRETS_S
                 self._look_at_secrets()
+
+    def _adapt(self) -> None:
+        """Have what is on air carry the copies that its loudspeakers need; they need not know."""
+        station, now_ns = self.station, self._clock.now_ns()
+        speakers, endpoints = station.speakers.values(), station.directory.endpoints
+        if self._recovery.adapt(station.ranked(), speakers, endpoints, now_ns):
+            self._write_down()
+            self._overdue |= not self.neighbours.declare()
 
     def _look_at_secrets(self) -> None:
         """Take up a key or a token that `loa keys` has made meanwhile."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from server.errors import NoSuchError, StationError
-from transport.control.messages import PUBLIC_KEY_BYTES, spelt_alike
+from transport.control.messages import MAX_TRIM_US, PUBLIC_KEY_BYTES, spelt_alike
 
 SEPARATOR = "/"
 MAX_DEPTH = 16
@@ -86,7 +86,8 @@ class Endpoint:
     """A registered loudspeaker: what stays true of it while it is switched off.
 
     `key` is its public key, None while it is not enrolled. Where it is `clear`, it plays the twin
-    in clear of a programme that has one, which nobody can authenticate.
+    in clear of a programme that has one, which nobody can authenticate. It sounds `trim_us` later
+    than its clock alone would have it: what no clock can see, its own delays and the air's.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Endpoint:
     position: Position | None = None
     volume: int = 100
     muted: bool = False
+    trim_us: int = 0
     clear: bool = False
     key: bytes | None = None
 
@@ -105,6 +107,10 @@ class Endpoint:
             raise DirectoryError(f"a public key has {PUBLIC_KEY_BYTES} bytes, not {len(self.key)}")
         if not 0 <= self.volume <= 100:
             raise DirectoryError(f"{self.volume} is no volume: use 0 to 100")
+        if abs(self.trim_us) > MAX_TRIM_US:
+            raise DirectoryError(
+                f"{self.trim_us} is no trim: use -{MAX_TRIM_US} to {MAX_TRIM_US} microseconds"
+            )
         if len(self.tags) > MAX_TAGS:
             raise DirectoryError(f"a loudspeaker has at most {MAX_TAGS} tags")
 

@@ -5,7 +5,7 @@ fails. One at a time, so that what is taken back is what was changed.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,11 +27,12 @@ class EndpointChange:
     position: Position | None = None
     volume: int | None = None
     muted: bool | None = None
+    trim_us: int | None = None
     clear: bool | None = None
 
     def of(self, endpoint: Endpoint) -> Endpoint:
         """The loudspeaker, changed."""
-        fields = ("unit", "tags", "position", "volume", "muted", "clear")
+        fields = ("unit", "tags", "position", "volume", "muted", "trim_us", "clear")
         given = {f: getattr(self, f) for f in fields if getattr(self, f) is not None}
         return replace(endpoint, **given)
 
@@ -80,10 +81,14 @@ class Editing:
 
     async def change_endpoints(self, names: Iterable[str], change: EndpointChange) -> None:
         """All of them or none."""
+        await self.change_each(dict.fromkeys(names, change))
+
+    async def change_each(self, changes: Mapping[str, EndpointChange]) -> None:
+        """The same, where each changes in its own way."""
         directory = self.station.directory
         async with self.lock:
-            before = [directory.endpoint(name) for name in names]
-            after = [directory.check(change.of(endpoint)) for endpoint in before]
+            before = [directory.endpoint(name) for name in changes]
+            after = [directory.check(changes[e.name].of(e)) for e in before]
 
             def undo() -> None:
                 for endpoint in before:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from codec.format import SAMPLE_RATE
 from codec.opus import EncoderSettings
+from transport.recovery.copies import DIGEST_BYTES
 from transport.security.signature import EXTENSION_BYTES
 from transport.security.srtp import MAX_PLAIN_BYTES
 
@@ -11,9 +12,13 @@ from transport.security.srtp import MAX_PLAIN_BYTES
 _SHORT_FRAME_MS = 10
 _LOOKAHEAD_SAMPLES = {"lowdelay": 120, "voip": 312}
 _RTP_HEADER_BYTES = 12
-# What can be signed and sealed, and then passes every network whole: a limit on every packet, and
-# so on the bit rate of the longer frames.
-_MAX_PACKET_BYTES = MAX_PLAIN_BYTES - _RTP_HEADER_BYTES - EXTENSION_BYTES
+# What can be signed and sealed, and then passes every network whole, copies of earlier frames
+# included.
+MAX_PAYLOAD_BYTES = MAX_PLAIN_BYTES - _RTP_HEADER_BYTES - EXTENSION_BYTES
+# Before its frame a repair says what it repairs, and what stood for the copies, if there were any.
+_REPAIR_HEAD_BYTES = 1
+# So this is a limit on every frame, and on the bit rate of the longer ones.
+_MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES - _REPAIR_HEAD_BYTES
 
 
 class Encoding(Protocol):
@@ -53,6 +58,13 @@ def encoder_settings(wanted: Encoding, frame_ms: float) -> EncoderSettings:
             f"not {settings.bitrate}: a larger packet would not pass the network whole"
         )
     return settings
+
+
+def room_for_copies(frame_bytes: int) -> int:
+    """How many bytes longer a payload may become by copies; none if its repair would not pass."""
+    if frame_bytes + _REPAIR_HEAD_BYTES + DIGEST_BYTES > MAX_PAYLOAD_BYTES:
+        return 0
+    return MAX_PAYLOAD_BYTES - frame_bytes
 
 
 def check_playout_delay(playout_delay_ms: float, settings: EncoderSettings) -> None:

@@ -100,6 +100,8 @@ class Programme:
 
     `boot` is the start of the station at which it began, and `clear` whether it goes to a zone in
     clear as well; both stay as they were then. Whenever `rekey` rises its keys are changed.
+    `copies` says for each encoding what its packets carry beside their own frame; none before
+    anybody has thought about it.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Programme:
     boot: int = 0
     clear: bool = False
     rekey: int = 0
+    copies: tuple[tuple[int, ...], ...] = ()
     report: ProgrammeReport | None = None
     ended_at_ns: int | None = None
     why_ended: str = "it was finished"
@@ -135,14 +138,16 @@ class Programme:
     def streams(self) -> tuple[StreamOrder, ...]:
         """Its encodings, by number; the first may have a twin in clear."""
         first = self.number * _STREAMS_EACH
+        copies = self.copies or ((),) * len(self.plan.frames_ms)
         return tuple(
             StreamOrder(
                 first + n,
                 ms,
                 serial=(self.boot << _STREAM_BITS) + first + n,
                 clear=first + _CLEAR if self.clear and n == 0 else None,
+                copies=offsets,
             )
-            for n, ms in enumerate(self.plan.frames_ms)
+            for n, (ms, offsets) in enumerate(zip(self.plan.frames_ms, copies, strict=True))
         )
 
     def numbers(self, stream: int) -> StreamReport | None:
@@ -264,6 +269,7 @@ def programme_of(row: Any) -> Programme:
     parts = {
         "request": LiveRequest(**request),
         "plan": Plan(**plan),
+        "copies": tuple(tuple(map(int, offsets)) for offsets in row["copies"]),
         "report": None if report is None else ProgrammeReport(**report),
     }
     return Programme(**{**row, **parts})

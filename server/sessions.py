@@ -317,7 +317,7 @@ class Sessions:
 
     def _tell(self, name: str, session: Session) -> None:
         endpoint = self._station.directory.endpoints[name]
-        session.adjust(Adjust(endpoint.volume, endpoint.muted))
+        session.adjust(Adjust(endpoint.volume, endpoint.muted, endpoint.trim_us))
         session.tell(self._station.listen(name, self._revision, self._certify))
 
     def close_all(self, why: str) -> None:

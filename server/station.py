@@ -16,6 +16,7 @@ from server.memory import Memory, read_record
 from server.processes.bus import DeclareProgrammes, ProducerReport, unpack_sessions
 from server.processes.routing import Route, Routes
 from server.programmes import Certify, LiveRequest, Plan, Programme
+from server.recovery import first_copies
 from server.router import Describe, Router
 from server.speakers import Speaker
 from server.zones.definition import EVERYBODY
@@ -288,6 +289,7 @@ class Station:
             boot=self.boot,
             clear=any(map(self.zones.is_clear, request.zones)),
         )
+        programme.copies = first_copies(programme, members)
         self.count = number
         self.programmes[programme.name] = programme
         self._anew()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from codec.format import SAMPLE_RATE
 from server.directory import Endpoint
 from server.enrolment import Enrolment
 from server.errors import StationError
@@ -53,6 +54,7 @@ def _speaker_row(
         "multicast": endpoint.multicast,
         "volume": endpoint.volume,
         "muted": endpoint.muted,
+        "trim_us": endpoint.trim_us,
         "enrolled": endpoint.key is not None,
         "clear": endpoint.clear,
         "authenticated": not endpoint.clear and not (online and _hears_in_clear(telemetry)),
@@ -123,6 +125,9 @@ def _figures(telemetry: Telemetry) -> dict[str, Any]:
         "packets_lost": telemetry.packets_lost,
         "packets_late": telemetry.packets_late,
         "packets_dropped": telemetry.packets_dropped,
+        "recent_loss": telemetry.loss,
+        "longest_burst_ms": telemetry.longest_burst_ms,
+        "jitter_ms": telemetry.jitter_ms,
         "underruns": telemetry.underruns,
         "uptime_s": telemetry.uptime_s,
     }
@@ -191,6 +196,7 @@ def _programme_row(station: Station, programme: Programme, interrupted_at: int) 
         "level_dbfs": None if report is None else report.level_dbfs,
         "playout_delay_ms": programme.plan.playout_delay_ms,
         "frames_ms": list(programme.plan.frames_ms),
+        "copies_ms": [_lengths_ms(stream.copies) for stream in programme.streams],
         "speakers": len(audience),
         "interrupted_at": interrupted_at,
         "not_in_step": _not_in_step(station, programme, audience),
@@ -198,6 +204,10 @@ def _programme_row(station: Station, programme: Programme, interrupted_at: int) 
         "authenticated": not programme.clear,
         "sdp": sdp_path(programme),
     }
+
+
+def _lengths_ms(samples: Iterable[int]) -> list[float]:
+    return [count * 1000 / SAMPLE_RATE for count in samples]
 
 
 def _not_in_step(station: Station, programme: Programme, audience: Iterable[str]) -> list[str]:

@@ -10,7 +10,12 @@ from server.editing import EndpointChange
 from server.enrolment import MAX_MINUTES
 from server.programmes import LiveRequest
 from transport.control.address import StationAddress
-from transport.control.messages import MAX_PLAYOUT_DELAY_MS, MAX_TONE_S, spelt_alike
+from transport.control.messages import (
+    MAX_PLAYOUT_DELAY_MS,
+    MAX_TONE_S,
+    MAX_TRIM_US,
+    spelt_alike,
+)
 from transport.control.priority import Priority
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -88,17 +93,23 @@ class PositionBody(_Body):
     latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
     longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 
+    def place(self) -> Position:
+        """As the station wants it."""
+        return Position(self.latitude, self.longitude)
+
 
 class SpeakerBody(_Body):
     """What shall be different about a loudspeaker; what is left out stays as it is.
 
-    One that is `clear` plays what goes out in clear, which nobody can authenticate.
+    One that is `clear` plays what goes out in clear, which nobody can authenticate. One that has a
+    `trim_us` sounds so many microseconds later than its clock alone would have it, or earlier.
     """
 
     unit: UnitPath | None = None
     tags: Annotated[list[Name], Field(max_length=32)] | None = None
     position: PositionBody | None = None
     clear: bool | None = None
+    trim_us: Annotated[int, Field(ge=-MAX_TRIM_US, le=MAX_TRIM_US)] | None = None
 
     def change(self) -> EndpointChange:
         """As the station wants it."""
@@ -106,9 +117,18 @@ class SpeakerBody(_Body):
         return EndpointChange(
             unit=self.unit,
             tags=None if self.tags is None else frozenset(self.tags),
-            position=None if where is None else Position(where.latitude, where.longitude),
+            position=None if where is None else where.place(),
             clear=self.clear,
+            trim_us=self.trim_us,
         )
+
+
+class DistanceBody(Target):
+    """From where sound spreads, and whether loudspeakers shall keep the trims that follow."""
+
+    origin: PositionBody
+    temperature_c: Annotated[float, Field(ge=-40, le=60, allow_inf_nan=False)] = 20.0
+    store: bool = False
 
 
 class EnrolmentBody(_Body):

@@ -7,8 +7,17 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
-from server.api.bodies import MuteBody, Name, SpeakerBody, Target, ToneBody, VolumeBody
+from server.api.bodies import (
+    DistanceBody,
+    MuteBody,
+    Name,
+    SpeakerBody,
+    Target,
+    ToneBody,
+    VolumeBody,
+)
 from server.app import Control
+from server.distance import delays
 from server.editing import EndpointChange
 from transport.control.messages import spelt_alike
 
@@ -20,6 +29,7 @@ def add_loudspeakers(api: FastAPI, control: Control) -> None:
     """Their list, what is changed about them, and what they are asked to do."""
     _add_list(api, control)
     _add_loudness(api, control)
+    _add_distance(api, control)
     _add_commands(api, control)
 
 
@@ -72,6 +82,28 @@ def _add_loudness(api: FastAPI, control: Control) -> None:
     async def mute(body: MuteBody) -> dict[str, Any]:
         """Silence loudspeakers, or let them be heard again."""
         return await change(body, EndpointChange(muted=body.muted))
+
+
+def _add_distance(api: FastAPI, control: Control) -> None:
+    @api.post("/api/trim/distance")
+    async def distance(body: DistanceBody) -> dict[str, Any]:
+        """The trims by which sound that spreads from one place is heard once along a street."""
+        endpoints = control.station.directory.endpoints
+        there = [endpoints[name] for name in control.station.named(*body.names())]
+        found = delays(there, body.origin.place(), body.temperature_c)
+        trims = [
+            {
+                "name": delay.name,
+                "distance_m": round(delay.distance_m, 2),
+                "before_us": endpoints[delay.name].trim_us,
+                "trim_us": delay.trim_us,
+            }
+            for delay in found
+        ]
+        if body.store:
+            changes = {d.name: EndpointChange(trim_us=d.trim_us) for d in found}
+            await control.editing.change_each(changes)
+        return {"trims": trims, "stored": body.store}
 
 
 def _add_commands(api: FastAPI, control: Control) -> None:

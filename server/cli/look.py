@@ -37,7 +37,7 @@ _FAULT = Column("fault", lambda row: row["fault"][:_FAULT_LENGTH])
 _PROGRAMMES = (
     *_choose(ON_AIR, "name, priority, to, state, note, for"),
     _METER,
-    *_choose(ON_AIR, "level, D, speakers, interrupted at, not in step"),
+    *_choose(ON_AIR, "level, D, copies ms, speakers, interrupted at, not in step"),
 )
 _SPEAKERS = (
     *_choose(COLUMNS, "name, state"),

@@ -16,6 +16,12 @@ def _lasted(row: Row) -> str:
     return duration(None if ended is None else ended - row["began_at"])
 
 
+def _copies(row: Row) -> str:
+    """Of each encoding, how many ms back; `-` for one without."""
+    each = ("+".join(f"{ms:g}" for ms in copies) or "-" for copies in row["copies_ms"])
+    return ", ".join(each)
+
+
 ON_AIR = (
     field("name"),
     field("priority"),
@@ -25,6 +31,7 @@ ON_AIR = (
     Column("for", lambda row: duration(row["seconds"]), right=True),
     Column("level", lambda row: level(row["level_dbfs"]), right=True),
     Column("D", lambda row: f"{row['playout_delay_ms']:g} ms", right=True),
+    Column("copies ms", _copies),
     Column("speakers", lambda row: str(row["speakers"]), right=True),
     Column("interrupted at", lambda row: str(row["interrupted_at"]), right=True),
     Column("not in step", lambda row: listed(row["not_in_step"], 3)),

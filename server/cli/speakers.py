@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from server.cli.api import OK, UsageError, add_verb, parser, run, verbs_of
+from server.cli.places import add_delay, place, places_joined, trim, trimmed
 from server.cli.table import Column, Row, field, show_fields, show_json, show_table
 from server.cli.text import NOTHING, duration, level, microseconds, printable, share
 from server.directory import nearest
 from server.remote import ApiError, call, path_of, rows
-from transport.control.messages import spelt_alike
+from transport.control.messages import MAX_TRIM_US, spelt_alike
 
 _SPEAKERS = "/api/speakers"
 
@@ -37,6 +38,10 @@ def _volume(row: Row) -> str:
     return f"{row['volume']} muted" if row["muted"] else str(row["volume"])
 
 
+def _trim(row: Row) -> str:
+    return trimmed(row["trim_us"])
+
+
 def _state(row: Row) -> str:
     state = str(row["state"])
     return state if row["authenticated"] else f"{state} (unauthenticated)"
@@ -57,6 +62,7 @@ COLUMNS = (
     _now("sync error", "sync_error_us", microseconds),
     _now("level", "level_dbfs", level),
     Column("volume", _volume),
+    Column("trim", _trim, right=True),
     Column("hearing", lambda row: "" if is_offline(row) else row.get("hearing", "")),
     field("fault"),
 )
@@ -90,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     change = add_verb(verbs, "set", "say where a loudspeaker belongs and stands", _set)
     revoke = add_verb(verbs, "revoke", "admit a loudspeaker no more, until it has a code", _revoke)
     remove = add_verb(verbs, "remove", "forget a loudspeaker that is not connected", _remove)
+    add_delay(verbs)
     for verb in (show, change, revoke, remove):
         verb.add_argument("name", metavar="NAME")
     change.add_argument("--unit", metavar="U", help="the unit it belongs to, as a path")
@@ -103,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     tags.add_argument("--no-tags", action="store_true", help="it bears none")
     change.add_argument("--position", metavar="LAT,LON", help="where it stands, in degrees")
+    change.add_argument(
+        "--trim-us",
+        type=trim,
+        metavar="US",
+        help=f"sound so many microseconds later, or earlier (-{MAX_TRIM_US} to {MAX_TRIM_US})",
+    )
     _add_clear(change)
     return made
 
@@ -127,16 +140,7 @@ def _add_clear(change: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str]) -> int:
     """List loudspeakers, or show or change one."""
-    return run(_parser(), _position_joined(argv), _list)
-
-
-def _position_joined(argv: list[str]) -> list[str]:
-    """South of the equator a position begins as an option does."""
-    words = list(argv)
-    if "--position" in words[:-1]:
-        at = words.index("--position")
-        words[at : at + 2] = [f"--position={words[at + 1]}"]
-    return words
+    return run(_parser(), places_joined(argv), _list)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -188,31 +192,22 @@ def _set(options: argparse.Namespace) -> int:
     if options.tag is not None or options.no_tags:
         change["tags"] = options.tag or []
     if options.position is not None:
-        change["position"] = _position(options.position)
+        change["position"] = place("--position", options.position)
     if options.clear is not None:
         change["clear"] = options.clear
+    if options.trim_us is not None:
+        change["trim_us"] = options.trim_us
     if not change:
-        raise UsageError("what? give --unit, --tag, --no-tags, --position, --clear or --sealed")
+        raise UsageError(
+            "what? give --unit, --tag, --no-tags, --position, --trim-us, --clear or --sealed"
+        )
     row = call(options.server, "PATCH", path_of(_SPEAKERS, options.name), change)
     if options.json:
         show_json(row)
     else:
-        shown = ("name", "unit", "tags", "position", "authenticated")
+        shown = ("name", "unit", "tags", "position", "trim_us", "authenticated")
         show_fields({name: row[name] for name in shown})
     return OK
-
-
-def _position(text: str) -> dict[str, float]:
-    latitude, _, longitude = text.partition(",")
-    try:
-        place = {"latitude": float(latitude), "longitude": float(longitude)}
-        if abs(place["latitude"]) > 90 >= abs(place["longitude"]):
-            raise UsageError(
-                f"--position {text}: latitude comes first, as in {longitude},{latitude}"
-            )
-        return place
-    except ValueError:
-        raise UsageError(f"--position {text}: use LAT,LON in degrees, as 21.03,105.85") from None
 
 
 def _revoke(options: argparse.Namespace) -> int:

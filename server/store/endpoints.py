@@ -33,6 +33,7 @@ def load(
                 position=None if row.latitude is None else Position(row.latitude, row.longitude),
                 volume=row.volume,
                 muted=row.muted,
+                trim_us=row.trim_us,
                 clear=row.clear,
                 key=row.public_key,
             )
@@ -114,5 +115,6 @@ def _row(endpoint: Endpoint, unit: int) -> dict[str, Any]:
         "longitude": None if position is None else position.longitude,
         "volume": endpoint.volume,
         "muted": endpoint.muted,
+        "trim_us": endpoint.trim_us,
         "clear": endpoint.clear,
     }

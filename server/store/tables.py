@@ -71,6 +71,7 @@ class EndpointRow(Base):
     last_seen: Mapped[int | None] = mapped_column(BigInteger)
     public_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     clear: Mapped[bool] = mapped_column(server_default=false())
+    trim_us: Mapped[int] = mapped_column(server_default="0")
 
 
 class TagRow(Base):
