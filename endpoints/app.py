@@ -15,6 +15,8 @@ from endpoints.station.store import SpeakerStore
 from endpoints.station.tls import TlsPeer
 from endpoints.sync import TimeSync
 from endpoints.way.media import Media
+from endpoints.way.metering import Meter
+from endpoints.way.repair import Repair
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
 from transport.control.messages import (
@@ -39,13 +41,17 @@ _LOOK_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SpeakerSettings:
-    """How one loudspeaker is set up; `server` is where its station is, if that was said."""
+    """How one loudspeaker is set up; `server` is where its station is, if that was said.
+
+    What would come in any second is kept to `max_kbps` by asking for less of what was lost.
+    """
 
     multicast: bool
     delivery: str = "lan"
     interface: str | None = None
     servo: bool = True
     server: StationAddress | None = None
+    max_kbps: int | None = None
 
 
 class Loudspeaker:
@@ -85,7 +91,10 @@ class Loudspeaker:
         )
         self._sync = TimeSync(clock, self._clock_changed)
         self._player = Player(self._estimate, servo=settings.servo)
-        self._media = Media(self._player, clock, uniform, secrets.token_bytes, say)
+        self._meter = None if settings.max_kbps is None else Meter(settings.max_kbps)
+        self._repair = Repair(self._player, clock, self._meter)
+        self._media = Media(self._repair, clock, uniform, secrets.token_bytes, say)
+        self._repair.send_through(self._media)
         self._sync.send_through(self._media)
         self._output = output
         self._say = say
@@ -102,6 +111,20 @@ class Loudspeaker:
         """Where the station is that has welcomed us; empty while none has."""
         return self._session.joined.text if self._session.joined else ""
 
+    @property
+    def story(self) -> str:
+        """What came and what did not, in a line for people; empty if nothing has come yet."""
+        counts = self._player.counts()
+        if not counts["received"]:
+            return ""
+        withheld = 0 if self._meter is None else self._meter.withheld
+        return (
+            f"{counts['received']} packets received, {counts['lost']} lost; of the frames "
+            f"{counts['recovered_copy']} came as a copy, {counts['recovered_repair']} when asked "
+            f"for again, and {counts['concealed']} were concealed"
+            + (f"; {withheld} times asking was left out for --max-kbps" if withheld else "")
+        )
+
     async def run(self) -> None:
         """Play until cancelled; OutputError or RefusedForGood when that is impossible.
 
@@ -109,6 +132,7 @@ class Loudspeaker:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._media.run)
+            nursery.start_soon(self._repair.run)
             nursery.start_soon(self._sync.run)
             nursery.start_soon(self._session.run)
             nursery.start_soon(self._output.run, self._player.pull)
@@ -127,6 +151,7 @@ class Loudspeaker:
         """The station is at `address`."""
         self._local_address = local_address
         self._sync.ask(address, welcome.time_port, welcome.session, welcome.key, welcome.time_s)
+        self._repair.begin(address, welcome.session, welcome.key)
         self._media.welcomed(address, local_address, welcome, tls)
 
     async def reachable(self) -> None:
@@ -150,7 +175,7 @@ class Loudspeaker:
     def adjusted(self, adjust: Adjust) -> None:
         """The station says how loud to be."""
         self._adjust = adjust
-        self._player.adjust(adjust.volume, muted=adjust.muted)
+        self._player.adjust(adjust.volume, muted=adjust.muted, trim_us=adjust.trim_us)
 
     def commanded(self, command: Command) -> str:
         """Sound a tone or say where we are, unless somebody is speaking."""
@@ -204,7 +229,7 @@ class Loudspeaker:
     def telemetry(self) -> Telemetry:
         """How we are."""
         self._warn_of_clear_sound()
-        counts = self._player.counts()
+        counts, losses = self._player.counts(), self._player.losses(self._clock.now_ns())
         self._warn_of_lateness(counts["received"], counts["dropped_late"])
         self._told = self._worth_telling()
         estimate = self._estimate()
@@ -228,4 +253,7 @@ class Loudspeaker:
             way="multicast" if self._by_groups_alone else self._media.way,
             authenticated=self._player.authenticated,
             uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
+            loss=round(losses.loss, 4),
+            longest_burst_ms=round(min(losses.longest_burst_ms, LONGEST), 1),
+            jitter_ms=round(min(losses.jitter_ms, LONGEST), 1),
         )

@@ -1,7 +1,6 @@
 """`loa speaker`: be a loudspeaker."""
 
 import argparse
-import ipaddress
 import os
 import platform
 import random
@@ -16,6 +15,7 @@ import trio
 
 from codec.soundcard import hush_libraries
 from endpoints.app import Loudspeaker, SpeakerSettings
+from endpoints.options import NO_NAME, UsageError, check, parser
 from endpoints.outputs.base import Output, OutputError, Sink
 from endpoints.outputs.device import list_devices, open_device, open_pulse
 from endpoints.outputs.pipe import PipeSink
@@ -35,12 +35,11 @@ from endpoints.station.store import (
 )
 from transport.clock.estimator import ClockEstimate
 from transport.control.address import StationAddress
-from transport.control.delivery import DELIVERIES, check_delivery
+from transport.control.delivery import check_delivery
 from transport.control.messages import check_name, shown, spelt_alike
 from transport.net.clocks import HostClock, wall_offset_ns
 from transport.security.enrolment import EnrolmentCode
 
-_NO_NAME = "speaker"
 _NOT_ENROLLED = (
     "this loudspeaker belongs to no station yet: get a code with `loa enrol NAME` at the station, "
     "and give it here with --enrol CODE"
@@ -48,72 +47,8 @@ _NOT_ENROLLED = (
 _CARDS = {"device": open_device, "pulse": open_pulse}
 
 
-class UsageError(Exception):
-    """An option that cannot be used; one line."""
-
-
 class _Ended(Exception):  # noqa: N818 - it is what happened
     """A signal came before it was enrolled."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="loa speaker", description="Be a loudspeaker.")
-    parser.add_argument(
-        "--enrol",
-        metavar="CODE|FILE|-",
-        help="become a loudspeaker of the station that gave this code; other users of this machine "
-        "see what is typed here, but not the first line of a FILE or of standard input (-)",
-    )
-    parser.add_argument(
-        "--state",
-        metavar="FILE",
-        type=Path,
-        help="where it keeps its key, its name and its station "
-        f"({default_path(os.environ, is_root=os.geteuid() == 0)})",
-    )
-    parser.add_argument(
-        "--server",
-        metavar="HOST[:PORT]",
-        help="where the station is (where it was last, or where it answers on this network)",
-    )
-    parser.add_argument(
-        "--name",
-        help="what it would like to be called, where the code says no name "
-        f"({platform.node() or _NO_NAME})",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="pulse[:SINK]|device[:NAME]|wav:FILE|pipe|null",
-        help="a card of PulseAudio's or PipeWire's, a sound card through PortAudio (device:? "
-        "lists them), a recording, raw s16le 48 kHz mono on standard "
-        "output, or nothing",
-    )
-    parser.add_argument(
-        "--delivery",
-        choices=tuple(DELIVERIES),
-        default="lan",
-        help="the network it is on, which decides D (%(default)s)",
-    )
-    parser.add_argument(
-        "--multicast", action="store_true", help="where the network carries it: lan and wifi"
-    )
-    parser.add_argument("--interface", help="IPv4 address to join multicast groups on")
-    parser.add_argument(
-        "--no-discovery", action="store_true", help="do not let others find this loudspeaker"
-    )
-    parser.add_argument(
-        "--buffer-ms",
-        type=float,
-        help="how far ahead the output is filled; must be well below D (10; 5 for a sound card, "
-        "which keeps as much again)",
-    )
-    parser.add_argument(
-        "--simulate",
-        default="{}",
-        metavar="JSON",
-        help="a wrong clock and crystal, for tests",
-    )
-    return parser
 
 
 def _sink(text: str, crystal: Crystal) -> Sink:
@@ -126,12 +61,6 @@ def _sink(text: str, crystal: Crystal) -> Sink:
     if text == "pipe":
         return PipeSink(sys.stdout.fileno())
     return NullSink()
-
-
-def _check_output(text: str) -> None:
-    kind, _, rest = text.partition(":")
-    if text not in {"pipe", "null"} and kind not in _CARDS and not (kind == "wav" and rest):
-        raise UsageError(f"--output {text}: use pulse[:SINK], device[:NAME], wav:FILE, pipe, null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +81,7 @@ class _Plan:
             self.options.interface,
             self.simulation.servo,
             self.server,
+            self.options.max_kbps,
         )
 
 
@@ -161,20 +91,16 @@ def _plan(options: argparse.Namespace) -> _Plan:
         simulation = Simulation.parse(options.simulate)
         server = StationAddress.parse(options.server) if options.server else None
         code = code_given(options.enrol, sys.stdin) if options.enrol else None
-        name = check_name(spelt_alike(options.name or platform.node() or _NO_NAME))
+        name = check_name(spelt_alike(options.name or platform.node() or NO_NAME))
         delivery = check_delivery(options.delivery, multicast=options.multicast)
     except (SimulationError, ValueError) as error:
         raise UsageError(str(error)) from None
-    if options.interface is not None and not _is_address(options.interface):
-        raise UsageError(f"--interface {options.interface}: use an IPv4 address of this machine")
+    check(options)
     if options.output is None:
         options.output = "null"
         _say("nothing will be heard, for --output is missing: pulse, device, wav:FILE or pipe")
     if options.buffer_ms is None:
         options.buffer_ms = 5.0 if options.output.partition(":")[0] == "device" else 10.0
-    if not 2 <= options.buffer_ms <= 1000:
-        raise UsageError(f"--buffer-ms {options.buffer_ms}: use 2 to 1000")
-    _check_output(options.output)
     return _Plan(options, simulation, server, code, Wish(name, options.multicast, delivery))
 
 
@@ -280,14 +206,6 @@ def _presence(
     return presence.run
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _own_wall_clock(clock: SimulatedClock) -> ClockEstimate:
     """What a loudspeaker that trusts its own wall clock takes for the media clock."""
     return ClockEstimate(clock.now_ns(), 0.0, wall_offset_ns(), 0.0, 0.0)
@@ -300,7 +218,7 @@ def _say(text: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Play until Ctrl-C."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     # A code that is elsewhere is used once, and may not be there when this begins anew.
     again = [*argv, "--enrol", ""] if is_elsewhere(options.enrol or "") else argv
     if options.output == "device:?":
@@ -355,6 +273,8 @@ def _play(plan: _Plan, store: SpeakerStore) -> None:
     speaker = _build(plan, store)
     try:
         trio.run(_until_terminated, speaker.run, _presence(plan.options, store, speaker))
+        if speaker.story:
+            _say(speaker.story)
     except BaseExceptionGroup as group:
         first = _first(group)
         if not isinstance(first, OutputError | RefusedForGood | RestartAsked):

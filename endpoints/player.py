@@ -11,17 +11,23 @@ from codec.format import SAMPLE_RATE, Samples
 from endpoints.local import LocalSound, Tone
 from endpoints.voice import Voice
 from transport.clock.estimator import ClockEstimate
-from transport.clock.timeline import samples_of_ns
+from transport.clock.timeline import NS_PER_SECOND, ns_of_samples, samples_of_ns
 from transport.control.messages import Listen, StreamSpec
 from transport.control.priority import heard
 from transport.errors import MalformedPacket
 from transport.jitter.playout import DriftServo, Playhead
+from transport.recovery.bundle import BUNDLE, unbundle
+from transport.recovery.report import LossSummary
+from transport.recovery.request import Wanted
 from transport.security.keys import VerifyKey
 from transport.security.sealing import StreamOpener
 from transport.session.receiver import ClearOpener, Opener
 
+_BUNDLE = bytes((BUNDLE,))
 _SSRC_AT = {False: 8, True: 4}
 _SILENT = 1e-4
+# A trim that changes while something sounds: below what the servo can follow, and no ear hears it.
+_TRIM_RATE = 200e-6
 
 
 class Player:
@@ -39,6 +45,7 @@ class Player:
         self._heard: Voice | None = None
         self._local = LocalSound()
         self._gain = self._wanted_gain = 1.0
+        self._trim_ns = self._wanted_trim_ns = 0
         self._past: Counter[str] = Counter()
         self._strangers: Counter[str] = Counter()
         self._meter = Meter()
@@ -92,9 +99,13 @@ class Player:
             raise MalformedPacket("certificate")
         return StreamOpener(spec, *self._station)
 
-    def adjust(self, volume: int, *, muted: bool) -> None:
-        """Be as loud as this from the next block on; 0 to 100."""
+    def adjust(self, volume: int, *, muted: bool, trim_us: int = 0) -> None:
+        """Be as loud as this from the next block on (0 to 100), and so much later (or earlier).
+
+        While something sounds a new trim is approached by 200 us a second, which nobody hears.
+        """
         self._wanted_gain = 0.0 if muted else gain_of_volume(volume)
+        self._wanted_trim_ns = trim_us * 1_000
 
     def sound(self, tone: Tone) -> None:
         """Play a sound of this loudspeaker's own, wherever no programme is heard."""
@@ -106,13 +117,73 @@ class Player:
 
     def receive(self, data: bytes, now_ns: int) -> None:
         """A datagram from a media port, at `now_ns` of this machine's clock."""
+        if data[:1] != _BUNDLE:
+            self._take(data, now_ns)
+            return
+        try:
+            packets = unbundle(data)
+        except MalformedPacket as error:
+            self._strangers[error.reason] += 1
+            return
+        for packet in packets:
+            self._take(packet, now_ns)
+
+    def _take(self, data: bytes, now_ns: int) -> None:
         estimate = self._estimate()
         ssrc = _ssrc_of(data)
         voice = None if ssrc is None else self._by_wire.get(ssrc)
         if estimate is None or voice is None:
             self._strangers["no_clock" if estimate is None else "ssrc"] += 1
             return
-        voice.receiver.receive(data, samples_of_ns(estimate.theirs(now_ns)))
+        voice.receive(data, samples_of_ns(estimate.theirs(now_ns)))
+
+    # ------------------------------------------------------------- what is missing
+    def requests(self, now_ns: int) -> list[Wanted]:
+        """What to ask the station for now, of the voice that is heard first.
+
+        It counts as asked for.
+        """
+        estimate = self._estimate()
+        if estimate is None:
+            return []
+        now_sample = samples_of_ns(estimate.theirs(now_ns))
+        by_use = sorted(self._voices.values(), key=lambda voice: voice is not self._heard)
+        return [wanted for voice in by_use for wanted in voice.wanted(now_sample)]
+
+    def next_request_ns(self, now_ns: int) -> int | None:  # noqa: ARG002 - see `endpoints.way.repair`
+        """When `requests` may have something to say, by this machine's clock; None if never."""
+        estimate = self._estimate()
+        due = [at for v in self._voices.values() if (at := v.next_wanted) is not None]
+        # Rounded up, so that it is due by then.
+        return estimate.ours(ns_of_samples(min(due) + 1)) if due and estimate is not None else None
+
+    def packets_a_second(self, now_ns: int) -> float:
+        """How many of sound would come if none were lost."""
+        estimate = self._estimate()
+        if estimate is None:
+            return 0.0
+        now_sample = samples_of_ns(estimate.theirs(now_ns))
+        sounding = [v for v in self._voices.values() if v.is_sent(now_sample)]
+        return sum(1000 / voice.spec.frame_ms for voice in sounding)
+
+    @property
+    def round_trip_ns(self) -> int:
+        """From a request to its answer, by the slowest of the streams."""
+        trips = (voice.receiver.schedule.rtt_samples for voice in self._voices.values())
+        return ns_of_samples(max(trips, default=0))
+
+    def losses(self, now_ns: int) -> LossSummary:
+        """How the way was of late, by the worst of the streams in each respect."""
+        estimate = self._estimate()
+        if estimate is None or not self._voices:
+            return LossSummary()
+        now_sample = samples_of_ns(estimate.theirs(now_ns))
+        each = [voice.receiver.report.summary(now_sample) for voice in self._voices.values()]
+        return LossSummary(
+            max(one.loss for one in each),
+            max(one.longest_burst_ms for one in each),
+            max(one.jitter_ms for one in each),
+        )
 
     # ------------------------------------------------------------- sound
     def pull(self, samples: int, sounds_at_ns: int) -> Samples:
@@ -120,13 +191,25 @@ class Player:
         block = self._local.read(samples, alone=self._heard is None)
         estimate = self._estimate()
         if estimate is not None:
-            block += self._render(samples, estimate.theirs(sounds_at_ns))
+            trim_ns = self._move_trim(samples)
+            block += self._render(samples, estimate.theirs(sounds_at_ns) - trim_ns)
         # Along the block, for a step of the gain would click.
         block *= np.linspace(self._gain, self._wanted_gain, samples, dtype=np.float32)
         self._gain = self._wanted_gain
         self._meter.feed(block)
         self._quiet = float(np.max(np.abs(block), initial=0.0)) < _SILENT
         return block
+
+    def _move_trim(self, samples: int) -> int:
+        """The trim of this block, in ns."""
+        away_ns = self._wanted_trim_ns - self._trim_ns
+        if away_ns and self._quiet:
+            self._trim_ns = self._wanted_trim_ns
+            self._playhead.forget()
+        elif away_ns:
+            most_ns = max(round(samples * NS_PER_SECOND / SAMPLE_RATE * _TRIM_RATE), 1)
+            self._trim_ns += min(max(away_ns, -most_ns), most_ns)
+        return self._trim_ns
 
     def _render(self, samples: int, media_ns: int) -> Samples:
         segment = self._playhead.advance(samples, media_ns, pause=self._quiet)
@@ -201,7 +284,11 @@ class Player:
         return abs(self._sync_error_samples) / SAMPLE_RATE * 1e6
 
     def counts(self) -> Counter[str]:
-        """received, lost, concealed, and dropped datagrams by reason, since the start."""
+        """received, lost, recovered_copy and recovered_repair, concealed, dropped; since the start.
+
+        Packets came themselves (received) or did not (lost); frames came otherwise (recovered) or
+        had to be invented (concealed); what was dropped is by its reason.
+        """
         total = Counter(self._past)
         for voice in self._voices.values():
             total += _counts(voice)
@@ -228,5 +315,6 @@ def _counts(voice: Voice) -> Counter[str]:
     counts = Counter(
         received=receiver.received, lost=receiver.lost, concealed=voice.concealed_frames
     )
+    counts.update({f"recovered_{how}": n for how, n in receiver.recovered.items()})
     counts.update({f"dropped_{reason}": n for reason, n in receiver.dropped.items()})
     return counts

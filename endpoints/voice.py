@@ -1,7 +1,10 @@
 """One stream being played: from buffered frames to samples at exact media times."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from codec.dsp.conceal import Mender
 from codec.dsp.fade import Fader
 from codec.dsp.resample import HALF_TAPS, interpolate
 from codec.errors import CorruptPacket
@@ -10,6 +13,7 @@ from codec.opus import Decoder
 from transport.control.messages import StreamSpec
 from transport.jitter.buffer import EncodedFrame
 from transport.jitter.playout import Segment
+from transport.recovery.request import Wanted
 from transport.session.receiver import Opener, StreamReceiver
 
 _STEP = 120  # concealment comes in steps of 2.5 ms
@@ -30,11 +34,16 @@ class Voice:
         self._delay = samples_of_ms_rounded(spec.playout_delay_ms)
         self._frame = samples_of_ms(spec.frame_ms)
         self._decoder = Decoder(channels=1)
+        self._mender = Mender()
         self._history = np.zeros(0, np.float32)
         self._history_start = 0
         self._talking = False
         self._concealed_in_a_row = 0
         self._due_from: int | None = None
+        # The newest packet of its own: epoch's SSRC, sequence number, and when it came; and when
+        # the goodbye did.
+        self._newest = (0, 0, 0)
+        self._ended_at: int | None = None
 
     @property
     def priority(self) -> int:
@@ -55,6 +64,54 @@ class Voice:
         """The same stream with other epochs: what plays, plays on."""
         self.spec = spec
         self.receiver.declare(spec)
+
+    def receive(self, data: bytes, now_sample: int) -> None:
+        """A datagram of this stream, by its SSRC; the media clock's reading is `now_sample`."""
+        received = self.receiver.received
+        self.receiver.receive(data, now_sample)
+        if self.receiver.received > received:
+            ssrc, sequence = int.from_bytes(data[8:12]), int.from_bytes(data[2:4])
+            ahead = (sequence - self._newest[1]) & 0xFFFF
+            if ssrc != self._newest[0] or ahead < 0x8000:
+                self._newest = ssrc, sequence, now_sample
+        elif self.receiver.ended and self._ended_at is None:
+            self._ended_at = now_sample
+
+    def wanted(self, now_sample: int) -> Iterator[Wanted]:
+        """What to ask the station for now, an epoch each; it counts as asked for.
+
+        Only what is sealed: of what is in clear, which is for stock players, it keeps nothing.
+        """
+        ssrcs = {e.number: e.ssrc for e in self.spec.seal.epochs} if self.spec.seal else {}
+        for epoch, sequences in self.receiver.schedule.due(now_sample).items():
+            if epoch not in ssrcs:
+                continue
+            ssrc = ssrcs[epoch]
+            if sent := tuple(n for n in sequences if self._was_sent(ssrc, n)):
+                yield Wanted(ssrc, sent)
+
+    def _was_sent(self, ssrc: int, sequence: int) -> bool:
+        """Whether there can be such a packet: after a goodbye no more is supposed to be lost.
+
+        But for the frames that would have come between the newest packet and the goodbye. At the
+        end of an announcement ten thousand loudspeakers would ask for what never was.
+        """
+        newest_ssrc, newest, came_at = self._newest
+        if self._ended_at is None or ssrc != newest_ssrc:
+            return True
+        ahead = (sequence - newest) & 0xFFFF
+        between = round((self._ended_at - came_at) / self._frame) - 1
+        return ahead >= 0x8000 or ahead <= between
+
+    @property
+    def next_wanted(self) -> int | None:
+        """The media sample at which `wanted` may have something to say."""
+        return None if self.spec.seal is None else self.receiver.schedule.next_due()
+
+    def is_sent(self, now_sample: int) -> bool:
+        """Whether packets of it are to be expected."""
+        reach = self.receiver.reach
+        return reach is not None and not self.receiver.ended and reach > now_sample - SAMPLE_RATE
 
     def due(self, begin: int, end: int) -> tuple[int, int] | None:
         """When within [begin, end) of the playhead it is this voice's time; None if it is not.
@@ -110,6 +167,7 @@ class Voice:
             start = first - _PREROLL_SAMPLES
             self._history, self._history_start = np.zeros(0, np.float32), start
             self._talking = False
+            self._mender.begin()
             self._decode_to(first)
         self._history = self._history[first - self._history_start :]
         self._history_start = first
@@ -138,12 +196,12 @@ class Voice:
     def _decode(self, frame: EncodedFrame, head: int) -> Samples:
         self._talking = True
         self._concealed_in_a_row = 0
+        from_head = slice(head - frame.start_sample, None)
         try:
-            samples = self._decoder.decode(frame.payload)
+            return self._mender.sent(self._decoder.decode(frame.payload)[from_head])
         except CorruptPacket:
             self.receiver.dropped["opus"] += 1
-            samples = self._decoder.conceal(frame.samples)
-        return samples[head - frame.start_sample :]
+            return self._mender.invented(self._decoder.conceal(frame.samples)[from_head])
 
     def _conceal(self, gap: int, following: EncodedFrame | None, head: int) -> Samples:
         whole = -(-gap // _STEP) * _STEP
@@ -152,12 +210,13 @@ class Voice:
         if self._concealed_in_a_row > _GIVE_UP_SAMPLES:
             self._talking = False
         adjacent = following is not None and following.start_sample - head <= whole
+        # Whatever copy or repair there was has come by now, or this frame would not be missing.
         if self.spec.inband_fec and following is not None and adjacent:
             try:
-                return self._decoder.recover(following.payload, whole)[:gap]
+                return self._mender.sent(self._decoder.recover(following.payload, whole)[:gap])
             except CorruptPacket:
                 pass  # it will be counted when its own turn comes
-        return self._decoder.conceal(whole)[:gap]
+        return self._mender.invented(self._decoder.conceal(whole)[:gap])
 
 
 def samples_of_ms_rounded(ms: float) -> int:

@@ -23,8 +23,8 @@ from transport.net.stamped import (
 
 # Linux has one for each thread. Real loudspeakers would each have a machine that listens.
 _NICENESS = -11
-# So few at once, and it is worth waiting for more: looking at a batch costs 0.2 ms whatever its size.
-# When each came the kernel says.
+# So few at once, and it is worth waiting for more: looking at a batch costs 0.2 ms whatever its
+# size. When each came the kernel says.
 _FEW = 2_048
 _REST_S = 0.01
 _SETTLE_NS = 100_000_000

@@ -150,7 +150,9 @@ class Streams:
                 raise MalformedPacket("certificate")
             stream.opener.declare(spec, *self._station)
         stream.spec = spec
-        self._by_wire.update(dict.fromkeys(spec.ssrcs, stream))
+        # Their own packets alone: nobody here asks for repairs, which are numbered as they are.
+        own = (e.ssrc for e in spec.seal.epochs) if spec.seal is not None else (spec.ssrc,)
+        self._by_wire.update(dict.fromkeys(own, stream))
         return stream
 
     def _opener(self, spec: StreamSpec) -> Opener:

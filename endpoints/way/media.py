@@ -20,6 +20,7 @@ from transport.control.messages import Listen, Welcome
 from transport.errors import MalformedPacket
 from transport.net.clocks import Clock
 from transport.net.stamped import MAX_DATAGRAM, connected_socket
+from transport.recovery.bundle import BUNDLE
 
 # A loudspeaker that nothing reaches is told so by silence, not by a station that waits for it.
 _PATIENCE_S = 2.0
@@ -29,7 +30,7 @@ class Hearer(Protocol):
     """Who the media are for."""
 
     def receive(self, data: bytes, now_ns: int) -> None:
-        """An RTP or RTCP datagram that came at `now_ns` of this machine's clock."""
+        """An RTP or RTCP datagram, or a bundle, that came at `now_ns` of this machine's clock."""
 
 
 class Media:
@@ -110,6 +111,18 @@ class Media:
         """Until unicast would arrive; for 2 s at most."""
         with trio.move_on_after(_PATIENCE_S):
             await self._reachable.wait()
+
+    # ------------------------------------------------------------- requests for what is missing
+    @property
+    def may_ask(self) -> bool:
+        """Whether the station would answer a request by UDP: it knows our place then."""
+        return self._path.open and self._unicast is not None
+
+    def ask(self, request: bytes) -> None:
+        """Send a request to where sound comes from."""
+        if self._unicast is not None:
+            with suppress(OSError):  # no route just now: it is asked again, or too late
+                self._unicast.send(request)
 
     # ------------------------------------------------------------- time, through the gateway
     def send_time(self, packet: bytes) -> bool:
@@ -205,7 +218,10 @@ class Media:
         if data[:1] > b"\x03":
             if self._path.heard(now_ns):
                 self._hurry.set()
-            self._take_media(data, now_ns)
+            if data[0] == BUNDLE:
+                self._player.receive(data, now_ns)
+            else:
+                self._take_media(data, now_ns)
             return
         try:
             self._path.receive(data, now_ns)

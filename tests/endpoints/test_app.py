@@ -23,6 +23,7 @@ from tests.support.chain import GENERATION, Programme, human_voice, snr_db
 from tests.support.station import (
     ROOT,
     SECOND,
+    SECRET,
     Station,
     TrioClock,
     refuse,
@@ -42,8 +43,10 @@ from transport.control.messages import (
     Ready,
     StreamSpec,
 )
+from transport.recovery.request import Wanted, open_request
 from transport.security.certificates import StationCertificate
 from transport.security.keys import SigningKey
+from transport.security.session_keys import session_key
 
 MULTICAST = StreamSpec(
     "p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=100.0, group="239.1.2.3", port=5004
@@ -95,6 +98,7 @@ def build(
     interface: str | None = None,
     delivery: str = "lan",
     fixed: ClockEstimate | None = None,
+    max_kbps: int | None = None,
 ) -> Room:
     sink, said = sink or ListSink(), list[str]()
     clock = TrioClock(round(ahead_s * SECOND))
@@ -107,7 +111,9 @@ def build(
         period_samples=960,
         buffer_samples=1_920,
     )
-    settings = SpeakerSettings(multicast=False, delivery=delivery, interface=interface)
+    settings = SpeakerSettings(
+        multicast=False, delivery=delivery, interface=interface, max_kbps=max_kbps
+    )
     loudspeaker = Loudspeaker(
         settings, store_of(folder, port), clock, card, said.append, fixed_estimate=fixed
     )
@@ -115,7 +121,7 @@ def build(
 
 
 @asynccontextmanager
-async def playing(station: Station, **options: float | str) -> AsyncIterator[Room]:
+async def playing(station: Station, **options: float | str | None) -> AsyncIterator[Room]:
     """A loudspeaker that has joined."""
     with tempfile.TemporaryDirectory() as folder:
         room = build(station.port, Path(folder), **options)  # type: ignore[arg-type]
@@ -189,6 +195,67 @@ async def test_the_station_is_told_what_did_not_arrive_in_time(world: MockClock)
     last = station.telemetry[-1][1]
     assert last.packets_received == len(programme.packets) - 1
     assert (last.packets_lost, last.packets_late, last.packets_dropped) == (3, 1, 1)
+
+
+@pytest.mark.trio
+async def test_the_station_is_told_how_the_way_is(world: MockClock) -> None:
+    programme = speech_at(1.0)
+    del programme.packets[5:8], programme.packets[12]
+    async with running_station() as station, playing(station) as room:
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station)
+        await trio.sleep(0.7)
+        assert room.loudspeaker.story == (
+            f"{len(programme.packets) - 1} packets received, 4 lost; of the frames 0 came as a "
+            "copy, 0 when asked for again, and 4 were concealed"
+        )
+    last = station.telemetry[-1][1]
+    assert last.loss == pytest.approx(4 / (len(programme.packets) + 3), abs=1e-4)
+    assert last.longest_burst_ms == 60
+    assert last.jitter_ms < 30
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("max_kbps", [None, 8])
+async def test_what_is_lost_is_asked_for_as_far_as_the_limit_goes(
+    world: MockClock, max_kbps: int | None
+) -> None:
+    programme = speech_at(1.0)
+    assert programme.spec.seal is not None
+    ssrc = programme.spec.seal.epochs[0].ssrc
+    lost = int.from_bytes(programme.packets.pop(10).data[2:4])
+    async with running_station() as station, playing(station, max_kbps=max_kbps) as room:
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station)
+        await trio.sleep(0.7)
+        story = room.loudspeaker.story
+    (session,) = station.media.paths
+    key = session_key(SECRET, session)
+    asked = [open_request(data, session, key) for data in station.media.heard]
+    if max_kbps is None:
+        assert Wanted(ssrc, (lost,)) in [one for wanted in asked for one in wanted]
+    else:
+        assert asked == []
+        assert story.endswith("times asking was left out for --max-kbps")
+
+
+@pytest.mark.trio
+async def test_before_anything_came_there_is_no_story(world: MockClock) -> None:
+    async with running_station() as station, playing(station) as room:
+        assert room.loudspeaker.story == ""
+
+
+@pytest.mark.trio
+async def test_the_trim_that_the_station_says_is_applied(world: MockClock) -> None:
+    programme = speech_at(1.0)
+    async with running_station() as station, playing(station) as room:
+        await station.say(Adjust(100, muted=False, trim_us=10_000))
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station)
+        await trio.sleep(1.0)
+        heard = np.concatenate(room.sink.blocks)
+    expected = programme.heard(room.sink.started_ns - 10_000_000, len(heard))
+    assert snr_db(heard, expected) > 30
 
 
 async def has_told_twice(station: Station) -> None:

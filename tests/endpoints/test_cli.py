@@ -64,6 +64,12 @@ def test_without_a_code_one_that_was_never_enrolled_says_where_to_get_one(
         (["--server", "a b"], "'a b' is no station's address"),
         (["--output", "nonsense"], "--output nonsense: use"),
         (["--delivery", "wan", "--multicast"], "delivery wan goes by unicast alone"),
+        (["--interface", "::1"], "--interface ::1: use an IPv4 address of this machine"),
+        (["--buffer-ms", "1"], "--buffer-ms 1.0: use 2 to 1000"),
+        *(
+            (["--max-kbps", said], f"--max-kbps {said}: use a whole number of kilobits a second")
+            for said in ("", "x", "7", "1.5", "1000001", "1e3", "٦٤", "9" * 5_000)
+        ),
     ],
 )
 def test_what_was_said_wrong_is_known_before_anything_is_made(

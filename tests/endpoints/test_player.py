@@ -29,6 +29,8 @@ from tests.support.clock import MEDIA_EPOCH_NS, OwnClock
 from transport.clock.estimator import ClockEstimate
 from transport.control.messages import Listen, StreamSpec
 from transport.control.priority import Priority
+from transport.recovery.bundle import bundle
+from transport.recovery.report import LossSummary
 from transport.rtp.packet import RtpPacket
 from transport.rtp.rtcp import Bye, ReceiverReport, SourceDescription, serialise_compound
 from transport.security.keys import SigningKey, VerifyKey
@@ -236,6 +238,83 @@ def test_packets_at_any_time_in_any_order_never_make_a_pull_fail(
         assert np.all(np.isfinite(block))
 
 
+# ------------------------------------------------------------------ bundles and requests
+def test_what_comes_in_bundles_is_heard_as_if_it_came_alone() -> None:
+    speaker = Loudspeaker([programme()], later=True)
+    packets = programme().packets
+    for first in range(0, len(packets), 3):
+        (data,) = bundle([packet.data for packet in packets[first : first + 3]])
+        speaker.player.receive(data, packets[first].true_ns)
+    heard = speaker.play(SECOND)
+    assert snr_db(heard, programme().heard(0, len(heard))) > 100
+
+
+@pytest.mark.parametrize("data", [b"\x41", b"\x41\0\0", b"\x41\0\5abcd", b"\x41" + bytes(99)])
+def test_a_bundle_that_is_none_is_counted_and_dropped(data: bytes) -> None:
+    player = make(programme().spec)
+    player.receive(data, 0)
+    assert player.counts() == {"dropped_bundle": 1}
+
+
+def test_a_bundle_within_a_bundle_is_not_opened() -> None:
+    player = make(programme().spec)
+    (inner,) = bundle([programme().packets[0].data])
+    (outer,) = bundle([inner])
+    player.receive(outer, 0)
+    assert player.counts() == {"dropped_ssrc": 1}
+
+
+def missing_one_in_four(programmes: list[Programme], until_ns: int) -> Player:
+    player = make(*(one.spec for one in programmes))
+    for one in programmes:
+        for number, packet in enumerate(one.packets):
+            if number % 4 != 2 and packet.true_ns <= until_ns:
+                player.receive(packet.data, packet.true_ns)
+    return player
+
+
+def test_what_is_missing_of_a_sealed_stream_is_asked_for() -> None:
+    player = missing_one_in_four([sealed()], SECOND // 2)
+    at_ns = player.next_request_ns(SECOND // 2)
+    assert at_ns is not None
+    (wanted, *_) = player.requests(max(at_ns, SECOND // 2))
+    assert wanted.ssrc == sealed().spec.ssrcs[0]
+    assert set(wanted.sequences) >= {18, 22}
+    assert all(number % 4 == 2 for number in wanted.sequences if number < 23)
+
+
+def test_of_a_stream_in_clear_nothing_is_asked_for() -> None:
+    """The station keeps nothing of it: it is for players that cannot ask."""
+    player = missing_one_in_four([programme()], SECOND // 2)
+    assert player.next_request_ns(SECOND // 2) is None
+    assert player.requests(SECOND // 2) == []
+
+
+def test_before_the_clock_is_known_nothing_is_asked_for() -> None:
+    player = make(sealed().spec, known=False)
+    assert player.requests(0) == []
+    assert player.next_request_ns(0) is None
+    assert player.packets_a_second(0) == 0
+    assert player.losses(0) == LossSummary()
+
+
+def test_what_the_heard_voice_misses_is_asked_for_first() -> None:
+    low, high = sealed(1), sealed(2)
+    for programmes in ([low, high], [high, low]):
+        player = missing_one_in_four(programmes, SECOND // 2)
+        for n in range(100):
+            player.pull(BLOCK, n * 5 * MS)
+        ssrcs = [wanted.ssrc for wanted in player.requests(SECOND // 2 + 60 * MS)]
+        assert ssrcs == [high.spec.ssrcs[0], low.spec.ssrcs[0]]
+
+
+def test_packets_are_expected_of_what_is_being_sent() -> None:
+    player = missing_one_in_four([sealed(1), sealed(2)], SECOND // 2)
+    assert make(sealed().spec).packets_a_second(SECOND // 2) == 0
+    assert player.packets_a_second(SECOND // 2) == 100
+    assert player.packets_a_second(3 * SECOND) == 0
+
+
 # ------------------------------------------------------------------ pulls
 @pytest.mark.parametrize("samples", [1, 7, 240, 441, 4_800, 48_000])
 def test_a_pull_of_any_length_gives_exactly_that_many_of_the_same_sound(samples: int) -> None:
@@ -352,6 +431,53 @@ def test_a_tone_gives_way_to_a_programme() -> None:
     assert np.max(np.abs(heard[:begins])) == pytest.approx(0.1, rel=1e-3)
     after = slice(begins + 2 * BLOCK, None)
     assert snr_db(heard[after], programme().heard(0, len(heard))[after]) > 100
+
+
+# ------------------------------------------------------------------ trim
+def delay_of(heard: Samples, expected: Samples) -> float:
+    """By how many samples what is heard comes later; to a tenth of one or so."""
+    spectrum = np.fft.rfft(heard) * np.conj(np.fft.rfft(expected))
+    correlation = np.fft.irfft(spectrum, len(heard))
+    at = int(np.argmax(correlation))
+    left, mid, right = (correlation[(at + n) % len(heard)] for n in (-1, 0, 1))
+    at = at - len(heard) if at > len(heard) // 2 else at
+    return float(at + (left - right) / (2 * (left - 2 * mid + right)))
+
+
+@pytest.mark.parametrize("trim_us", [-50_000, -1_250, 250, 50_000])
+def test_a_trim_makes_sound_later_or_earlier_by_exactly_so_much(trim_us: int) -> None:
+    speaker = Loudspeaker([programme()])
+    speaker.player.adjust(100, muted=False, trim_us=trim_us)
+    heard = speaker.play(SECOND)
+    expected = programme().heard(0, len(heard))
+    assert delay_of(heard, expected) == pytest.approx(trim_us * 0.048, abs=0.1)
+    shifted, middle = np.roll(heard, -round(trim_us * 0.048)), slice(4_800, -4_800)
+    assert snr_db(shifted[middle], expected[middle]) > 100
+
+
+def test_a_trim_that_changes_in_a_pause_is_there_with_the_next_word() -> None:
+    speaker = Loudspeaker([programme()])
+    speaker.play(SECOND // 10)  # D is not over yet
+    speaker.player.adjust(100, muted=False, trim_us=-20_000)
+    heard = speaker.play(SECOND)
+    expected = programme().heard(SECOND // 10, len(heard))
+    assert delay_of(heard, expected) == pytest.approx(-960, abs=0.1)
+    assert speaker.player.sync_error_us < 1
+
+
+def test_a_trim_that_changes_in_mid_sentence_is_approached_without_a_step() -> None:
+    long = Programme(np.tile(human_voice()[9_600:][: 3 * SAMPLE_RATE], 5))
+    speaker, same = Loudspeaker([long]), Loudspeaker([long])
+    for one in (speaker, same):
+        one.play(SECOND)
+    speaker.player.adjust(100, muted=False, trim_us=1_000)
+    heard, whole = speaker.play(14 * SECOND), same.play(14 * SECOND)
+    one_s = slice(0, SAMPLE_RATE)
+    assert abs(delay_of(heard[one_s], whole[one_s])) < 10  # of 48
+    last_s = slice(-SAMPLE_RATE, None)
+    assert delay_of(heard[last_s], whole[last_s]) == pytest.approx(48, abs=2)
+    assert np.abs(np.diff(heard)).max() <= np.abs(np.diff(whole)).max() * 1.05
+    assert speaker.player.sync_error_us < 100
 
 
 # ------------------------------------------------------------------ priorities

@@ -1,13 +1,14 @@
 """One stream's frames into samples, without a network or a clock: segments are made by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from codec.format import SAMPLE_RATE, Samples, samples_of_ms
-from codec.opus import Decoder, Encoder, EncoderSettings
+from codec.opus import Application, Decoder, Encoder, EncoderSettings
 from endpoints.voice import Voice
 from tests.support.chain import human_voice, snr_db
 from transport.control.messages import StreamSpec
@@ -143,6 +144,74 @@ def test_concealment_ends_after_half_a_second() -> None:
     heard = read(voice, 0, 100 * FRAME)
     assert np.abs(heard[10 * FRAME + SAMPLE_RATE // 2 + FRAME + 16 :]).max() < 1e-9
     assert SAMPLE_RATE // 2 <= voice.concealed_frames * FRAME <= SAMPLE_RATE // 2 + FRAME
+
+
+@pytest.mark.parametrize("missing", [1, 4, 6, 7, 15, 24])
+@pytest.mark.parametrize("application", ["voip", "audio", "lowdelay"])
+def test_what_returns_after_a_gap_does_not_click(application: Application, missing: int) -> None:
+    """A tone, returning at every phase: no step is larger than anywhere in the tone itself."""
+    encoder = Encoder(EncoderSettings(frame_ms=20.0, application=application))
+    tone = 0.5 * np.sin(2 * np.pi * 210.7 / SAMPLE_RATE * np.arange(100 * FRAME))
+    made = encoder_frames(encoder, tone.astype(np.float32))
+    own = np.abs(np.diff(decoded(made)[20 * FRAME :])).max()
+    steps = []
+    for first in range(40, 50):
+        frames = [EncodedFrame(n * FRAME, FRAME, payload) for n, payload in enumerate(made)]
+        del frames[first : first + missing]
+        heard = read(make(frames), (first - 10) * FRAME, (missing + 11) * FRAME)
+        steps.append(np.abs(np.diff(heard[-FRAME - 120 : -FRAME // 2])).max())
+    assert max(steps) <= own * 1.25  # Opus's own, where one frame is missing
+
+
+def encoder_frames(encoder: Encoder, sound: Samples) -> list[bytes]:
+    return [encoder.encode(block) for block in sound.reshape(-1, encoder.frame_samples)]
+
+
+def loudest_frame() -> int:
+    levels = decoded(payloads(count=150)).reshape(-1, FRAME).std(axis=1)
+    return 20 + int(levels[20:120].argmax())
+
+
+def test_after_120_ms_of_concealment_there_is_silence() -> None:
+    frames, lost = frames_from(0, count=150), loudest_frame() + 1
+    del frames[lost : lost + 20]
+    heard = read(make(frames), (lost - 10) * FRAME, 30 * FRAME)
+    gap = heard[10 * FRAME : 30 * FRAME]
+    assert gap[: 2 * FRAME].std() > 0.01
+    assert not gap[6 * FRAME + 16 : -16].any()
+
+
+def test_what_in_band_fec_restores_is_no_invention_and_fades_in() -> None:
+    encoder = Encoder(EncoderSettings(inband_fec=True, expected_loss_percent=30, frame_ms=20.0))
+    sound = human_voice()[9_600:]
+    made = encoder_frames(encoder, sound[: 150 * FRAME])
+    frames, lost = [EncodedFrame(n * FRAME, FRAME, p) for n, p in enumerate(made)], loudest_frame()
+    restored = frames[lost]
+    del frames[lost - 14 : lost + 1]
+    levels = []
+    for fec in (True, False):
+        voice = Voice(replace(SPEC, inband_fec=fec), ClearOpener(SPEC))
+        for frame in frames:
+            voice.receiver.buffer.insert(frame)
+        heard = read(voice, restored.start_sample - 20 * FRAME, 21 * FRAME)[-FRAME:]
+        levels.append(heard[240:].std())
+        assert np.abs(heard[:16]).max() < 0.01
+    assert levels[0] > 0.01
+    assert levels[1] < 1e-3
+
+
+def test_a_pause_of_discontinuous_transmission_keeps_the_noise_of_its_room() -> None:
+    """A frame comes every 420 ms; silence between them would throb."""
+    noise = np.random.default_rng(1).standard_normal(150 * FRAME)
+    sound = 0.003 * noise.astype(np.float32)
+    sound[: 50 * FRAME] += human_voice()[9_600:][: 50 * FRAME]
+    encoder = Encoder(EncoderSettings(frame_ms=20.0, dtx=True))
+    made = encoder_frames(encoder, sound)
+    frames = [EncodedFrame(n * FRAME, FRAME, payload) for n, payload in enumerate(made) if payload]
+    assert len(frames) < 100
+    pause = read(make(frames), 0, 148 * FRAME)[90 * FRAME :]
+    levels = 20 * np.log10(pause.reshape(-1, FRAME).std(axis=1))
+    assert levels.min() > levels.max() - 6
 
 
 @pytest.mark.parametrize("jump", [-5 * FRAME, -100, 100, 5 * FRAME, 48_000])

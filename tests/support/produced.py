@@ -4,10 +4,11 @@ import random
 from collections.abc import Callable
 
 from server.processes.bus import ProgrammeOrder, ProgrammeReport, StreamOrder, StreamReport
-from server.processes.ring import RTCP, Entry
+from server.processes.ring import REPAIR, RTCP, Entry
 from tests.support.stations import CERTIFIER, GENERATION, KEY
 from transport.control.messages import EpochSpec, SealSpec, StreamSpec
 from transport.control.priority import Priority
+from transport.recovery.copies import Copy
 from transport.rtp.packet import RtpPacket
 from transport.rtp.rtcp import RtcpPacket, parse_compound
 from transport.security.keys import VerifyKey
@@ -52,6 +53,9 @@ class Ear:
         self.packets: list[tuple[int, RtpPacket]] = []
         self.control: list[tuple[int, RtcpPacket]] = []
         self.epochs: list[int] = []
+        # What came along with each packet, in their order, and what may be sent again of it.
+        self.copies: list[tuple[Copy, ...]] = []
+        self.repairs: list[Entry] = []
         # When each packet's frame begins, by the identity of the packet.
         self.times: dict[int, int] = {}
 
@@ -66,7 +70,9 @@ class Ear:
                 opener.declare(spec, key, GENERATION)
         for entry in entries:
             opener = self._openers.get(entry.stream)
-            if entry.kind == RTCP:
+            if entry.kind == REPAIR:
+                self.repairs.append(entry)
+            elif entry.kind == RTCP:
                 data = entry.datagram
                 compound = data if opener is None else opener.open_report(data, now_sample)
                 self.control += [(entry.stream, packet) for packet in parse_compound(compound)]
@@ -75,5 +81,6 @@ class Ear:
             else:
                 opened = opener.open(entry.datagram, now_sample)
                 self.packets.append((entry.stream, opened.packet))
+                self.copies.append(opened.copies)
                 self.epochs.append(opened.epoch)
                 self.times[id(opened.packet)] = opened.media_sample

@@ -233,7 +233,7 @@ class Room:
             now_ns=self.now_ns,
             joined=joined or self.publish,
         )
-        self._ssrcs = itertools.count(1)
+        self._ssrcs = itertools.count(2, 2)  # even, as a producer draws them
         self._tasks: list[asyncio.Task[None]] = []
 
     def now_ns(self) -> int:

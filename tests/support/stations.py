@@ -111,11 +111,11 @@ def stream_report(order: StreamOrder, ssrc: int, offset: int = 9) -> StreamRepor
 def report_of(
     programme: Programme, state: str = "live", ssrc: int | None = None, offset: int = 9
 ) -> ProducerReport:
-    """The producer's word; the first stream has this SSRC, or one of its own, the next the next."""
+    """The producer's word; the first stream has this SSRC or one of its own, the next two more."""
     if ssrc is None:
         ssrc = 100 * programme.number
     streams = tuple(
-        stream_report(order, ssrc + n, offset) for n, order in enumerate(programme.streams)
+        stream_report(order, ssrc + 2 * n, offset) for n, order in enumerate(programme.streams)
     )
     item = ProgrammeReport(programme.name, state, -20.0, 1.0, streams)
     return ProducerReport("life", (item,))

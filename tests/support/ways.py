@@ -17,6 +17,7 @@ from tests.support.station import SECRET
 from transport.control.messages import VERSION, Welcome
 from transport.errors import MalformedPacket
 from transport.net.stamped import family_of
+from transport.recovery.request import REQUEST
 from transport.security import stun
 from transport.security.session_keys import check_gateway_token, session_key
 
@@ -30,10 +31,15 @@ class MediaPort:
         self.blocked = False
         self.asked: list[tuple[float, stun.Request]] = []
         self.where: dict[int, tuple[str, int]] = {}
+        # What asks for packets that were lost, and whence it came.
+        self.requests: list[tuple[tuple[str, int], bytes]] = []
 
     async def run(self) -> None:
         while True:
             data, (host, port, *_) = await self.udp.recvfrom(2048)
+            if data[:1] == bytes((REQUEST,)):
+                self.requests.append(((host, port), data))
+                continue
             request = stun.parse_request(data)
             self.asked.append((trio.current_time(), request))
             if not self.blocked:

@@ -14,6 +14,7 @@ from transport.clock.timeline import NS_PER_SECOND as SECOND
 from transport.clock.timeline import ns_of_samples
 from transport.control.messages import StreamSpec
 from transport.errors import MalformedPacket
+from transport.recovery.copies import Copy
 from transport.security.keys import SigningKey
 from transport.security.sealing import SealedSender
 
@@ -108,6 +109,33 @@ def test_a_frame_that_came_to_nobody_is_lost_to_all(world: World) -> None:
     world.run(range(6, 8))
     heard = world.heard()
     assert (heard.expected, heard.received, heard.lost) == (24, 21, 3)
+
+
+def test_packets_with_copies_are_judged_as_those_without(world: World) -> None:
+    copies = (Copy(FRAME, bytes(60)), Copy(10 * FRAME, bytes(50)))
+    for number in range(10):
+        data = world.sender.packet(bytes(60), FIRST + number * FRAME, copies if number % 2 else ())
+        world.arrive(data, EVERYBODY if number != 5 else (0, 2), 30, number)
+    heard = world.heard()
+    assert (heard.expected, heard.received, heard.lost) == (30, 29, 1)
+    assert (heard.duplicate, heard.corrupt, heard.stray) == (0, 0, 0)
+
+
+def test_a_packet_whose_copies_were_changed_is_corrupt(world: World) -> None:
+    world.run(range(3))
+    data = world.sender.packet(bytes(60), FIRST + 3 * FRAME, (Copy(FRAME, bytes(60)),))
+    world.arrive(data, (0,), 30, 3)
+    world.arrive(data[:-40] + bytes(1) + data[-39:], (1,), 30, 3)
+    assert world.heard().corrupt == 1
+
+
+def test_a_repair_that_nobody_asked_for_is_no_frame_of_its_own(world: World) -> None:
+    for number in range(10):
+        world.arrive(world.packet(number), EVERYBODY, 30, number)
+        world.arrive(world.sender.repair(), (1,), 130, number)
+    heard = world.heard()
+    assert (heard.expected, heard.received, heard.lost) == (30, 30, 0)
+    assert (heard.duplicate, heard.stray) == (0, 10)
 
 
 def test_the_first_frame_of_the_next_epoch_is_expected_too(world: World) -> None:
