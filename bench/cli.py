@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import fanout, fleet, latency, seal
+from bench import fanout, fleet, latency, loss, seal, sync
 from bench.measure import MeasureError
 from bench.processes import ProcessError
 from bench.report import ReportError
@@ -19,7 +19,9 @@ BENCHES: dict[
     "fanout": (fanout.add_options, fanout.run),
     "fleet": (fleet.add_options, fleet.run),
     "latency": (latency.add_options, latency.run),
+    "loss": (loss.add_options, loss.run),
     "seal": (seal.add_options, seal.run),
+    "sync": (sync.add_options, sync.run),
 }
 
 

@@ -1,4 +1,8 @@
-"""What Opus alone does to speech, and how good the result is by PESQ-WB (ITU-T P.862.2)."""
+"""What Opus alone does to speech, and how good what is heard is by PESQ-WB and STOI.
+
+PESQ-WB (ITU-T P.862.2) says how it would be liked; STOI (Taal and others, 2011, IEEE TASLP 19(7))
+how much of it would be understood.
+"""
 
 import importlib
 
@@ -10,10 +14,20 @@ from codec.opus import Decoder, Encoder, EncoderSettings
 from codec.sources.blocks import reblock
 
 _PESQ_RATE = 16_000
+# What PESQ-WB gives to the worst there is; of silence it cannot judge.
+_LEAST_PESQ_WB = 1.04
 
 
 class NoPesqError(RuntimeError):
     """The `pesq` extra is not installed."""
+
+
+class NoStoiError(RuntimeError):
+    """The `stoi` extra is not installed."""
+
+
+class NoSpeechError(ValueError):
+    """There is nothing to judge in the reference."""
 
 
 def through_opus(sound: Samples, settings: EncoderSettings) -> Samples:
@@ -30,14 +44,34 @@ def through_opus(sound: Samples, settings: EncoderSettings) -> Samples:
 
 
 def pesq_wb(reference: Samples, degraded: Samples) -> float:
-    """PESQ-WB of two 48 kHz signals; NoPesqError where it is not installed."""
+    """PESQ-WB (1.04 to 4.64) of two 48 kHz signals of speech; NoPesqError where not installed.
+
+    Where nothing at all was heard it is the least. NoSpeechError where the reference has no speech
+    in it, or is shorter than a quarter of a second.
+    """
     try:
-        pesq = importlib.import_module("pesq").pesq
+        judge = importlib.import_module("pesq")
     except ImportError:
         raise NoPesqError(
             "PESQ is not installed: pip install loa[pesq] (needs a compiler)"
         ) from None
-    return float(pesq(_PESQ_RATE, _at_16k(reference), _at_16k(degraded), "wb"))
+    if not np.any(reference):
+        raise NoSpeechError("the reference is silent")
+    if not np.any(degraded):
+        return _LEAST_PESQ_WB
+    try:
+        return float(judge.pesq(_PESQ_RATE, _at_16k(reference), _at_16k(degraded), "wb"))
+    except (judge.NoUtterancesError, judge.BufferTooShortError):
+        raise NoSpeechError("PESQ finds no speech in the reference") from None
+
+
+def stoi(reference: Samples, degraded: Samples) -> float:
+    """STOI (about 0 to 1) of two 48 kHz signals as long; NoStoiError where not installed."""
+    try:
+        judge = importlib.import_module("pystoi").stoi
+    except ImportError:
+        raise NoStoiError("STOI is not installed: pip install loa[stoi]") from None
+    return float(judge(_at_16k(reference), _at_16k(degraded), _PESQ_RATE))
 
 
 def _at_16k(sound: Samples) -> Samples:

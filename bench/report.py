@@ -89,7 +89,7 @@ def plot_cdf(
 
     ReportError if matplotlib is missing, or a series is empty.
     """
-    with _drawn(path_svg, xlabel=xlabel, ylabel="share at or below", title=title) as axes:
+    with drawn(path_svg, xlabel=xlabel, ylabel="share at or below", title=title) as axes:
         for name, values in series.items():
             if len(values) == 0:
                 raise ReportError(f"no values were measured for {name}")
@@ -114,14 +114,14 @@ def plot_line(
         raise ReportError("no points were measured")
     across, up = zip(*points, strict=True)
     along = np.geomspace(min(across), max(across), 100)
-    with _drawn(path_svg, xlabel=xlabel, ylabel=ylabel, title=title) as axes:
+    with drawn(path_svg, xlabel=xlabel, ylabel=ylabel, title=title) as axes:
         axes.loglog(along, [line(x) for x in along], label="fixed + slope x N")
         axes.loglog(across, up, "o", label="measured")
         axes.legend()
 
 
 @contextmanager
-def _drawn(path_svg: str | Path, **labels: str) -> Iterator[Any]:
+def drawn(path_svg: str | Path, **labels: str) -> Iterator[Any]:
     """Axes to draw on, which are written at the end of the block."""
     try:
         matplotlib = importlib.import_module("matplotlib")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from endpoints import cli as speaker
+from endpoints import options as speaker
 from loa.__main__ import VERBS
 from server.cli import serve
 
 UNITS = sorted((Path(__file__).parents[1] / "packaging" / "systemd").glob("*.service"))
-PARSERS: dict[str, ArgumentParser] = {"serve": serve._parser(), "speaker": speaker._parser()}
+PARSERS: dict[str, ArgumentParser] = {"serve": serve._parser(), "speaker": speaker.parser()}
 
 
 def unit(path: Path) -> configparser.ConfigParser:
