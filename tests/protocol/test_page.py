@@ -270,7 +270,7 @@ def test_the_figures_are_those_of_the_code() -> None:
 def test_the_paces_are_those_of_the_code() -> None:
     grows = between("The more loudspeakers are enrolled,", "\n\n").replace("\n", " ")
     few, often_s, ask_s = map(
-        float, re.findall(r"with (\d+) and fewer it is each ([\d.]+) s and (\d+) s", grows)[0]
+        float, re.findall(r"with (\d+) and fewer it is each ([\d.]+) s and ([\d.]+) s", grows)[0]
     )
     assert (pace.telemetry_s(int(few)), pace.time_s(int(few))) == (often_s, ask_s)
     assert pace.telemetry_s(int(few) + 10) > often_s

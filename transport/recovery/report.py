@@ -112,5 +112,6 @@ class LossReport:
         """Packets missing between two that came one after the other."""
         # An epoch's packets are numbered from 0; how many ended the last one nobody knows here.
         missing = after[1] - before[1] - 1 if after[0] == before[0] else after[1]
-        # More than the whole window holds was not lost: the sender began anew.
-        return missing if missing * self._frame_samples <= _WINDOW_SAMPLES else 0
+        # More than the whole window holds was not lost: the sender began anew. Nor is a number
+        # before an epoch's first one.
+        return missing if 0 <= missing * self._frame_samples <= _WINDOW_SAMPLES else 0

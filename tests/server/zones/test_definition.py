@@ -21,6 +21,7 @@ from server.zones.definition import (
     to_plain,
 )
 from server.zones.errors import ZoneError
+from transport.control.messages import spelt_alike
 
 SQUARE = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
 TAG = {"tag": "school"}
@@ -173,7 +174,10 @@ def test_any_value_is_a_definition_or_a_zone_error_in_one_line(plain: object) ->
     assert len(said.splitlines()) <= 1
 
 
-NAMES = st.from_regex(r"[\w][\w.:-]{0,5}", fullmatch=True).filter(lambda name: name != "all")
+# Some letters have no single character in NFC, and what is left of them is no name.
+NAMES = st.from_regex(r"[\w][\w.:-]{0,5}", fullmatch=True).filter(
+    lambda name: name != "all" and spelt_alike(name) == name
+)
 INTEGERS = st.integers(-9, 9)
 LEAVES = (
     st.builds(lambda name: {"tag": name}, NAMES)

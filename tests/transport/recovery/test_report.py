@@ -110,3 +110,10 @@ def test_a_way_that_has_become_longer_is_forgotten_after_its_window() -> None:
     for delay in [5] * 32 + [50] * 48:
         spread.add(delay)
     assert (spread.least, spread.spread) == (50, 0)
+
+
+def test_a_number_before_an_epochs_first_is_no_loss() -> None:
+    report = LossReport(FRAME)
+    for start, sequence, epoch in ((0, 0, 1), (1_099_510_187_776, 32_768, 1), (0, 0, 0)):
+        report.arrived(start, start + 5, sequence, epoch)
+    assert report.summary(1 << 40).loss == 0.0
