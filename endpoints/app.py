@@ -17,7 +17,9 @@ from endpoints.sync import TimeSync
 from endpoints.way.media import Media
 from endpoints.way.metering import Meter
 from endpoints.way.repair import Repair
+from transport.clock.asymmetry import AsymmetryJump
 from transport.clock.estimator import ClockEstimate
+from transport.clock.timeline import NS_PER_MS
 from transport.control.address import StationAddress
 from transport.control.messages import (
     LONGEST,
@@ -81,7 +83,7 @@ class Loudspeaker:
         self._looked_at = (0, 0)
         self._warned = False
         self._warned_of = ""
-        self._join_fault = ""
+        self._join_fault = self._way_fault = ""
         self._told: tuple[str, ...] = ()
         self._by_groups_alone = False
         self._adjust = Adjust(100, muted=False)
@@ -89,7 +91,7 @@ class Loudspeaker:
         self._session = ControlSession(
             store, self, uniform, secrets.token_bytes, say, server=settings.server, look=look
         )
-        self._sync = TimeSync(clock, self._clock_changed)
+        self._sync = TimeSync(clock, self._clock_changed, self._way_changed)
         self._player = Player(self._estimate, servo=settings.servo)
         self._meter = None if settings.max_kbps is None else Meter(settings.max_kbps)
         self._repair = Repair(self._player, clock, self._meter)
@@ -105,6 +107,14 @@ class Loudspeaker:
     def _clock_changed(self) -> None:
         self._say("the station's clock began anew: finding the place in it")
         self._player.clock_changed()
+
+    def _way_changed(self, jump: AsymmetryJump) -> None:
+        """By ear alone can this be put right: said until the trim is another."""
+        self._way_fault = (
+            f"the way to the station is another in one direction: sound may be "
+            f"{abs(jump.shift_ns) / NS_PER_MS:.1f} ms off; calibrate again"
+        )
+        self._say(self._way_fault)
 
     @property
     def joined(self) -> str:
@@ -173,7 +183,9 @@ class Loudspeaker:
             self._say(self._join_fault)
 
     def adjusted(self, adjust: Adjust) -> None:
-        """The station says how loud to be."""
+        """The station says how loud to be, and how much later than others."""
+        if adjust.trim_us != self._adjust.trim_us:
+            self._way_fault = ""
         self._adjust = adjust
         self._player.adjust(adjust.volume, muted=adjust.muted, trim_us=adjust.trim_us)
 
@@ -192,7 +204,7 @@ class Loudspeaker:
 
     @property
     def _fault(self) -> str:
-        return self._output.fault or self._join_fault
+        return self._output.fault or self._join_fault or self._way_fault
 
     def _worth_telling(self) -> tuple[str, ...]:
         return self._fault, self._player.state, self._player.hearing

@@ -12,6 +12,7 @@ import trio
 from endpoints.pace import QuestionPace
 from endpoints.way.datagrams import Reader
 from endpoints.way.tasks import Tasks
+from transport.clock.asymmetry import AsymmetryJump, AsymmetryWatch
 from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import ExchangeClient
 from transport.errors import MalformedPacket
@@ -55,12 +56,21 @@ class TimeSync:
     """One UDP socket, one estimator. The estimate outlives the connection to the station.
 
     Answers that are not the station's, or to nothing we asked, are counted in `dropped`.
+    `clock_changed` is called when the station's clock is another one, `way_changed` when the way
+    there has become another in one direction, which no exchange can put right.
     """
 
-    def __init__(self, clock: Clock, clock_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        clock_changed: Callable[[], None],
+        way_changed: Callable[[AsymmetryJump], None] = lambda _: None,
+    ) -> None:
         self.dropped: Counter[str] = Counter()
         self._clock = clock
         self._clock_changed = clock_changed
+        self._way_changed = way_changed
+        self._watch = AsymmetryWatch()
         self._client = ExchangeClient(lambda: secrets.randbits(64))
         self._estimator = ClockEstimator()
         self._station: _Station | None = None
@@ -186,4 +196,6 @@ class TimeSync:
             self._begin_burst()
         elif self._estimator.in_doubt and not self._pace.in_burst:
             self._begin_burst()  # to know in a moment whether a clock has been stepped
+        if (jump := self._watch.add(exchange, self._estimator.estimate)) is not None:
+            self._way_changed(jump)
         return True

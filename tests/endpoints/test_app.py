@@ -281,6 +281,21 @@ async def test_what_is_wrong_is_told_within_a_second(world: MockClock, every_s: 
 
 
 @pytest.mark.trio
+async def test_a_way_that_has_changed_is_a_fault_until_the_trim_is_another(
+    world: MockClock,
+) -> None:
+    async with running_station() as station, playing(station):
+        await trio.sleep(40)
+        assert station.telemetry[-1][1].fault == ""
+        station.time.back_s = 0.03
+        await trio.sleep(60)
+        assert "may be 15.0 ms off; calibrate again" in station.telemetry[-1][1].fault
+        await station.say(Adjust(100, muted=False, trim_us=-15_000))
+        await trio.sleep(2)
+        assert station.telemetry[-1][1].fault == ""
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize(("every_s", "tells"), [(2.0, True), (20.0, False)])
 async def test_of_few_the_station_hears_at_once_what_is_heard(
     world: MockClock, every_s: float, tells: bool

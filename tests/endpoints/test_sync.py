@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from endpoints.sync import TimeSync
 from tests.support.clock import MEDIA_EPOCH_NS
 from tests.support.station import SECOND, SECRET, TimeServer, TrioClock, time_server, true_ns
+from transport.clock.asymmetry import AsymmetryJump
 from transport.clock.exchange import ExchangeClient, answer
 from transport.net.stamped import udp_socket
 from transport.security.session_keys import seal_time, session_key
@@ -145,6 +146,24 @@ async def test_copies_are_counted_and_do_no_harm(world: MockClock) -> None:
         await trio.sleep(1)
         assert abs(error_ns(sync, clock, server)) < 2 * MS
     assert sync.dropped == {"time_unasked": len(server.asked_s)}
+
+
+@pytest.mark.trio
+async def test_a_way_back_that_has_become_longer_is_told_once(world: MockClock) -> None:
+    told: list[AsymmetryJump] = []
+    async with time_server() as server:
+        sync = TimeSync(TrioClock(), lambda: None, told.append)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sync.run)
+            await wait_all_tasks_blocked()
+            sync.ask("127.0.0.1", server.port, SESSION, KEY)
+            await trio.sleep(60)
+            assert not told
+            server.back_s = 0.03
+            await trio.sleep(120)
+            nursery.cancel_scope.cancel()
+    (jump,) = told
+    assert abs(jump.shift_ns) == pytest.approx(15 * MS, rel=0.2)
 
 
 def flipped(data: bytes, at: int) -> bytes:

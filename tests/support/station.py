@@ -69,6 +69,8 @@ class TrioClock:
 class TimeServer:
     """Answers who asks for the time, as long as `awake`; `spoil` may change its answers.
 
+    They take `back_s` to come back, and questions nothing.
+
     A session's question is answered under the session's key, a bare one barely.
     """
 
@@ -79,6 +81,7 @@ class TimeServer:
         self.awake = True
         self.clock_set_ns = 1
         self.ahead_ns = 0
+        self.back_s = 0.0
         self.spoil: Callable[[bytes], list[bytes]] = lambda reply: [reply]
 
     async def run(self) -> None:
@@ -86,6 +89,7 @@ class TimeServer:
             request, address = await self.udp.recvfrom(200)
             self.asked_s.append(trio.current_time())
             for data in self.answers(request) if self.awake else ():
+                await trio.sleep(self.back_s)
                 await self.udp.sendto(data, address)
 
     def answers(self, request: bytes) -> list[bytes]:
