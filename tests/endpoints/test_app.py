@@ -139,8 +139,8 @@ async def send(programme: Programme, station: Station) -> None:
         await station.media.send(packet.data)
 
 
-def speech_at(second: float, *, sealed: bool = True) -> Programme:
-    voice = human_voice()[9_600:][: SAMPLE_RATE // 2]
+def speech_at(second: float, *, sealed: bool = True, seconds: float = 0.5) -> Programme:
+    voice = human_voice()[9_600:][: round(seconds * SAMPLE_RATE)]
     return Programme(voice, start=round(second * SAMPLE_RATE), sealed=sealed)
 
 
@@ -165,7 +165,8 @@ async def test_a_voice_that_is_declared_and_sent_is_heard_when_it_should_be(
 
 @pytest.mark.trio
 async def test_the_station_is_told_how_it_is(world: MockClock) -> None:
-    programme = speech_at(1.0)
+    # Chance says when it tells: so long that it does so in the middle of the sound.
+    programme = speech_at(1.0, seconds=2.0)
     async with running_station() as station, playing(station):
         await station.say(Listen(1, (programme.spec,)))
         await send(programme, station)
