@@ -283,7 +283,7 @@ class Chain:
             self._wire_bytes += len(data) + IP_AND_UDP_BYTES
             self._up_bytes += len(data) + IP_AND_UDP_BYTES
             self._up.send(data, now_ns)
-        due_ns = self._ear.next_request_ns(now_ns)
+        due_ns = self._ear.next_request_ns()
         self._asks_ns = _NEVER if due_ns is None else max(due_ns, now_ns + MS // 2)
 
     def _pull(self, now_ns: int) -> None:

@@ -4,6 +4,7 @@ They are told more than in their homes: the four times of each exchange to the n
 kernel stamps. None is tuned to a profile.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from statistics import median
 
@@ -22,7 +23,7 @@ _RATE_STD = 30e-6
 _RATE_WALK = 1e-8
 
 
-class _OfOneClock:
+class _OfOneClock(ABC):
     """What the estimators have in common: one clock at a time, and times relative to a base."""
 
     def __init__(self) -> None:
@@ -56,11 +57,13 @@ class _OfOneClock:
         there_ns, back_ns = exchange.t2_ns - exchange.t1_ns, exchange.t3_ns - exchange.t4_ns
         return (there_ns + back_ns - 2 * self._base_ns) / 2
 
+    @abstractmethod
     def _forget(self) -> None:
-        raise NotImplementedError
+        """All that was learnt is of another clock."""
 
+    @abstractmethod
     def _learn(self, exchange: Exchange, offset_ns: float) -> None:
-        raise NotImplementedError
+        """One more exchange, whose middle says this offset."""
 
     def _is(self, at_ns: int, offset_ns: float, skew: float = 0.0) -> None:
         self.estimate = ClockEstimate(at_ns, offset_ns, self._base_ns, skew, 0.0)

@@ -150,7 +150,7 @@ class Player:
         by_use = sorted(self._voices.values(), key=lambda voice: voice is not self._heard)
         return [wanted for voice in by_use for wanted in voice.wanted(now_sample)]
 
-    def next_request_ns(self, now_ns: int) -> int | None:  # noqa: ARG002 - see `endpoints.way.repair`
+    def next_request_ns(self) -> int | None:
         """When `requests` may have something to say, by this machine's clock; None if never."""
         estimate = self._estimate()
         due = [at for v in self._voices.values() if (at := v.next_wanted) is not None]

@@ -22,7 +22,7 @@ class Wanting(Protocol):
     def requests(self, now_ns: int) -> list[Wanted]:
         """What to ask for now; it counts as asked for."""
 
-    def next_request_ns(self, now_ns: int) -> int | None:
+    def next_request_ns(self) -> int | None:
         """When there will be something to ask for, if nothing comes until then."""
 
     def packets_a_second(self, now_ns: int) -> float:
@@ -75,15 +75,15 @@ class Repair:
         if self._meter is not None:
             self._meter.came(data, now_ns)
         self._player.receive(data, now_ns)
-        due_ns = self._next_ns(now_ns)
+        due_ns = self._next_ns()
         if due_ns is not None and (self._armed_ns is None or due_ns < self._armed_ns):
             self._armed_ns = due_ns
             self._hurry.set()
 
-    def _next_ns(self, now_ns: int) -> int | None:
+    def _next_ns(self) -> int | None:
         if self._way is None or self._session is None or not self._way.may_ask:
             return None
-        return self._player.next_request_ns(now_ns)
+        return self._player.next_request_ns()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,7 +92,7 @@ class Repair:
             now_ns = self._clock.now_ns()
             if self._armed_ns is not None and self._armed_ns <= now_ns:
                 self._ask(now_ns)
-            self._armed_ns = self._next_ns(now_ns)
+            self._armed_ns = self._next_ns()
             with trio.move_on_after(self._pause_s(now_ns)):
                 await self._hurry.wait()
 

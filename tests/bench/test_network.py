@@ -18,30 +18,9 @@ from bench.network import (
     Outages,
     Straggle,
 )
+from tests.support.links import drain, drain_one, make_link, numbered, send_every
 
 MINUTE = 60 * SECOND
-
-
-def make_link(path: Impairments, seed: int = 1, limit: int = 1_000_000) -> Link:
-    return Link(path, np.random.default_rng(seed), limit)
-
-
-def drain(link: Link) -> list[tuple[int, bytes]]:
-    return link.due(2**63)
-
-
-def numbered(count: int) -> list[bytes]:
-    return [index.to_bytes(4) for index in range(count)]
-
-
-def send_every(link: Link, interval_ns: int, length_ns: int) -> np.ndarray:
-    """Whether each packet was lost, in order of sending."""
-    fates = []
-    for now_ns in range(0, length_ns, interval_ns):
-        before = link.lost
-        link.send(b"", now_ns)
-        fates.append(link.lost > before)
-    return np.array(fates)
 
 
 def runs_of_loss(fates: np.ndarray) -> list[int]:
@@ -229,15 +208,6 @@ def test_the_edge_uplink_is_slower_by_10_to_40_ms_per_endpoint() -> None:
         gaps.append((up - down) / MS)
     assert 10 <= min(gaps) < 12
     assert 38 < max(gaps) <= 40
-
-
-def drain_one(link: Link) -> int:
-    """The delay of the first packet that is not lost."""
-    now_ns = 0
-    while link.in_flight == 0:
-        now_ns += 100 * MS
-        link.send(b"", now_ns)
-    return drain(link)[0][0] - now_ns
 
 
 @pytest.mark.parametrize(

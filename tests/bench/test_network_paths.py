@@ -22,39 +22,9 @@ from bench.network import (
     profile,
 )
 from bench.trace import Trace
+from tests.support.links import drain, drain_one, make_link, numbered, send_every
 
 MINUTE = 60 * SECOND
-
-
-def make_link(path: Impairments, seed: int = 1) -> Link:
-    return Link(path, np.random.default_rng(seed))
-
-
-def drain(link: Link) -> list[tuple[int, bytes]]:
-    return link.due(2**63)
-
-
-def numbered(count: int) -> list[bytes]:
-    return [index.to_bytes(4) for index in range(count)]
-
-
-def send_every(link: Link, interval_ns: int, length_ns: int) -> list[bool]:
-    """Whether each packet was lost, in order of sending."""
-    fates = []
-    for now_ns in range(0, length_ns, interval_ns):
-        before = link.lost
-        link.send(b"", now_ns)
-        fates.append(link.lost > before)
-    return fates
-
-
-def drain_one(link: Link) -> int:
-    """The delay of the first packet that is not lost."""
-    now_ns = 0
-    while link.in_flight == 0:
-        now_ns += 100 * MS
-        link.send(b"", now_ns)
-    return drain(link)[0][0] - now_ns
 
 
 # ------------------------------------------------------------- a bandwidth limit with a queue
@@ -124,7 +94,7 @@ def test_a_profile_can_be_given_a_round_trip() -> None:
 
 def test_another_round_trip_leaves_the_weather_as_it_is() -> None:
     own, longer = (
-        send_every(profile("M2", rtt).links(np.random.default_rng(4))[0], 20 * MS, MINUTE)
+        send_every(profile("M2", rtt).links(np.random.default_rng(4))[0], 20 * MS, MINUTE).tolist()
         for rtt in (None, 300)
     )
     assert own == longer

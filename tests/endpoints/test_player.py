@@ -275,7 +275,7 @@ def missing_one_in_four(programmes: list[Programme], until_ns: int) -> Player:
 
 def test_what_is_missing_of_a_sealed_stream_is_asked_for() -> None:
     player = missing_one_in_four([sealed()], SECOND // 2)
-    at_ns = player.next_request_ns(SECOND // 2)
+    at_ns = player.next_request_ns()
     assert at_ns is not None
     (wanted, *_) = player.requests(max(at_ns, SECOND // 2))
     assert wanted.ssrc == sealed().spec.ssrcs[0]
@@ -286,14 +286,14 @@ def test_what_is_missing_of_a_sealed_stream_is_asked_for() -> None:
 def test_of_a_stream_in_clear_nothing_is_asked_for() -> None:
     """The station keeps nothing of it: it is for players that cannot ask."""
     player = missing_one_in_four([programme()], SECOND // 2)
-    assert player.next_request_ns(SECOND // 2) is None
+    assert player.next_request_ns() is None
     assert player.requests(SECOND // 2) == []
 
 
 def test_before_the_clock_is_known_nothing_is_asked_for() -> None:
     player = make(sealed().spec, known=False)
     assert player.requests(0) == []
-    assert player.next_request_ns(0) is None
+    assert player.next_request_ns() is None
     assert player.packets_a_second(0) == 0
     assert player.losses(0) == LossSummary()
 

@@ -175,7 +175,7 @@ class World:
 
     def _ask(self, now_ns: int) -> None:
         own_ns = self.own.of_true(now_ns)
-        due_ns = self.player.next_request_ns(own_ns)
+        due_ns = self.player.next_request_ns()
         if self._asks and due_ns is not None and due_ns <= own_ns:
             wanted = self.player.requests(own_ns)
             if self._meter is not None:

@@ -45,7 +45,7 @@ class Missing:
         self.due_ns.pop(0)
         return [WANTED]
 
-    def next_request_ns(self, now_ns: int) -> int | None:  # noqa: ARG002 - see `Wanting`
+    def next_request_ns(self) -> int | None:
         return min(self.due_ns, default=None)
 
     def packets_a_second(self, now_ns: int) -> float:  # noqa: ARG002 - see `Wanting`
