@@ -25,7 +25,7 @@ MAX_KEPT: Final = 8_192
 MAX_QUEUED: Final = 4_096
 HOLD_NS: Final = 40 * NS_PER_MS
 # The second time is past the bad moment of the first, if that was a short one.
-AGAIN_NS: Final = 20 * NS_PER_MS
+AGAIN_NS: Final = 30 * NS_PER_MS
 # Of each session: at 30 % loss a stream of speech takes some 50 kb/s of repairs, and half a second
 # of it that was lost at once 10 KB each time it is asked for.
 BYTES_A_SECOND: Final = 128_000 // 8
@@ -58,7 +58,7 @@ class Repairs:
 
     `read` gives what the ring has had since it was last asked; to be called several times a second,
     by `keep_up` if nobody asks. `secret` is the station's, of which the sessions' keys are derived.
-    Each packet is sent twice, 20 ms apart, and to the same session not again within `hold_ns`.
+    Each packet is sent twice, 30 ms apart, and to the same session not again within `hold_ns`.
 
     Counted are `requests` that were good; `malformed` ones; `refused` for their path or key;
     packets that are `unknown`, or that there was no room for (`limited`); `packets` that were

@@ -30,8 +30,8 @@ _SUPPOSE_FOR = 600 * _MS
 # A round is three requests: of two, 9 % of rounds are lost on the way up where 30 % of packets are.
 # What is due within the next 5 ms goes along with what is due now.
 _ASKS, _AGAIN, _TOGETHER = 3, 10 * _MS, 5 * _MS
-# The station answers twice, 20 ms apart; with another request's 10 ms and some jitter an answer has
-# come, if it ever will, so long after the round trip.
+# The station answers twice, 30 ms apart; with another request's 10 ms an answer has come, if it
+# ever will, so long after the round trip.
 _ANSWERED = 40 * _MS
 # The last requests begin so long before it is too late. The station answers none of them sooner
 # than 40 ms after the one before, so two of these are answered, though one or two of them be lost
@@ -227,11 +227,16 @@ class RepairSchedule:
             del self._missing[key]
 
     def _confirm(self, missing: _Missing, now: int) -> None:
-        """What was supposed to be lost is: ask as often as for any other."""
-        if missing.due is None:
-            missing.due = now
-        elif missing.first_asked is not None and now - missing.round_at < _REPEATABLE:
+        """What was supposed to be lost is: ask as often as for any other, and now.
+
+        A packet has just come, so the network is there again: there is no better moment.
+        """
+        if missing.first_asked is None or missing.due is None:
+            missing.due = now if missing.due is None else missing.due
+        elif now - missing.round_at < _REPEATABLE:
             missing.asked, missing.due = 1, max(now, missing.round_at + _AGAIN)
+        else:
+            missing.asked, missing.due = 0, now
         self._wake(missing.due)
 
     def _add(self, epoch: int, place: int, start: int, now: int, *, supposed: bool = False) -> None:

@@ -25,7 +25,8 @@ _GROUP_SLACK_MS, _UNICAST_SLACK_MS = 10.0, 60.0
 _USUAL_JITTER_MS = 20.0
 # Frames back: three single losses in a row are rare even where every third packet is lost.
 _NEAR_FRAMES = 3
-_GROUP_COPIES, _MOST_GROUP_COPIES = 3, 4
+# Of a group's copies; with the one before the last, more by one.
+_GROUP_COPIES, _MOST_GROUP_COPIES = 3, 5
 # Above this one frame in ten thousand is lost with its three copies, and asking costs as much as a
 # near copy.
 _HIGH_LOSS = 0.08
@@ -61,13 +62,20 @@ def copies_for(
 def _group_copies(
     frame_ms: float, playout_delay_ms: float, summary: LossSummary | None, *, clean: bool
 ) -> tuple[int, ...]:
-    """As far apart as they can be, so that one burst does not take them all."""
+    """As far apart as they can be, so that one burst does not take them all.
+
+    Jitter makes the farthest come too late now and then: the one before it goes along as well.
+    """
     reach = int((playout_delay_ms - frame_ms - _GROUP_SLACK_MS) // frame_ms)
-    most = _GROUP_COPIES
-    if summary is not None and summary.loss > _HIGH_LOSS:
-        most = _MOST_GROUP_COPIES
-    count = max(min(1 if clean else most, reach), 0)
-    return _offsets(frame_ms, [reach * (n + 1) // count for n in range(count)])
+    if reach < 1:
+        return ()
+    if clean:
+        return _offsets(frame_ms, [reach])
+    count = min(_GROUP_COPIES, reach)
+    if summary is not None and (summary.loss > _HIGH_LOSS or is_bursty(summary, frame_ms)):
+        count = min(_MOST_GROUP_COPIES, reach)
+    even = {reach * (n + 1) // count for n in range(count)}
+    return _offsets(frame_ms, sorted(even | {max(reach - 1, 1)}))
 
 
 def _unicast_copy(

@@ -166,6 +166,14 @@ def test_when_nothing_comes_the_next_are_supposed_lost_eight_at_most() -> None:
     assert max(at for at, _, _ in ear.asked) <= 37 * 20 + 500 - 20
 
 
+def test_when_a_packet_shows_that_the_network_is_back_what_was_supposed_lost_is_asked_for() -> None:
+    ear = learnt(100)
+    ear.hear(*range(16, 30), 34)
+    ear.until(800)
+    # Supposed lost, and asked for once, when no way may have been open.
+    assert ear.times_of(30) == [690, 750, 760, 770]
+
+
 def test_after_an_outage_all_that_may_still_be_of_use_is_asked_for_at_once() -> None:
     ear = learnt(100)
     ear.hear(*range(16, 30))

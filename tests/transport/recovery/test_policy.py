@@ -46,7 +46,8 @@ def test_over_the_internet_one_copy_outlives_an_outage_of_400_ms() -> None:
 
 def test_a_group_on_a_lan_has_two_copies_and_a_slower_one_three_far_apart() -> None:
     assert copies_ms("lan", multicast=True) == [10.0, 20.0]
-    assert copies_ms("wifi", multicast=True) == [20.0, 50.0, 80.0]
+    # And one that is there where jitter makes the last come too late.
+    assert copies_ms("wifi", multicast=True) == [20.0, 50.0, 70.0, 80.0]
 
 
 def test_one_loudspeaker_on_a_lan_has_one_copy_as_far_as_it_can_be_of_use() -> None:
@@ -141,7 +142,7 @@ def test_a_network_that_loses_nothing_for_long_needs_no_copy_or_of_a_group_one()
 
 def test_before_it_has_lasted_nobody_believes_that_nothing_is_lost() -> None:
     assert copies_ms("wan", CLEAN, settled=False) == copies_ms("wan")
-    assert copies_ms("wifi", CLEAN, multicast=True, settled=False) == [20.0, 50.0, 80.0]
+    assert copies_ms("wifi", CLEAN, multicast=True, settled=False) == [20.0, 50.0, 70.0, 80.0]
 
 
 def test_one_burst_of_two_frames_is_enough_for_a_copy() -> None:
@@ -149,9 +150,11 @@ def test_one_burst_of_two_frames_is_enough_for_a_copy() -> None:
     assert copies_ms("wan", LossSummary(0.0005, 40.0, 2.0)) == [420.0]
 
 
-def test_a_group_that_loses_much_has_one_copy_more_if_it_has_the_time() -> None:
-    much = LossSummary(0.1, 40.0, 2.0)
-    assert copies_ms("wifi", much, multicast=True) == [20.0, 40.0, 60.0, 80.0]
+@pytest.mark.parametrize("much", [LossSummary(0.1, 10.0, 2.0), LossSummary(0.02, 90.0, 2.0)])
+def test_a_group_that_loses_much_or_in_bursts_has_more_if_it_has_the_time(
+    much: LossSummary,
+) -> None:
+    assert copies_ms("wifi", much, multicast=True) == [10.0, 30.0, 40.0, 60.0, 70.0, 80.0]
     assert copies_ms("lan", much, multicast=True) == [10.0, 20.0]
 
 
