@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup sound demo test attack check bench clean
+.PHONY: setup sound postgresql demo test attack check bench clean
 
 setup: $(VENV)/runtime.ok  ## make .venv with what Loa runs on
 
@@ -40,6 +40,9 @@ check: $(VENV)/dev.ok  ## formatter, linter, strict types, import contracts
 
 sound: setup  ## for sound cards; needs the system's PortAudio (Debian: libportaudio2)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sound.lock
+
+postgresql: setup  ## for a station whose database is on a PostgreSQL server
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/postgresql.lock
 
 bench: $(VENV)/dev.ok  ## the published figures, measured here
 	$(BIN)/loa bench latency

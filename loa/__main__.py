@@ -15,6 +15,15 @@ GROUPS = {
         "init": ("server.cli.init", "make the folder that a station lives in"),
         "serve": ("server.cli.serve", "run the station: control, producer and sender"),
         "keys": ("server.cli.keys", "its keys: show, back up, restore or rotate them"),
+        "backup": ("server.cli.backup", "write all of it into one file, while it runs"),
+        "restore": ("server.cli.restore", "make a station of what `loa backup` wrote"),
+        "database": ("server.cli.database", "where its database is, and of which tables"),
+    },
+    "people": {
+        "login": ("server.cli.login:login", "sign in at a station"),
+        "logout": ("server.cli.login:logout", "sign out again"),
+        "users": ("server.cli.users", "who may do what; add, grant, withdraw, disable ..."),
+        "tokens": ("server.cli.tokens", "what programs show in a person's place; add, remove"),
     },
     "speaking": {
         "live": ("server.cli.live", "speak a file, standard input or a test tone to loudspeakers"),
@@ -23,6 +32,7 @@ GROUPS = {
     "looking": {
         "top": ("server.cli.top", "everything at a glance, for as long as you look"),
         "programmes": ("server.cli.programmes", "what is on air, or was"),
+        "audit": ("server.cli.audit", "who did what, and was refused what; export it, verify it"),
     },
     "loudspeakers": {
         "speaker": ("endpoints.cli", "be a loudspeaker"),

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.api.routes import build_api
 from server.app import Control
 from server.clienthello import alpn_of
-from server.data import DataFolder
+from server.data import DataError, DataFolder
 from server.door import MAX_TOGETHER, Door
 from server.entrance import Entrance, Manners
 from server.garbage import collect_for_ever
@@ -36,7 +36,7 @@ from server.limits import (
     wait_for_words,
 )
 from server.memory import numbers_on_air
-from server.processes.child import Birth, adopt, ignore_interrupts
+from server.processes.child import Birth, adopt, ignore_interrupts, read_database
 from server.processes.notebook import Notebook
 from server.store.engine import StoreError
 from server.store.store import Store
@@ -157,8 +157,9 @@ def _application(control: Control, handshakes: Callable[[], int]) -> ASGIApp:
 def _open_store(birth: Birth) -> Store:
     """The store; control may have been born again in the middle of programmes."""
     try:
-        return Store.open(DataFolder(Path(birth.data)).database, _on_air(birth))
-    except StoreError as error:
+        place = DataFolder(Path(birth.data)).place(read_database(birth.database))
+        return Store.open(place, _on_air(birth))
+    except (DataError, StoreError) as error:
         sys.exit(f"loa serve: {error}")
 
 

@@ -5,12 +5,15 @@ import ipaddress
 import itertools
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from server import pace
+from server.accounts import Accounts
+from server.audit.caller import caller
+from server.auditing import AuditLog, anchors_set
 from server.books import Books
 from server.data import DataFolder
 from server.describe import describe
@@ -29,10 +32,13 @@ from server.processes.child import Birth, read_secret, socket_address, socket_po
 from server.processes.notebook import Notebook
 from server.programmes import LiveRequest, Programme
 from server.recovery import ADAPT_S, Recovery
+from server.rights.identity import Identity
 from server.sessions import Sessions
 from server.station import Station
-from server.store.records import Contents
+from server.store.records import Contents, ProgrammeRecord
 from server.store.store import Store
+from server.users.book import UserBook
+from server.users.passwords import Passwords
 from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows, usher_row
 from server.zones.definition import parse
 from server.zones.membership import ZoneBook
@@ -59,6 +65,19 @@ _COUNT_BITS = 32
 _log = logging.getLogger(__name__)
 
 
+class Part(Protocol):
+    """The part of a station that somebody sees; see `server.api.seen`."""
+
+    whole: bool
+    names: frozenset[str]
+
+    def zones(self) -> Mapping[str, frozenset[str]]:
+        """Those within, `all` among them."""
+
+    def programme(self, programme: Programme) -> bool:
+        """Whether it is seen."""
+
+
 class Control:
     """Turns events into declarations. Runs on one event loop; nothing here blocks."""
 
@@ -71,16 +90,19 @@ class Control:
         self._clock = MediaClock(birth.media_epoch_ns)
         folder = DataFolder(Path(birth.data))
         self._own = OwnSecrets(folder.keys, folder.token, Path(birth.tls_certificate))
-        self.access = Access(self._own.token)
         contents = store.load()
         self.name = contents.station_name
         # Minutes fit 31 bits until the year 6000, and nothing begins more often for long.
         boot = store.next_boot(self._clock.now_ns() // _NS_PER_MINUTE)
         self.station = _station(birth, contents, boot)
-        self.books = Books(
-            self.station, store, self._keeper, self._clock.now_ns, contents.last_seen
-        )
-        self.editing = Editing(self.station, store, self._keeper, self.publish)
+        now_ns, keeper = self._clock.now_ns, self._keeper
+        anchors = anchors_set(birth.data)
+        self.audit = AuditLog(store, keeper, now_ns, self._own.keys, boot, anchors)
+        recorder = self.audit.recorder
+        self.books = Books(self.station, store, keeper, now_ns, contents.last_seen, recorder)
+        self.editing = Editing(self.station, store, keeper, self.publish, recorder)
+        self.accounts = self._new_accounts()
+        self.access = Access(self._own.token, self.station.directory.root, self.accounts.identify)
         root = self._own.keys.certificate.root
         self.enrolling = Enrolling(
             self.editing,
@@ -104,6 +126,26 @@ class Control:
         self._overdue = False
         self._moved = False
         self._unwritten = False
+
+    def _new_accounts(self) -> Accounts:
+        kept = self._store.users.load()
+        return Accounts(
+            UserBook(kept.users, kept.tokens, kept.sessions),
+            self._store.users,
+            self._keeper,
+            self.audit.recorder,
+            self.station.directory,
+            passwords=Passwords(),
+            now_ns=self._clock.now_ns,
+            random_bytes=secrets.token_bytes,
+            changed=self._end_what_may_not_be,
+        )
+
+    def _end_what_may_not_be(self) -> None:
+        """Somebody's rights are others: a voice that may not speak there any more is ended."""
+        over = self.station.unfounded(self.accounts.book.standing)
+        if over:
+            self.stop(over, "the rights to speak were withdrawn")
 
     def _new_sessions(self, boot: int) -> Sessions:
         secret = read_secret(self._birth.secret)
@@ -133,6 +175,7 @@ class Control:
             random_bytes=secrets.token_bytes,
             now_ns=self._clock.now_ns,
             joined=self._joined,
+            refused=self.audit.recorder.refused,
         )
 
     def _remember(self) -> None:
@@ -176,9 +219,11 @@ class Control:
             if loop.time() >= seen_due_s:
                 seen_due_s = loop.time() + _SEEN_S
                 self.books.save_seen()
+                self.accounts.save_uses()
             if loop.time() >= secrets_due_s:
                 secrets_due_s = loop.time() + _SECRETS_S
                 self._look_at_secrets()
+                self.audit.tick()
 
     def _adapt(self) -> None:
         """Have what is on air carry the copies that its loudspeakers need; they need not know."""
@@ -192,8 +237,10 @@ class Control:
         """Take up a key or a token that `loa keys` has made meanwhile."""
         if self._own.token_changed():
             self.access.token = self._own.token
+            self.audit.token_renewed()
         if self._own.keys_changed():
             _log.warning("loa: the station's key is of generation %d now", self._own.generation)
+            self.audit.key_rotated(self._own.keys)
             self.station.recertify()
             self.sessions.rotate(self._own.credentials())
             self.publish()
@@ -246,9 +293,14 @@ class Control:
         )
 
     # ------------------------------------------------------------- requests
-    async def open_live(self, request: LiveRequest) -> dict[str, Any]:
-        """Grant a ticket; answers when the loudspeakers that can be are listening."""
-        programme = self.station.open(request, self._clock.now_ns())
+    async def open_live(
+        self, request: LiveRequest, opener: Identity | None = None
+    ) -> dict[str, Any]:
+        """Grant a ticket; answers when the loudspeakers that can be are listening.
+
+        ForbiddenError if the opener, if it is not the station itself, may not speak to all of them.
+        """
+        programme = self.station.open(request, self._clock.now_ns(), opener)
         try:
             self.publish()
             await self._until_begun(programme)
@@ -295,8 +347,10 @@ class Control:
         on_air = [p for p in self.station.programmes.values() if p.ended_at_ns is None]
         chosen = [self.station.programme(name) for name in names] or on_air
         ending = [programme.name for programme in chosen if programme.ended_at_ns is None]
+        self.books.note_ends()
         for name in ending:
             self.station.stop(name, why, now_ns)
+        self.books.note_ends(caller())
         self.publish()
         return ending
 
@@ -304,7 +358,11 @@ class Control:
         self, to: list[str], zones: list[str], action: str, seconds: float
     ) -> dict[str, str]:
         """Have loudspeakers do something; what each says against it, or nothing, by its name."""
-        return await self.sessions.command(sorted(self.station.named(to, zones)), action, seconds)
+        names = sorted(self.station.named(to, zones))
+        told = {"to": to, "zones": zones, "loudspeakers": len(names), "seconds": seconds}
+        recorder = self.audit.recorder
+        await recorder.note(recorder.entry(f"speaker.{action}", told, outcome="ordered"))
+        return await self.sessions.command(names, action, seconds)
 
     # ------------------------------------------------------------- queries
     @property
@@ -314,19 +372,25 @@ class Control:
         everywhere = ipaddress.ip_address(bind).is_unspecified
         return StationAddress(self._birth.interface if everywhere else bind, self._ports["control"])
 
-    def summary(self) -> dict[str, Any]:
-        """The station at a glance."""
-        now_ns = self._clock.now_ns()
+    def summary(self, seen: Part | None = None) -> dict[str, Any]:
+        """The station at a glance, or the part of it that is seen."""
+        now_ns, station = self._clock.now_ns(), self.station
+        whole = seen is None or seen.whole
+        names = station.directory.endpoints if seen is None else seen.names
+        here = [s for name, s in station.speakers.items() if name in names]
+        programmes = station.programmes.values()
+        zones = len(station.zones.definitions)
         return {
             "name": self.name,
             "ports": self._ports,
-            "speakers": len(self.station.directory.endpoints),
-            "sessions": sum(s.session is not None for s in self.station.speakers.values()),
-            "online": sum(is_online(s, now_ns) for s in self.station.speakers.values()),
-            "zones": len(self.station.zones.definitions),
-            "programmes": len(self.station.programmes),
-            "sender": sender_row(self.neighbours.sender_reports),
-            "usher": usher_row(self.neighbours.usher_report),
+            "speakers": len(names),
+            "sessions": sum(s.session is not None for s in here),
+            "online": sum(is_online(s, now_ns) for s in here),
+            # `all` is no zone that somebody has defined.
+            "zones": zones if seen is None or whole else len(seen.zones()) - 1,
+            "programmes": sum(seen is None or seen.programme(p) for p in programmes),
+            "sender": sender_row(self.neighbours.sender_reports) if whole else {},
+            "usher": usher_row(self.neighbours.usher_report) if whole else {},
         }
 
     def keeper_queue(self) -> int:
@@ -343,9 +407,9 @@ class Control:
         """Each programme's state; tickets stay secret."""
         return programme_rows(self.station)
 
-    async def past_programmes(self, limit: int) -> list[dict[str, Any]]:
+    async def past_programmes(self, limit: int) -> tuple[ProgrammeRecord, ...]:
         """The newest programmes there were, newest first."""
-        return [asdict(row) for row in await self._keeper.do(self._store.programmes, limit)]
+        return await self._keeper.do(self._store.programmes, limit)
 
     def found(self) -> list[dict[str, Any]]:
         """The loudspeakers that mDNS has found, and whether they are registered here."""

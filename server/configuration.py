@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from server.data import DataError, DataFolder, default_folder
-from server.settings import Settings, SettingsError, WrongSettingError
+from server.settings import HIDDEN, Settings, SettingsError, WrongSettingError
 
 PREFIX = "LOA_"
 
@@ -58,6 +59,33 @@ def configure(options: Mapping[str, str | bool | None], environment: Mapping[str
         raise values[error.setting].error(error.reason) from None
 
 
+def database_url(option: str | None, environment: Mapping[str, str]) -> str | None:
+    """That of a database to be made: the option, or LOA_DATABASE; SettingsError if it is none.
+
+    None is a file in the station's folder. Everybody on the machine sees an option, so no password
+    may be in it.
+    """
+    given = option or environment.get(f"{PREFIX}DATABASE") or None
+    if given is None:
+        return None
+    try:
+        Settings(database=given)
+        password = urlsplit(option or "").password or "password=" in (option or "")
+    except WrongSettingError as error:
+        written = "--database" if option else f"{PREFIX}DATABASE"
+        raise SettingsError(f"{written} {HIDDEN}: {error.reason}") from None
+    if password:
+        raise SettingsError(
+            "--database: everybody on this machine sees a password there; set LOA_DATABASE instead"
+        )
+    return given
+
+
+def toml_text(text: str) -> str:
+    """A text as TOML has it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _default_folder(environment: Mapping[str, str]) -> Path:
     try:
         return default_folder(environment)
@@ -93,7 +121,7 @@ def _from_toml(text: str, name: str) -> dict[str, _Given]:
         kind = KINDS.get(key)
         if kind is None:
             raise SettingsError(f"{name} line {line}: {_unknown(key, KINDS)}")
-        written = f"{name} line {line}: {key} = {_toml(value)}"
+        written = f"{name} line {line}: {key} = {_shown(key, _toml(value))}"
         given[key] = _Given(value, written)
         if type(value) is not kind:  # a bool is an int too
             raise given[key].error(_ASK[kind])
@@ -135,7 +163,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     for variable, text in environment.items():
         if variable in variables and text:  # an empty one is as good as none
             name = variables[variable]
-            given[name] = _read(name, text, f"{variable}={text}")
+            given[name] = _read(name, text, f"{variable}={_shown(name, text)}")
         elif variable.startswith(PREFIX) and variable not in known:
             # What else begins so may be meant for another; but a slip of the pen is told.
             near = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
@@ -151,7 +179,7 @@ def _from_options(options: Mapping[str, str | bool | None]) -> dict[str, _Given]
         if isinstance(value, bool):
             given[name] = _Given(value, _as_option(name, value))
         elif value is not None:
-            written = f"{_as_option(name, True)} {value}"
+            written = f"{_as_option(name, True)} {_shown(name, value)}"
             given[name] = _read(name, value, written)
     return given
 
@@ -161,6 +189,11 @@ def _as_option(name: str, on: bool) -> str:
 
 
 # ------------------------------------------------------------------ both
+def _shown(name: str, text: str) -> str:
+    """What a person may see of a value: there may be a password in a URL."""
+    return HIDDEN if name in {"database", "audit_webhook"} else text
+
+
 def _read(name: str, text: str, written: str) -> _Given:
     kind = KINDS[name]
     if kind is bool and text.lower() in _TRUE | _FALSE:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from server.keys.private import (
     sync_folder,
     whole_folder,
 )
+from server.users.records import User
 from transport.net.mdns import mdns_interfaces
 
 SYSTEM_FOLDER = Path("/var/lib/loa")
@@ -41,8 +42,13 @@ class DataFolder:
 
     @property
     def database(self) -> Path:
-        """Where the database is: a folder holds a station if this exists."""
+        """Where the database is if it is a file: a folder holds a station if this or `mark` is."""
         return self.path / "loa.sqlite3"
+
+    @property
+    def mark(self) -> Path:
+        """A file that says: the database is on a server, and `database` in the settings where."""
+        return self.path / "loa.postgresql"
 
     @property
     def config(self) -> Path:
@@ -76,14 +82,31 @@ class DataFolder:
     def holds_station(self) -> bool:
         """Whether there is one, as far as this user can see."""
         try:
-            return self.database.is_file()
+            return self._holds()
         except OSError:
             return False
+
+    def _holds(self) -> bool:
+        return self.database.is_file() or self.mark.is_file()
+
+    def place(self, url: str | None) -> Path | str:
+        """Where the database is, `url` being what the settings say; DataError if that differs."""
+        if url is None and self.mark.exists():
+            raise DataError(
+                f"{self.path} holds a station whose database is on a server: "
+                f"set `database` in {self.config.name} to its URL"
+            )
+        if url is not None and not self.mark.exists():
+            raise DataError(
+                f"the database of {self.path} is the file {self.database.name}: take `database` "
+                "from the settings, or move it with `loa backup` and `loa restore --database`"
+            )
+        return self.database if url is None else url
 
     def check(self) -> None:
         """DataError unless there is a station that this user, and no other, can open."""
         try:
-            found = self.database.is_file()
+            found = self._holds()
         except OSError as error:
             raise DataError(f"{self.path}: {error.strerror} (run as the station's user)") from None
         if not found:
@@ -93,7 +116,8 @@ class DataFolder:
                 "or name its folder with --data"
             )
         writable = os.access(self.path, os.W_OK, effective_ids=True)
-        if not writable or not os.access(self.database, os.R_OK | os.W_OK, effective_ids=True):
+        database = self.database if self.database.exists() else self.mark
+        if not writable or not os.access(database, os.R_OK | os.W_OK, effective_ids=True):
             raise DataError(f"{self.path} cannot be written: run as the station's user")
         self._check_private()
 
@@ -156,15 +180,42 @@ class DataFolder:
         if held:
             raise DataError(f"{self.path} holds {held[0]} already: name a new or an empty folder")
 
-    def create(self, name: str, configuration: str = "") -> None:
+    def create(
+        self,
+        name: str,
+        configuration: str = "",
+        url: str | None = None,
+        administrator: User | None = None,
+    ) -> None:
         """Make the folder, the database of a station called `name`, and the configuration.
 
-        All of it or nothing. DataError if there is something already or it cannot be made,
-        StoreError if the database cannot, DirectoryError if that is no name.
+        The administrator is its first user; without one it has none.
+
+        All of it or nothing. The database is a file, or that of a server at `url`. DataError if
+        there is something already or it cannot be made, StoreError if the database cannot,
+        DirectoryError if that is no name.
         """
         # The supervisor checks and locks folders too, and needs no database library for that.
         from server.store import Store  # noqa: PLC0415
 
+        def fill(unfinished: DataFolder) -> None:
+            if configuration:
+                unfinished.configure(configuration)
+            unfinished.make_secrets()
+            store = Store.create(unfinished.new_place(url), name)
+            try:
+                if administrator is not None:
+                    store.users.save(administrator)
+            finally:
+                store.close()
+
+        self.make(fill)
+
+    def make(self, fill: Callable[["DataFolder"], None]) -> None:
+        """Make the folder of what `fill` puts into an unfinished one, all of it or nothing.
+
+        It makes the database last. DataError if there is something already or it cannot be made.
+        """
         self.check_free()
         try:
             with ExitStack() as undo:
@@ -174,13 +225,21 @@ class DataFolder:
                     undo.callback(self._lock.unlink)
                     self.check_free()
                     with self._unfinished(undo) as unfinished:
-                        if configuration:
-                            _write(unfinished.config, configuration)
-                        unfinished.make_secrets()
-                        Store.create(unfinished.database, name).close()
+                        fill(unfinished)
                 undo.pop_all()
         except OSError as error:
             raise DataError(f"{self.path}: {error.strerror} (choose another folder)") from None
+
+    def new_place(self, url: str | None) -> Path | str:
+        """Where a new station's database shall be; if that is a server, it is marked here."""
+        if url is None:
+            return self.database
+        _write(self.mark, "This station's database is on a server: see loa.toml.\n")
+        return url
+
+    def configure(self, text: str) -> None:
+        """Write the settings; OSError if the disk refuses."""
+        _write(self.config, text)
 
     def complete(self) -> list[str]:
         """Make keys, certificate and token where there are none; the names of what was made.
@@ -239,14 +298,11 @@ class DataFolder:
             unfinished = DataFolder(Path(folder))
             yield unfinished
             # The database last: where there is one, there is a whole station.
-            for made, place in (
-                (unfinished.config, self.config),
-                *zip(unfinished.secrets, self.secrets, strict=True),
-                (unfinished.database, self.database),
-            ):
-                if made.exists():
-                    made.rename(place)
-                    undo.callback(_remove, place)
+            last = {unfinished.database, unfinished.mark}
+            for made in sorted(unfinished.path.iterdir(), key=lambda made: made in last):
+                place = self.path / made.name
+                made.rename(place)
+                undo.callback(_remove, place)
         sync_folder(self.path)
 
 
@@ -283,6 +339,7 @@ def _remove_empty(folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     with path.open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)  # there may be a password in it
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

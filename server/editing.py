@@ -6,13 +6,15 @@ fails. One at a time, so that what is taken back is what was changed.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from server.audit.row import Entry
 from server.directory import Endpoint, Position
 from server.errors import StationError
 from server.keeper import Keeper
+from server.recording import Recorder
 from server.station import Station
 from server.store.store import Store
 from server.zones.definition import parse, to_plain
@@ -32,16 +34,45 @@ class EndpointChange:
 
     def of(self, endpoint: Endpoint) -> Endpoint:
         """The loudspeaker, changed."""
+        return replace(endpoint, **self._given())
+
+    def told(self) -> dict[str, Any]:
+        """The same for people and logs, as plain JSON has it."""
+        given, where = self._given(), self.position
+        return given if where is None else {**given, "position": asdict(where)}
+
+    def _given(self) -> dict[str, Any]:
         fields = ("unit", "tags", "position", "volume", "muted", "trim_us", "clear")
-        given = {f: getattr(self, f) for f in fields if getattr(self, f) is not None}
-        return replace(endpoint, **given)
+        return {f: getattr(self, f) for f in fields if getattr(self, f) is not None}
+
+
+def changes_told(changes: Mapping[str, EndpointChange]) -> dict[str, Any]:
+    """What a row of the audit log says of them; those that change alike stand together."""
+    alike: dict[EndpointChange, list[str]] = {}
+    for name, change in sorted(changes.items()):
+        alike.setdefault(change, []).append(name)
+    told = [{"speakers": names, **change.told()} for change, names in alike.items()]
+    return {"count": len(changes), "changes": told}
+
+
+Check = Callable[[], None]
+"""Whether whoever asks may; ForbiddenError if not. It is called when nothing comes between."""
+
+
+def anybody() -> None:
+    """The check where it is the station itself that asks."""
 
 
 class Editing:
     """Every change of the directory and the zones that a person makes."""
 
     def __init__(
-        self, station: Station, store: Store, keeper: Keeper, changed: Callable[[], None]
+        self,
+        station: Station,
+        store: Store,
+        keeper: Keeper,
+        changed: Callable[[], None],
+        recorder: Recorder,
     ) -> None:
         """`changed` is called when a change is on the disk.
 
@@ -51,42 +82,52 @@ class Editing:
         self.store = store
         self.keeper = keeper
         self.changed = changed
+        self.recorder = recorder
         self.lock = asyncio.Lock()
 
     async def _keep(
-        self, undo: Callable[[], object], call: Callable[..., None], *args: Any
+        self, undo: Callable[[], object], entry: Entry, call: Callable[..., None], *args: Any
     ) -> None:
         try:
-            await self.keeper.do(call, *args)
+            await self.recorder.change([entry], call, *args)
         except Exception:
             undo()
             raise
         self.changed()
 
-    async def add_unit(self, path: str) -> str:
+    async def add_unit(self, path: str, *, check: Check = anybody) -> str:
         """Its path in the one spelling."""
         directory = self.station.directory
         async with self.lock:
+            check()
             path = directory.add_unit(path)
-            await self._keep(lambda: directory.remove_unit(path), self.store.add_unit, path)
+            entry = self.recorder.entry("unit.add", {"unit": path})
+            await self._keep(lambda: directory.remove_unit(path), entry, self.store.add_unit, path)
         return path
 
-    async def remove_unit(self, path: str) -> None:
+    async def remove_unit(self, path: str, *, check: Check = anybody) -> None:
         """An empty unit."""
         directory = self.station.directory
         async with self.lock:
+            check()
             path = directory.check_unit(path)
             directory.remove_unit(path)
-            await self._keep(lambda: directory.add_unit(path), self.store.remove_unit, path)
+            entry = self.recorder.entry("unit.remove", {"unit": path})
+            await self._keep(lambda: directory.add_unit(path), entry, self.store.remove_unit, path)
 
-    async def change_endpoints(self, names: Iterable[str], change: EndpointChange) -> None:
+    async def change_endpoints(
+        self, names: Iterable[str], change: EndpointChange, *, check: Check = anybody
+    ) -> None:
         """All of them or none."""
-        await self.change_each(dict.fromkeys(names, change))
+        await self.change_each(dict.fromkeys(names, change), check=check)
 
-    async def change_each(self, changes: Mapping[str, EndpointChange]) -> None:
+    async def change_each(
+        self, changes: Mapping[str, EndpointChange], *, check: Check = anybody
+    ) -> None:
         """The same, where each changes in its own way."""
         directory = self.station.directory
         async with self.lock:
+            check()
             before = [directory.endpoint(name) for name in changes]
             after = [directory.check(changes[e.name].of(e)) for e in before]
 
@@ -99,21 +140,27 @@ class Editing:
 
             for endpoint in after:
                 directory.put_endpoint(endpoint)
-            await self._keep(undo, self.store.save_endpoints, after, None)
+            entry = self.recorder.entry("speaker.change", changes_told(changes))
+            await self._keep(undo, entry, self.store.save_endpoints, after, None)
 
-    async def remove_endpoint(self, name: str) -> None:
+    async def remove_endpoint(self, name: str, *, check: Check = anybody) -> None:
         """Forget a loudspeaker that is not connected."""
         async with self.lock:
+            check()
             remember = self.station.forget(name)
-            await self._keep(remember, self.store.remove_endpoint, name)
+            entry = self.recorder.entry("speaker.remove", {"speaker": name})
+            await self._keep(remember, entry, self.store.remove_endpoint, name)
 
-    async def put_zone(self, name: str, definition: Any, *, clear: bool | None = None) -> str:
+    async def put_zone(
+        self, name: str, definition: Any, *, clear: bool | None = None, check: Check = anybody
+    ) -> str:
         """Define a zone, or define it anew; its name in the one spelling.
 
         Whether it is in clear stays as it is where that is not said.
         """
         zones, directory = self.station.zones, self.station.directory
         async with self.lock:
+            check()
             undo = self._zones_as_they_are()
             name = zones.put(name, parse(definition), directory)
             if clear is not None:
@@ -121,9 +168,10 @@ class Editing:
             await self._keep_zone(undo, name)
         return name
 
-    async def set_clear(self, name: str, *, clear: bool) -> str:
+    async def set_clear(self, name: str, *, clear: bool, check: Check = anybody) -> str:
         """Have a zone in clear, or sealed, from the next programme on; its name, likewise."""
         async with self.lock:
+            check()
             undo = self._zones_as_they_are()
             name = self.station.zones.set_clear(name, clear=clear)
             await self._keep_zone(undo, name)
@@ -138,15 +186,19 @@ class Editing:
     async def _keep_zone(self, undo: Callable[[], None], name: str) -> None:
         zones = self.station.zones
         save = partial(self.store.save_zone, clear=zones.is_clear(name))
-        await self._keep(undo, save, name, to_plain(zones.definition(name)))
+        definition = to_plain(zones.definition(name))
+        told = {"zone": name, "definition": definition, "clear": zones.is_clear(name)}
+        await self._keep(undo, self.recorder.entry("zone.put", told), save, name, definition)
 
-    async def remove_zone(self, name: str) -> None:
+    async def remove_zone(self, name: str, *, check: Check = anybody) -> None:
         """Forget a zone that nothing uses."""
         zones = self.station.zones
         async with self.lock:
+            check()
             using = [p.name for p in self.station.programmes.values() if name in p.request.zones]
             if using:
                 raise StationError(f"{', '.join(using)} is on air to zone {name!r}: stop it first")
             undo = self._zones_as_they_are()
             zones.remove(name)
-            await self._keep(undo, self.store.remove_zone, name)
+            entry = self.recorder.entry("zone.remove", {"zone": name})
+            await self._keep(undo, entry, self.store.remove_zone, name)

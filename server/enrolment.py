@@ -6,7 +6,7 @@ one loudspeaker, and is gone then. `now` and whatever is random are arguments.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from server.bucket import Bucket
@@ -47,7 +47,9 @@ class Code:
     """A code that nobody has used. `key` is the hash of its secret, by which a proof is checked.
 
     `name` is empty where a person shall name whoever comes; `unit` is None for wherever the
-    loudspeaker is already, or the station's own. `expires_s` is in UTC seconds.
+    loudspeaker is already, or the station's own. `expires_s` is in UTC seconds. `reach` is where
+    whoever asked for it may enrol, by units, None for everywhere: it admits nobody outside, though
+    the loudspeaker of that name may have been moved meanwhile.
     """
 
     number: bytes
@@ -55,6 +57,7 @@ class Code:
     name: str
     unit: str | None
     expires_s: int
+    reach: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.number) != NUMBER_BYTES or len(self.key) != KEY_BYTES:
@@ -119,6 +122,7 @@ class Enrolment:
         unit: str | None,
         expires_s: int,
         random_bytes: Callable[[int], bytes],
+        reach: tuple[str, ...] | None = None,
     ) -> list[Issued]:
         """A new code for each name, which may be empty; nobody can use them before `put`.
 
@@ -138,6 +142,7 @@ class Enrolment:
         drawn: dict[bytes, Issued] = {}
         for name in names:
             issued = self._draw(name, unit, expires_s, random_bytes, drawn)
+            issued = issued._replace(code=replace(issued.code, reach=reach))
             drawn[issued.code.number] = issued
         return list(drawn.values())
 

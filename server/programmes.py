@@ -101,7 +101,10 @@ class Programme:
     `boot` is the start of the station at which it began, and `clear` whether it goes to a zone in
     clear as well; both stay as they were then. Whenever `rekey` rises its keys are changed.
     `copies` says for each encoding what its packets carry beside their own frame; none before
-    anybody has thought about it.
+    anybody has thought about it. `reach` is where whoever opened it may speak, by units: nobody
+    outside ever hears it, whatever becomes of zones and loudspeakers. `opener` is the user who did,
+    empty where it was the station's own machine, and `token` the number of his token, if he showed
+    one.
     """
 
     name: str
@@ -118,11 +121,19 @@ class Programme:
     report: ProgrammeReport | None = None
     ended_at_ns: int | None = None
     why_ended: str = "it was finished"
+    reach: tuple[str, ...] = ()
+    opener: str = ""
+    token: str | None = None
 
     @property
     def priority(self) -> int:
         """As `priority.heard` wants it."""
         return self.request.priority
+
+    @property
+    def is_stations_own(self) -> bool:
+        """Whether no user has opened it, whose rights could be withdrawn."""
+        return not self.opener
 
     @property
     def order(self) -> int:
@@ -270,6 +281,7 @@ def programme_of(row: Any) -> Programme:
         "request": LiveRequest(**request),
         "plan": Plan(**plan),
         "copies": tuple(tuple(map(int, offsets)) for offsets in row["copies"]),
+        "reach": tuple(map(str, row["reach"])),
         "report": None if report is None else ProgrammeReport(**report),
     }
     return Programme(**{**row, **parts})

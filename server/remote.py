@@ -5,7 +5,8 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -17,10 +18,14 @@ from server.data import DataError, DataFolder, default_folder
 from server.keys.tls import TlsError, Trust, certificate_hash
 from server.keys.token import AccessError, TokenFile
 from server.settings import SettingsError
+from server.signed_in import Kept, SignedIn, SignedInError, file_of
+from server.users.records import SESSION_PREFIX
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 
 _TIMEOUT_S = 5.0
+_DOWNLOAD_TIMEOUT_S = 60.0
+_CHUNK_BYTES = 64 << 10
 # The figures of 20,000 loudspeakers are less.
 _MAX_REPLY = 64 << 20
 
@@ -50,10 +55,11 @@ class Credentials:
     trust: Trust
 
 
-def find_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Those of LOA_TOKEN and LOA_FINGERPRINT, or of this machine's station; ApiError if none.
+def find_credentials(environment: Mapping[str, str], server: str | None = None) -> Credentials:
+    """Those of LOA_TOKEN and LOA_FINGERPRINT, or of `loa login`, or of this machine's station.
 
-    Without LOA_FINGERPRINT, LOA_TOKEN is shown to whom the system's CAs vouch for.
+    `server` is who will be asked: a session is good at one station alone. Without LOA_FINGERPRINT,
+    LOA_TOKEN is shown to whom the system's CAs vouch for. ApiError if there are none.
     """
     token = environment.get("LOA_TOKEN", "").strip()
     pin = environment.get("LOA_FINGERPRINT", "").replace(":", "").strip().lower()
@@ -63,8 +69,14 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
         if not _TOKEN.fullmatch(token):
             raise ApiError("LOA_TOKEN is no token: `loa keys token` says it")
         return Credentials(token, Trust(bytes.fromhex(pin) if pin else None))
+    kept = None if server is None else signed_in_at(environment, server)
+    if kept is not None:
+        known = pin or kept.fingerprint
+        return Credentials(kept.session, Trust(bytes.fromhex(known) if known else None))
     if pin:
-        raise ApiError("LOA_FINGERPRINT is set and LOA_TOKEN is not: set both")
+        raise ApiError(
+            "LOA_FINGERPRINT is set and LOA_TOKEN is not: set both, or sign in with `loa login`"
+        )
     try:
         folder = DataFolder(default_folder(environment))
     except DataError:
@@ -72,6 +84,37 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
     if not folder.holds_station():
         raise ApiError(f"{folder.path} holds no station (`loa init` makes one), and {_UNSET}")
     return credentials_of(folder, environment)
+
+
+def signed_in_at(environment: Mapping[str, str], server: str) -> Kept | None:
+    """The session that `loa login` has kept for a station; None if there is none."""
+    path = file_of(environment)
+    try:
+        address = StationAddress.parse(server).text
+        return None if path is None else SignedIn(path).at(address)
+    except ValueError as error:
+        raise ApiError(str(error)) from None
+    except SignedInError as error:
+        raise ApiError(str(error)) from None
+
+
+def find_trust(environment: Mapping[str, str]) -> Trust:
+    """By what a station is known before anybody has signed in there; ApiError for no fingerprint.
+
+    LOA_FINGERPRINT, or the certificate of this machine's station, or the system's CAs.
+    """
+    pin = environment.get("LOA_FINGERPRINT", "").replace(":", "").strip().lower()
+    if pin:
+        if not _FINGERPRINT.fullmatch(pin):
+            raise ApiError("LOA_FINGERPRINT has 64 hexadecimal digits: `loa keys show` says them")
+        return Trust(bytes.fromhex(pin))
+    try:
+        folder = DataFolder(default_folder(environment))
+        if folder.holds_station():
+            return Trust(certificate_hash(certificate_of(folder, environment)))
+    except (DataError, TlsError):
+        pass
+    return Trust(None)
 
 
 def credentials_of(folder: DataFolder, environment: Mapping[str, str]) -> Credentials:
@@ -110,11 +153,11 @@ def call(
     except ValueError as error:
         raise ApiError(str(error)) from None
     if credentials is None:
-        credentials = find_credentials(os.environ)
+        credentials = find_credentials(os.environ, server)
     connection = _Connection(address, timeout_s, credentials.trust)
     status, data = _exchange(connection, method, path, body, credentials.token)
     if status == HTTPStatus.UNAUTHORIZED:
-        raise ApiError(f"{address.text} does not take this token: {_WANTED}")
+        raise ApiError(_unauthorised(address, credentials, data))
     try:
         answer = json.loads(data) if data else None
     except (ValueError, RecursionError):
@@ -127,12 +170,63 @@ def call(
     return answer
 
 
+def _unauthorised(address: StationAddress, credentials: Credentials, data: bytes) -> str:
+    if not credentials.token:  # whoever signs in has none yet
+        return _refusal(data, HTTPStatus.UNAUTHORIZED)
+    if credentials.token.startswith(SESSION_PREFIX):
+        return (
+            f"the session at {address.text} is over: `loa login` begins another "
+            "(`loa logout` has this user's own rights count again)"
+        )
+    return f"{address.text} does not take this token: {_WANTED}"
+
+
 def rows(server: str, path: str, timeout_s: float = _TIMEOUT_S) -> list[dict[str, Any]]:
     """What the station answers where that is a list of objects; ApiError as `call`."""
     answer = call(server, "GET", path, timeout_s=timeout_s)
     if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise not_a_station(StationAddress.parse(server))
     return answer
+
+
+def download(server: str, path: str) -> Iterator[bytes]:
+    """What the station answers, part by part as it comes, however long; ApiError as `call`."""
+    try:
+        address = StationAddress.parse(server)
+    except ValueError as error:
+        raise ApiError(str(error)) from None
+    credentials = find_credentials(os.environ, server)
+    connection = _Connection(address, _DOWNLOAD_TIMEOUT_S, credentials.trust)
+    with _explaining(address), closing(connection):
+        headers = {"Authorization": f"Bearer {credentials.token}"}
+        connection.request("GET", path, headers=headers)
+        reply = connection.getresponse()
+        if reply.status != HTTPStatus.OK:
+            raise ApiError(_refusal(reply.read(_MAX_REPLY), reply.status))
+        while part := reply.read(_CHUNK_BYTES):
+            yield part
+
+
+def _refusal(data: bytes, status: int) -> str:
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError):
+        answer = None
+    said = answer.get("error") if isinstance(answer, dict) else None
+    return str(said or f"the station answered {status}")
+
+
+@contextmanager
+def _explaining(address: StationAddress) -> Iterator[None]:
+    try:
+        yield
+    except http.client.IncompleteRead:
+        raise ApiError(f"{address.text} broke off: try again") from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ApiError(f"station not found at {address.text}: {why}") from None
+    except (http.client.HTTPException, ValueError):
+        raise not_a_station(address) from None
 
 
 def path_of(collection: str, name: str, *, nested: bool = False) -> str:
@@ -173,7 +267,7 @@ def _exchange(
     connection: _Connection, method: str, path: str, body: object, token: str
 ) -> tuple[int, bytes]:
     address = connection.address
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:

@@ -6,12 +6,13 @@ whom a person has decided is seen when everything is declared, like what there i
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from fastapi import WebSocketDisconnect
 
 from server import pace
+from server.audit.caller import Caller, calling
 from server.bucket import Bucket
 from server.enrolling import Enrolling
 from server.enrolment import Code, EnrolmentError, TooManyStrangersError, Waiting
@@ -83,11 +84,13 @@ class Sessions:
         random_bytes: Callable[[int], bytes],
         now_ns: Callable[[], int],
         joined: Callable[[], None],
+        refused: Callable[[Mapping[str, str], str, Caller], None],
     ) -> None:
         """`welcome` gives the first word to the session of a (rising) number and its own number.
 
         `next_number` rises with every call, over all lives of the station. `joined` is called for
-        each that comes, which `joins` counts; it may have come back elsewhere.
+        each that comes, which `joins` counts; it may have come back elsewhere. `refused` as
+        `Recorder.refused`.
         """
         self._station = station
         self.credentials = credentials
@@ -98,6 +101,7 @@ class Sessions:
         self._random_bytes = random_bytes
         self._now_ns = now_ns
         self._joined = joined
+        self._refused = refused
         self._turns = Turns()
         self._words = Words()
         self._all: set[Session] = set()
@@ -121,8 +125,10 @@ class Sessions:
         except MalformedPacket as error:
             # Whoever builds a loudspeaker wants to know what is wrong with it (RFC 6455 7.4.1).
             code, reason = 1007, error.reason
+            self._note_refusal(websocket, "", f"malformed: {error.reason}")
         except TooManyStrangersError:
             code, reason = _TRY_AGAIN, "too many wrong codes: try again in a moment"
+            self._note_refusal(websocket, "", reason)
         except _TooManyMessagesError:
             code, reason = _TOO_MANY, f"more than {_MESSAGES_A_SECOND} messages a second"
         finally:
@@ -168,10 +174,10 @@ class Sessions:
         known = self._station.directory.by_key(word.key)
         if word.version != VERSION:
             why = f"protocol version {word.version}, this station speaks {VERSION}"
-            await session.say(Refused(why, final=True))
+            await self._refuse(websocket, session, word.name, Refused(why, final=True))
         elif isinstance(word, Hello):
             if known is None:
-                await session.say(_NOT_ENROLLED)
+                await self._refuse(websocket, session, word.name, _NOT_ENROLLED)
             elif known.name != word.name:
                 await session.say(Enrolled(known.name))
             else:
@@ -182,7 +188,17 @@ class Sessions:
         elif isinstance(code, Code):
             await self._enrol(websocket, session, word, code)
         elif code is not None:
-            await session.say(Refused(str(code), final=code.final))
+            refused = Refused(str(code), final=code.final)
+            await self._refuse(websocket, session, word.name, refused)
+
+    async def _refuse(self, websocket: Wire, session: Session, name: str, refused: Refused) -> None:
+        self._note_refusal(websocket, name, refused.reason)
+        await session.say(refused)
+
+    def _note_refusal(self, websocket: Wire, name: str, why: str) -> None:
+        """`name` is what it calls itself, if it does."""
+        who = f"loudspeaker {name}" if name else "a loudspeaker"
+        self._refused({"asked": "session"}, why, Caller(who, _address(websocket)))
 
     async def _admit(self, websocket: Wire, session: Session, hello: Hello) -> None:
         name = hello.name
@@ -192,7 +208,8 @@ class Sessions:
         try:
             self._station.join(hello, _address(websocket), session, self._now_ns(), number)
         except StationError as error:
-            await session.say(Refused(str(error), final=False))
+            refused = Refused(str(error), final=False)
+            await self._refuse(websocket, session, name, refused)
             return
         before = self._open.get(name)
         if before is not None:
@@ -217,14 +234,17 @@ class Sessions:
     async def _enrol(self, websocket: Wire, session: Session, enrol: Enrol, code: Code) -> None:
         try:
             if code.name:
-                name = await self._enrolling.enrol(code, enrol)
+                with calling(f"loudspeaker {code.name}", _address(websocket)):
+                    name = await self._enrolling.enrol(code, enrol)
                 await session.say(Enrolled(name))
             else:
                 await self._await_decision(websocket, session, enrol, code)
         except EnrolmentError as error:
-            await session.say(Refused(str(error), final=error.final))
+            refused = Refused(str(error), final=error.final)
+            await self._refuse(websocket, session, enrol.name, refused)
         except StationError as error:
-            await session.say(Refused(str(error), final=False))
+            refused = Refused(str(error), final=False)
+            await self._refuse(websocket, session, enrol.name, refused)
 
     async def _await_decision(
         self, websocket: Wire, session: Session, enrol: Enrol, code: Code

@@ -1,15 +1,19 @@
 """What an operator may set, and what is refused."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from server.audit.places import AnchorError, check_file, check_webhook, syslog_address
 from transport.control.address import DEFAULT_PORT
 
 # Network control, never forwarded: all hosts, all routers, mDNS.
 _RESERVED = ipaddress.IPv4Network("224.0.0.0/24")
 # More processes than that share nothing any more but the machine.
 MAX_SENDERS, MAX_HALLS = 32, 32
+# Instead of a value that may have a password in it.
+HIDDEN = "..."
 
 
 class SettingsError(Exception):
@@ -40,6 +44,13 @@ class Settings:
     `senders` processes share the loudspeakers that are sent sound by UDP; each has a spare one.
     `halls` are processes that hold loudspeakers' sessions for control, for more of them than one
     process may have descriptors. `bind` may be "::" for every address of IPv4 and IPv6.
+
+    `database` is the URL of one on a PostgreSQL server, None for a file in `data`. There may be a
+    password in it, which is never shown.
+
+    The heads of the audit log are anchored in `audit_file` (a whole path), at `audit_syslog`
+    (`host[:port]`, or the path of a socket) and at `audit_webhook` (a URL, which may be a secret);
+    each None for not at all.
     """
 
     bind: str = "127.0.0.1"
@@ -51,8 +62,12 @@ class Settings:
     announce: bool = True
     senders: int = 1
     halls: int = 0
+    database: str | None = field(default=None, repr=False)
     tls_certificate: str | None = None
     tls_key: str | None = None
+    audit_file: str | None = None
+    audit_syslog: str | None = None
+    audit_webhook: str | None = field(default=None, repr=False)
     data: Path | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +84,9 @@ class Settings:
         _check_counts(self.senders, self.halls)
         _check_groups(self.groups)
         _check_tls(self.tls_certificate, self.tls_key)
+        if self.database is not None:
+            _check_database(self.database)
+        _check_anchors(self.audit_file, self.audit_syslog, self.audit_webhook)
 
 
 def _check_bind(address: str) -> None:
@@ -109,6 +127,31 @@ def _check_tls(certificate: str | None, key: str | None) -> None:
         if None in given.values():
             other = "tls_key" if setting == "tls_certificate" else "tls_certificate"
             raise WrongSettingError(setting, path, f"set {other} as well")
+
+
+def _check_database(url: str) -> None:
+    reason = "use postgresql://user:password@host/name"
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1
+        parts.port  # noqa: B018 - ValueError if it is no number
+    except ValueError:
+        whole = False
+    if not whole:
+        raise WrongSettingError("database", HIDDEN, reason)
+
+
+def _check_anchors(file: str | None, syslog: str | None, webhook: str | None) -> None:
+    for setting, value, shown, check in (
+        ("audit_file", file, file, check_file),
+        ("audit_syslog", syslog, syslog, syslog_address),
+        ("audit_webhook", webhook, HIDDEN, check_webhook),
+    ):
+        try:
+            if value is not None:
+                check(value)
+        except AnchorError as error:
+            raise WrongSettingError(setting, shown, str(error)) from None
 
 
 def _check_groups(groups: str) -> None:

@@ -17,6 +17,9 @@ from server.processes.bus import DeclareProgrammes, ProducerReport, unpack_sessi
 from server.processes.routing import Route, Routes
 from server.programmes import Certify, LiveRequest, Plan, Programme
 from server.recovery import first_copies
+from server.rights.identity import Identity
+from server.rights.speaking import deed_of, reach_of
+from server.rights.table import Grant, is_reached, may
 from server.router import Describe, Router
 from server.speakers import Speaker
 from server.zones.definition import EVERYBODY
@@ -245,11 +248,17 @@ class Station:
 
     def _find_audience(self, programme: Programme) -> frozenset[str]:
         request = programme.request
+        endpoints = self.directory.endpoints
         if EVERYBODY in (*request.to, *request.zones):
-            return frozenset(self.directory.endpoints)  # whatever else it names
-        known = [name for name in request.to if name in self.directory.endpoints]
-        there = [zone for zone in request.zones if zone in self.zones.definitions]
-        return self.named(known, there)
+            meant = frozenset(endpoints)  # whatever else it names
+        else:
+            known = [name for name in request.to if name in endpoints]
+            there = [zone for zone in request.zones if zone in self.zones.definitions]
+            meant = self.named(known, there)
+        reach = programme.reach
+        if self.directory.root in reach:
+            return meant
+        return frozenset(name for name in meant if is_reached(endpoints[name].unit, reach))
 
     def heard_by(self, name: str) -> Programme | None:
         """What a loudspeaker hears now, by the rule it follows itself."""
@@ -262,11 +271,17 @@ class Station:
         return Listen(revision, specs)
 
     # ------------------------------------------------------------- programmes
-    def open(self, request: LiveRequest, now_ns: int) -> Programme:
-        """Grant a ticket; nothing changes if the request cannot be met."""
+    def open(self, request: LiveRequest, now_ns: int, opener: Identity | None = None) -> Programme:
+        """Grant a ticket; nothing changes if the request cannot be met.
+
+        Without an opener it is the station's own. ForbiddenError if he may not speak to all whom
+        it is meant for.
+        """
         if not request.to and not request.zones:
             raise StationError("to whom? name at least one zone or loudspeaker, or all")
+        opener = opener or Identity.machine(self.directory.root)
         members = [self.directory.endpoints[n] for n in self.named(request.to, request.zones)]
+        reach = reach_of(opener, request.priority, {member.unit for member in members})
         if len(self.programmes) >= MAX_PROGRAMMES:
             raise StationError(
                 f"{MAX_PROGRAMMES} programmes are on air, and there cannot be more: wait for an end"
@@ -288,6 +303,9 @@ class Station:
             since_ns=now_ns,
             boot=self.boot,
             clear=any(map(self.zones.is_clear, request.zones)),
+            reach=tuple(sorted(reach)),
+            opener="" if opener.kind == "machine" else opener.name,
+            token=opener.session if opener.kind == "token" else None,
         )
         programme.copies = first_copies(programme, members)
         self.count = number
@@ -310,6 +328,19 @@ class Station:
         if programme is None:
             raise NoSuchError(f"no programme {name!r} is on air: `loa programmes` lists what is")
         return programme
+
+    def unfounded(self, standing: Callable[[str, str | None], frozenset[Grant]]) -> list[str]:
+        """Programmes on air whose openers may not speak any more to all whom they might reach.
+
+        `standing` says what a user may do now, or by the token of a number.
+        """
+        over = []
+        for programme in self.programmes.values():
+            if programme.ended_at_ns is None and not programme.is_stations_own:
+                grants = standing(programme.opener, programme.token)
+                if not may(grants, deed_of(programme.priority), programme.reach):
+                    over.append(programme.name)
+        return over
 
     def withdraw(self, name: str) -> None:
         """A programme that could not begin."""

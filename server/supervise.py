@@ -64,7 +64,7 @@ class Child:
             [sys.executable, "-P", "-m", self.module, self.birth.to_argument()],
             pass_fds=self.birth.descriptors,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **_ENVIRONMENT},
+            env=_environment(),
         )
 
     def pause_s(self, now_s: float) -> float:
@@ -100,6 +100,13 @@ class Child:
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 # Whoever imports numpy would else start threads that spin for matrices nobody multiplies here.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Control alone is told the database's password, and by other means.
+_NOT_FOR_CHILDREN = "LOA_DATABASE"
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != _NOT_FOR_CHILDREN}
+    return kept | _ENVIRONMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
     with ExitStack() as stack:
         held = _Held(stack)
         if settings.data is not None:
-            stack.enter_context(_locked(DataFolder(settings.data)))
+            stack.enter_context(_locked(DataFolder(settings.data), settings.database))
         certificate, key = _tls(settings)
         interface = multicast_interface(settings)
         ports: dict[str, Any] = {name: held.end(end) for name, end in bound_ports(settings)}
@@ -162,6 +169,7 @@ _NOBODYS: dict[str, Any] = {
     "halls": (),
     "notebook": -1,
     "secret": -1,
+    "database": -1,
 }
 
 
@@ -176,7 +184,8 @@ def _births(common: Birth, settings: Settings, held: _Held) -> dict[str, Birth]:
     gateway_control, gateway = map(held.end, bus_pair())
     halls = [tuple(map(held.end, hall_pair())) for _ in range(settings.halls)]
     notebook = held.descriptor(create_notebook())
-    secret = held.descriptor(_create_secret())
+    secret = held.descriptor(_sealed("loa-secret", secrets.token_bytes(SECRET_BYTES)))
+    database = held.descriptor(_sealed("loa-database", (settings.database or "").encode()))
     control = replace(
         common,
         producer_bus=producer_control,
@@ -186,6 +195,7 @@ def _births(common: Birth, settings: Settings, held: _Held) -> dict[str, Birth]:
         halls=tuple(ours for ours, _ in halls),
         notebook=notebook,
         secret=secret,
+        database=database,
     )
     return {
         **{
@@ -216,10 +226,10 @@ def _children(births: dict[str, Birth]) -> list[Child]:
     return children
 
 
-def _create_secret() -> int:
-    """Memory with random bytes that nobody can change any more."""
-    memory = os.memfd_create("loa-secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(memory, secrets.token_bytes(SECRET_BYTES))
+def _sealed(name: str, data: bytes) -> int:
+    """Memory with these bytes, that nobody can change any more."""
+    memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(memory, data)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
     return memory
 
@@ -241,9 +251,10 @@ def _tls(settings: Settings) -> tuple[str, str]:
 
 
 @contextmanager
-def _locked(folder: DataFolder) -> Iterator[None]:
+def _locked(folder: DataFolder, database: str | None) -> Iterator[None]:
     try:
         folder.check()
+        folder.place(database)
         folder.check_secrets()
         with folder.lock():
             yield

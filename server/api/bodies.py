@@ -9,6 +9,7 @@ from server.directory import Position
 from server.editing import EndpointChange
 from server.enrolment import MAX_MINUTES
 from server.programmes import LiveRequest
+from server.rights.table import Grant, Role
 from transport.control.address import StationAddress
 from transport.control.messages import (
     MAX_PLAYOUT_DELAY_MS,
@@ -111,6 +112,11 @@ class SpeakerBody(_Body):
     clear: bool | None = None
     trim_us: Annotated[int, Field(ge=-MAX_TRIM_US, le=MAX_TRIM_US)] | None = None
 
+    @property
+    def says_more(self) -> bool:
+        """Whether anything is to be different at all."""
+        return bool(self.model_fields_set)
+
     def change(self) -> EndpointChange:
         """As the station wants it."""
         where = self.position
@@ -185,6 +191,60 @@ class UnitBody(_Body):
     """A unit's path from the station's own unit, such as `Tân Phú/Thôn 3`."""
 
     path: UnitPath
+
+
+class LoginBody(_Body):
+    """Who signs in; `code` where the user has one-time codes."""
+
+    name: Annotated[str, Field(max_length=64)]
+    password: Annotated[str, Field(max_length=1024)]
+    code: Annotated[str, Field(max_length=16)] | None = None
+
+
+class GrantBody(_Body):
+    """A role at a unit and everything below it."""
+
+    role: Annotated[str, Field(max_length=32)]
+    unit: UnitPath
+
+    def grant(self) -> Grant:
+        """As the station wants it; StationError for what is no role."""
+        return Grant(Role.parse(self.role), self.unit)
+
+
+class UserBody(_Body):
+    """A new user; the password is good for one sign-in, at which another is chosen."""
+
+    name: Name
+    password: Annotated[str, Field(max_length=1024)]
+    grants: Annotated[list[GrantBody], Field(max_length=100)] = []
+
+
+class UserChangeBody(_Body):
+    """Whether a user is shut out."""
+
+    disabled: bool
+
+
+class PasswordBody(_Body):
+    """Another password."""
+
+    password: Annotated[str, Field(max_length=1024)]
+
+
+class CodesBody(_Body):
+    """A code of the secret that was shown last; without one, another secret is shown."""
+
+    code: Annotated[str, Field(max_length=16)] | None = None
+
+
+class TokenBody(_Body):
+    """What a program shall be able to do in your place; `urgent` if that is to speak urgently."""
+
+    label: Name
+    grants: Annotated[list[GrantBody], Field(min_length=1, max_length=100)]
+    days: Annotated[int, Field(ge=1, le=365)] = 90
+    urgent: bool = False
 
 
 class StopBody(_Body):

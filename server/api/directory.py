@@ -1,13 +1,20 @@
 """The HTTP API: units and zones."""
 
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
 from server.api.bodies import Name, UnitBody, UnitPath, ZoneBody, ZoneChangeBody
+from server.api.rights import UnitEditor, Viewer, ZoneEditor, units_of_zone
+from server.api.seen import Seen
 from server.app import Control
+from server.directory import SEPARATOR, check_path
+from server.editing import Check
+from server.rights.identity import ForbiddenError, Identity
+from server.rights.table import Deed
 from server.station import Station
-from server.zones.definition import parse, to_plain
+from server.zones.definition import check_zone, parse
 from transport.control.messages import spelt_alike
 
 
@@ -20,69 +27,103 @@ def add_directory(api: FastAPI, control: Control) -> None:
 
 def _add_units(api: FastAPI, control: Control) -> None:
     @api.get("/api/units")
-    async def units() -> list[str]:
+    async def units(asker: Viewer) -> list[str]:
         """Every unit by its path, the station's own first."""
-        return sorted(control.station.directory.units)
+        return Seen(asker, control.station).units()
 
     @api.post("/api/units", status_code=201)
-    async def add(body: UnitBody) -> dict[str, Any]:
-        """Add a unit below one that exists."""
-        return {"path": await control.editing.add_unit(body.path)}
+    async def add(body: UnitBody, asker: UnitEditor) -> dict[str, Any]:
+        """Add a unit below one that exists; it is the one above that you need the right at."""
+        check = _check_above(asker, control.station, body.path)
+        return {"path": await control.editing.add_unit(body.path, check=check)}
 
     @api.delete("/api/units/{path:path}", status_code=204)
-    async def remove(path: UnitPath) -> None:
-        """Remove an empty unit."""
-        await control.editing.remove_unit(path)
+    async def remove(path: UnitPath, asker: UnitEditor) -> None:
+        """Remove an empty unit, and the rights that are held there."""
+        await control.editing.remove_unit(path, check=_check_above(asker, control.station, path))
+        control.accounts.book.forget_unit(check_path(path))
 
 
-def _zone_row(station: Station, name: str, speakers: object) -> dict[str, Any]:
+def _check_above(asker: Identity, station: Station, path: str) -> Check:
+    """Of the unit above this one; of the station's own, or where there is none, of that."""
+    above = check_path(path).rpartition(SEPARATOR)[0]
+    units = station.directory.units
+    return lambda: asker.check(Deed.EDIT_UNITS, {above} if above in units else ())
+
+
+def _zone_row(seen: Seen, station: Station, name: str, speakers: object) -> dict[str, Any]:
+    members = station.zones.members(name, station.directory)
     return {
         "name": name,
-        "definition": to_plain(station.zones.definition(name)),
+        "definition": seen.definition(name, members),
         "speakers": speakers,
         "authenticated": not station.zones.is_clear(name),
     }
 
 
-def _zone(station: Station, name: str) -> dict[str, Any]:
-    return _zone_row(station, name, sorted(station.zones.members(name, station.directory)))
+def _zone(asker: Identity, station: Station, name: str) -> dict[str, Any]:
+    seen = Seen(asker, station)
+    members = station.zones.members(name, station.directory)
+    if not seen.zone(name, members):
+        raise ForbiddenError(f"nobody in zone {name!r} is where you may see")
+    return _zone_row(seen, station, name, sorted(members & seen.names))
 
 
 def _add_zones(api: FastAPI, control: Control) -> None:
     station = control.station
 
     @api.get("/api/zones")
-    async def zones() -> list[dict[str, Any]]:
+    async def zones(asker: Viewer) -> list[dict[str, Any]]:
         """Every zone, how many loudspeakers are in it, and how it is defined."""
-        members = station.zones.all_members(station.directory)
-        return [_zone_row(station, name, len(its)) for name, its in sorted(members.items())]
+        seen = Seen(asker, station)
+        return [
+            _zone_row(seen, station, name, len(its)) for name, its in sorted(seen.zones().items())
+        ]
 
     @api.get("/api/zones/{name}")
-    async def zone(name: Name) -> dict[str, Any]:
+    async def zone(name: Name, asker: Viewer) -> dict[str, Any]:
         """One zone, and who is in it now."""
-        return _zone(station, spelt_alike(name))
+        return _zone(asker, station, spelt_alike(name))
 
     @api.post("/api/zones/preview")
-    async def preview(body: ZoneBody) -> dict[str, Any]:
+    async def preview(body: ZoneBody, asker: Viewer) -> dict[str, Any]:
         """Who would be in a zone, without defining it."""
         members = station.zones.preview(parse(body.definition), station.directory)
-        return {"speakers": sorted(members)}
+        return {"speakers": sorted(members & Seen(asker, station).names)}
 
 
 def _add_changes_of_zones(api: FastAPI, control: Control) -> None:
     station, editing = control.station, control.editing
 
+    def check_as_it_is(asker: Identity, name: str) -> None:
+        """Who changes a zone needs the right wherever somebody is in it."""
+        name, zones = check_zone(name), station.zones
+        if name in zones.definitions:
+            members = zones.members(name, station.directory)
+            units = units_of_zone(station, zones.definition(name), members)
+            asker.check(Deed.EDIT_ZONES, units)
+
     @api.put("/api/zones/{name}")
-    async def put(name: Name, body: ZoneBody) -> dict[str, Any]:
-        """Define a zone, or define it anew."""
-        return _zone(station, await editing.put_zone(name, body.definition, clear=body.clear))
+    async def put(name: Name, body: ZoneBody, asker: ZoneEditor) -> dict[str, Any]:
+        """Define a zone, or define it anew; you need the right wherever somebody is in it."""
+
+        def check() -> None:
+            check_as_it_is(asker, name)
+            definition = parse(body.definition)
+            members = station.zones.preview(definition, station.directory)
+            asker.check(Deed.EDIT_ZONES, units_of_zone(station, definition, members))
+
+        defined = await editing.put_zone(name, body.definition, clear=body.clear, check=check)
+        return _zone(asker, station, defined)
 
     @api.patch("/api/zones/{name}")
-    async def change(name: Name, body: ZoneChangeBody) -> dict[str, Any]:
+    async def change(name: Name, body: ZoneChangeBody, asker: ZoneEditor) -> dict[str, Any]:
         """Have a zone heard by stock players too, in clear, or no longer."""
-        return _zone(station, await editing.set_clear(name, clear=body.clear))
+        check = partial(check_as_it_is, asker, name)
+        return _zone(asker, station, await editing.set_clear(name, clear=body.clear, check=check))
 
     @api.delete("/api/zones/{name}", status_code=204)
-    async def remove(name: Name) -> None:
+    async def remove(name: Name, asker: ZoneEditor) -> None:
         """Forget a zone that nothing uses."""
-        await editing.remove_zone(spelt_alike(name))
+        check = partial(check_as_it_is, asker, name)
+        await editing.remove_zone(spelt_alike(name), check=check)

@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
+from server.api.rights import OPEN
+
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 code,pre{font:14px/1.4 ui-monospace,monospace;background:#f3f3f3}pre{padding:.6rem;overflow:auto}
 h2{margin:2rem 0 .2rem;font-size:1rem}.method{display:inline-block;width:4.5rem;color:#a50}"""
@@ -15,7 +17,7 @@ h2{margin:2rem 0 .2rem;font-size:1rem}.method{display:inline-block;width:4.5rem;
 def add_docs(api: FastAPI) -> None:
     """`/api/docs`, for people; programs read `/api/openapi.json`."""
 
-    @api.get("/api/docs", include_in_schema=False)
+    @api.get("/api/docs", include_in_schema=False, dependencies=[OPEN])
     async def docs() -> HTMLResponse:
         return HTMLResponse(_page(api.openapi()))
 
@@ -31,8 +33,9 @@ def _page(openapi: dict[str, Any]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Loa's API</title>"
         f"<style>{_STYLE}</style><h1>Loa's API</h1><p>Every error is "
         '<code>{"error": "one line"}</code>. Every call, but for this page and the description, '
-        "needs the operator's token in its head: <code>Authorization: Bearer TOKEN</code>. On the "
-        "station's machine <code>loa keys token</code> prints it, and <code>loa keys show</code> "
+        "needs a session or a token in its head: <code>Authorization: Bearer SESSION</code>. "
+        "<code>POST /api/login</code> gives a session; on the station's machine <code>loa keys "
+        "token</code> prints the operator's token, and <code>loa keys show</code> "
         "the SHA-256 of the certificate by which a program knows the station. For programs: "
         f"<a href=/api/openapi.json>OpenAPI</a>.{''.join(parts)}</html>"
     )

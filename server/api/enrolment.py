@@ -5,7 +5,9 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Request
 
 from server.api.bodies import ApprovalBody, EnrolmentBody, Name
+from server.api.rights import Enroller
 from server.app import Control
+from server.rights.table import Deed, may
 from server.views import enrolment_rows
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
@@ -25,15 +27,30 @@ def _add_codes(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
     @api.get("/api/enrolments")
-    async def enrolments() -> dict[str, list[dict[str, Any]]]:
+    async def enrolments(asker: Enroller) -> dict[str, list[dict[str, Any]]]:
         """Codes that nobody has used, and loudspeakers that wait to be approved."""
-        return enrolment_rows(enrolling.enrolment, enrolling.now_ns())
+        rows = enrolment_rows(enrolling.enrolment, enrolling.now_ns())
+        # What a loudspeaker that waits would like to be called is nobody's yet.
+        return {
+            kind: [
+                row
+                for row in its
+                if may(
+                    asker.grants,
+                    Deed.ENROL,
+                    enrolling.concerned(row["name"] if kind == "codes" else "", row["unit"]),
+                )
+            ]
+            for kind, its in rows.items()
+        }
 
     @api.post("/api/enrolments", status_code=201)
-    async def issue(body: EnrolmentBody, request: Request) -> dict[str, list[dict[str, Any]]]:
+    async def issue(
+        body: EnrolmentBody, request: Request, asker: Enroller
+    ) -> dict[str, list[dict[str, Any]]]:
         """Make codes; each is shown this once, and takes the place of any other for its name."""
         station = body.station(_called(request), control.reachable)
-        issued = await enrolling.issue(body.names, body.unit, body.minutes)
+        issued = await enrolling.issue(body.names, body.unit, body.minutes, asker)
         return {
             "codes": [
                 {
@@ -56,9 +73,9 @@ def _add_codes(api: FastAPI, control: Control) -> None:
         return EnrolmentCode(station, enrolling.root_fingerprint, secret).text
 
     @api.delete("/api/enrolments/{number}", status_code=204)
-    async def cancel(number: CodeNumber) -> None:
+    async def cancel(number: CodeNumber, asker: Enroller) -> None:
         """Have a code be none."""
-        await enrolling.cancel(bytes.fromhex(number))
+        await enrolling.cancel(bytes.fromhex(number), asker)
 
 
 def _called(request: Request) -> str:
@@ -71,16 +88,16 @@ def _add_pending(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
     @api.post("/api/enrolments/pending/{key}/approve")
-    async def approve(key: Key, body: ApprovalBody) -> dict[str, Any]:
+    async def approve(key: Key, body: ApprovalBody, asker: Enroller) -> dict[str, Any]:
         """Admit a loudspeaker that waits, by its key's fingerprint, under this name."""
-        return {"name": await enrolling.approve(key, body.name, body.unit)}
+        return {"name": await enrolling.approve(key, body.name, body.unit, asker)}
 
     @api.delete("/api/enrolments/pending/{key}", status_code=204)
-    async def refuse(key: Key) -> None:
+    async def refuse(key: Key, asker: Enroller) -> None:
         """Send a loudspeaker that waits away for good."""
-        await enrolling.refuse(key)
+        await enrolling.refuse(key, asker)
 
     @api.post("/api/speakers/{name}/revoke", status_code=204)
-    async def revoke(name: Name) -> None:
+    async def revoke(name: Name, asker: Enroller) -> None:
         """Have a loudspeaker be admitted no more; what is on air goes on with other keys."""
-        await enrolling.revoke(spelt_alike(name))
+        await enrolling.revoke(spelt_alike(name), asker)

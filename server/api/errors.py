@@ -9,7 +9,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.directory import SEPARATOR
 from server.errors import NoSuchError, StationError
+from server.rights.identity import ForbiddenError, Identity
+from server.rights.table import Deed
+from server.users.errors import SignInError, TooManyAttemptsError
 
 # A name for each of 10,000 loudspeakers, in JSON's longest spelling, is less.
 _LONG = 4 << 20
@@ -131,6 +135,12 @@ def _status(error: StationError) -> int:
     match error:
         case NoSuchError():
             return 404
+        case ForbiddenError():
+            return 403
+        case SignInError():
+            return 401
+        case TooManyAttemptsError():
+            return 429
         case SenselessError():
             return 422
         case _:
@@ -143,12 +153,25 @@ def _error(text: str, status: int) -> JSONResponse:
     return JSONResponse({"error": line}, status)
 
 
+def _sees_all(request: Request) -> bool:
+    """Whether whoever asks may see the whole station."""
+    identity: Identity | None = getattr(request.state, "identity", None)
+    return identity is not None and any(SEPARATOR not in u for u in identity.reach(Deed.SEE))
+
+
 def add_errors(api: FastAPI) -> None:
     """Have every error answered in one way."""
 
     @api.exception_handler(StationError)
-    async def refused(_: Request, error: StationError) -> JSONResponse:
-        return _error(str(error), _status(error))
+    async def refused(request: Request, error: StationError) -> JSONResponse:
+        text = str(error)
+        if isinstance(error, NoSuchError) and not _sees_all(request):
+            # What is near to a name that is not known may be another's.
+            text = text.partition("; nearest:")[0]
+        reply = _error(text, _status(error))
+        if isinstance(error, TooManyAttemptsError):
+            reply.headers["Retry-After"] = str(error.wait_s)
+        return reply
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

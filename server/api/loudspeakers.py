@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -16,9 +17,13 @@ from server.api.bodies import (
     ToneBody,
     VolumeBody,
 )
+from server.api.rights import Changer, Enroller, Manager, Viewer, check_named
+from server.api.seen import Seen
 from server.app import Control
 from server.distance import delays
 from server.editing import EndpointChange
+from server.rights.identity import Identity
+from server.rights.table import Deed
 from transport.control.messages import spelt_alike
 
 # Rows take 10 us each; whoever else has something to do comes between.
@@ -35,27 +40,44 @@ def add_loudspeakers(api: FastAPI, control: Control) -> None:
 
 def _add_list(api: FastAPI, control: Control) -> None:
     @api.get("/api/speakers", response_model=list[dict[str, Any]])
-    async def speakers() -> Response:
+    async def speakers(asker: Viewer) -> Response:
         """Every registered loudspeaker."""
-        return Response(await _in_json(control), media_type="application/json")
+        seen = sorted(Seen(asker, control.station).names)
+        return Response(await _in_json(control, seen), media_type="application/json")
 
     @api.patch("/api/speakers/{name}")
-    async def change(name: Name, body: SpeakerBody) -> dict[str, Any]:
-        """Say where a loudspeaker belongs and stands."""
-        name = spelt_alike(name)
-        await control.editing.change_endpoints([name], body.change())
+    async def change(name: Name, body: SpeakerBody, asker: Changer) -> dict[str, Any]:
+        """Say where a loudspeaker belongs and stands.
+
+        To have it in another unit needs the right to edit units at both; to have it play what goes
+        out in clear, the right to enrol; all else, the right to manage it.
+        """
+        name, wanted, directory = spelt_alike(name), body.change(), control.station.directory
+
+        def check() -> None:
+            here = directory.endpoint(name).unit
+            if wanted.unit is not None:
+                asker.check(Deed.EDIT_UNITS, {here, directory.check_unit(wanted.unit)})
+            if wanted.clear is not None:
+                asker.check(Deed.ENROL, {here})
+            if replace(wanted, unit=None, clear=None) != EndpointChange() or not body.says_more:
+                asker.check(Deed.MANAGE_SPEAKERS, {here})
+
+        await control.editing.change_endpoints([name], wanted, check=check)
         return control.speakers([name])[0]
 
     @api.delete("/api/speakers/{name}", status_code=204)
-    async def remove(name: Name) -> None:
+    async def remove(name: Name, asker: Enroller) -> None:
         """Forget a loudspeaker that is switched off."""
-        await control.editing.remove_endpoint(spelt_alike(name))
+        name = spelt_alike(name)
+        check = check_named(asker, Deed.ENROL, control.station, [name])
+        await control.editing.remove_endpoint(name, check=check)
 
 
-async def _in_json(control: Control) -> bytes:
-    """All rows, in slices: as FastAPI does it, 10,000 keep everybody waiting for half a second."""
+async def _in_json(control: Control, names: list[str]) -> bytes:
+    """Their rows, in slices: as FastAPI does it, 10,000 keep all waiting for half a second."""
     slices = []
-    for some in _slices(sorted(control.station.directory.endpoints)):
+    for some in _slices(names):
         slices += [
             json.dumps(row, ensure_ascii=False, allow_nan=False) for row in control.speakers(some)
         ]
@@ -68,28 +90,36 @@ def _slices(names: list[str]) -> Iterator[list[str]]:
 
 
 def _add_loudness(api: FastAPI, control: Control) -> None:
-    async def change(target: Target, change: EndpointChange) -> dict[str, Any]:
+    async def change(asker: Identity, target: Target, change: EndpointChange) -> dict[str, Any]:
         names = sorted(control.station.named(*target.names()))
-        await control.editing.change_endpoints(names, change)
+        check = check_named(asker, Deed.MANAGE_SPEAKERS, control.station, names)
+        await control.editing.change_endpoints(names, change, check=check)
         return {"changed": names}
 
     @api.post("/api/volume")
-    async def volume(body: VolumeBody) -> dict[str, Any]:
+    async def volume(body: VolumeBody, asker: Manager) -> dict[str, Any]:
         """Set how loud loudspeakers are, now and when they come back."""
-        return await change(body, EndpointChange(volume=body.volume))
+        return await change(asker, body, EndpointChange(volume=body.volume))
 
     @api.post("/api/mute")
-    async def mute(body: MuteBody) -> dict[str, Any]:
+    async def mute(body: MuteBody, asker: Manager) -> dict[str, Any]:
         """Silence loudspeakers, or let them be heard again."""
-        return await change(body, EndpointChange(muted=body.muted))
+        return await change(asker, body, EndpointChange(muted=body.muted))
 
 
 def _add_distance(api: FastAPI, control: Control) -> None:
     @api.post("/api/trim/distance")
-    async def distance(body: DistanceBody) -> dict[str, Any]:
-        """The trims by which sound that spreads from one place is heard once along a street."""
+    async def distance(body: DistanceBody, asker: Changer) -> dict[str, Any]:
+        """The trims by which sound that spreads from one place is heard once along a street.
+
+        To have them kept needs the right to manage all of these loudspeakers.
+        """
         endpoints = control.station.directory.endpoints
-        there = [endpoints[name] for name in control.station.named(*body.names())]
+        names = sorted(control.station.named(*body.names()))
+        deed = Deed.MANAGE_SPEAKERS if body.store else Deed.SEE
+        check = check_named(asker, deed, control.station, names)
+        check()
+        there = [endpoints[name] for name in names]
         found = delays(there, body.origin.place(), body.temperature_c)
         trims = [
             {
@@ -102,29 +132,34 @@ def _add_distance(api: FastAPI, control: Control) -> None:
         ]
         if body.store:
             changes = {d.name: EndpointChange(trim_us=d.trim_us) for d in found}
-            await control.editing.change_each(changes)
+            await control.editing.change_each(changes, check=check)
         return {"trims": trims, "stored": body.store}
 
 
 def _add_commands(api: FastAPI, control: Control) -> None:
-    async def command(target: Target, action: str, seconds: float = 0.0) -> dict[str, Any]:
-        answers = await control.command(*target.names(), action, seconds)
+    async def command(
+        asker: Identity, target: Target, action: str, seconds: float = 0.0
+    ) -> dict[str, Any]:
+        to, zones = target.names()
+        names = control.station.named(to, zones)
+        check_named(asker, Deed.MANAGE_SPEAKERS, control.station, names)()
+        answers = await control.command(to, zones, action, seconds)
         return {
             "done": [name for name, error in answers.items() if not error],
             "failed": {name: error for name, error in answers.items() if error},
         }
 
     @api.post("/api/tone")
-    async def tone(body: ToneBody) -> dict[str, Any]:
+    async def tone(body: ToneBody, asker: Manager) -> dict[str, Any]:
         """Sound a test tone where no programme is heard."""
-        return await command(body, "tone", body.seconds)
+        return await command(asker, body, "tone", body.seconds)
 
     @api.post("/api/identify")
-    async def identify(body: Target) -> dict[str, Any]:
+    async def identify(body: Target, asker: Manager) -> dict[str, Any]:
         """Have loudspeakers beep three times."""
-        return await command(body, "identify")
+        return await command(asker, body, "identify")
 
     @api.post("/api/restart")
-    async def restart(body: Target) -> dict[str, Any]:
+    async def restart(body: Target, asker: Manager) -> dict[str, Any]:
         """Have loudspeakers begin anew."""
-        return await command(body, "restart")
+        return await command(asker, body, "restart")

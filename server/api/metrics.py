@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Response
 
+from server.api.rights import RootViewer
 from server.app import Control
 from server.lag import LoopLag
 from server.metrics import CONTENT_TYPE, ControlFigures, Figures, exposition
@@ -18,7 +19,7 @@ def add_metrics(api: FastAPI, control: Control, handshakes: Callable[[], int]) -
     lags: list[LoopLag] = []
 
     @api.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
+    async def metrics(asker: RootViewer) -> Response:  # noqa: ARG001 - it states the right
         """Every queue, lateness, packets, drops and sessions, in Prometheus' text format."""
         if not lags:
             lags.append(LoopLag(asyncio.get_running_loop()))

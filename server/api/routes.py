@@ -1,19 +1,29 @@
 """The HTTP API: what everybody sees, and how somebody speaks."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Response
 
+from server.api.audit import Watch, add_audit
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
 from server.api.docs import add_docs
 from server.api.enrolment import add_enrolment
 from server.api.errors import BodyLimit, add_errors
+from server.api.login import add_login
 from server.api.loudspeakers import add_loudspeakers
 from server.api.metrics import add_metrics
+from server.api.rights import OPEN, Speaker, Stopper, Viewer, check_stated, units_of
+from server.api.seen import Seen
+from server.api.users import add_users
 from server.app import Control
 from server.keys.access import AccessCheck
+from server.programmes import Programme
+from server.rights.speaking import deed_of
+from server.rights.table import Deed, may
+from server.station import Station
 from server.views import key_row
 
 
@@ -32,61 +42,105 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
     api.add_middleware(BodyLimit)
     # The outer one: of a stranger's body not even the first byte is read.
     api.add_middleware(AccessCheck, access=control.access)
+    # The outermost: what is refused is written down, also of whoever has no token.
+    api.add_middleware(Watch, recorder=control.audit.recorder)
     add_errors(api)
     _add_station(api, control)
     _add_programmes(api, control)
+    _add_ends(api, control)
     add_loudspeakers(api, control)
     add_enrolment(api, control)
     add_directory(api, control)
+    add_audit(api, control)
     add_metrics(api, control, handshakes)
+    add_login(api, control)
+    add_users(api, control)
     add_docs(api)
+    check_stated(api)
     return api
+
+
+def _sounding_at(station: Station, programme: Programme) -> set[str]:
+    """The units in which a programme is heard; where nobody hears it, those where it might be."""
+    return units_of(station, station.audience(programme)) or set(programme.reach)
 
 
 def _add_station(api: FastAPI, control: Control) -> None:
     @api.get("/api/station")
-    async def station() -> dict[str, Any]:
+    async def station(asker: Viewer) -> dict[str, Any]:
         """Where the station's other ports are, and how its processes do."""
-        return control.summary()
+        return control.summary(Seen(asker, control.station))
 
     @api.get("/api/found")
-    async def found() -> list[dict[str, Any]]:
-        """Loudspeakers that mDNS has found, joined or not."""
-        return control.found()
+    async def found(asker: Viewer) -> list[dict[str, Any]]:
+        """Loudspeakers that mDNS has found, joined or not.
+
+        Those that are no unit's yet are for who may enrol.
+        """
+        seen = Seen(asker, control.station)
+        strangers = seen.whole or bool(asker.reach(Deed.ENROL))
+        return [
+            row
+            for row in control.found()
+            if (row["name"] in seen.names if row["registered"] else strangers)
+        ]
 
 
 def _add_programmes(api: FastAPI, control: Control) -> None:
     @api.post("/api/live", status_code=201)
-    async def live(body: LiveBody) -> dict[str, Any]:
+    async def live(body: LiveBody, asker: Speaker) -> dict[str, Any]:
         """Grant a ticket to speak."""
-        return await control.open_live(body.request())
+        return await control.open_live(body.request(), asker)
 
     @api.get("/api/programmes")
-    async def programmes() -> list[dict[str, Any]]:
+    async def programmes(asker: Viewer) -> list[dict[str, Any]]:
         """What is on air."""
-        return control.programmes()
+        return Seen(asker, control.station).programmes(control.programmes())
 
     @api.get("/api/programmes/past")
-    async def past(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[dict[str, Any]]:
+    async def past(
+        asker: Viewer, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+    ) -> list[dict[str, Any]]:
         """What has been on air, newest first."""
-        return await control.past_programmes(limit)
+        found = await control.past_programmes(limit)
+        return list(map(asdict, Seen(asker, control.station).past(found)))
 
     @api.get("/api/programmes/{name}/key")
-    async def key(name: Name) -> dict[str, Any]:
-        """What opens a programme's sound now, for a stock player; it changes with the epoch."""
-        return key_row(control.station, control.station.programme(name))
+    async def key(name: Name, asker: Speaker) -> dict[str, Any]:
+        """What opens a programme's sound now, for a stock player; it changes with the epoch.
 
-    @api.delete("/api/programmes/{name}")
-    async def end(name: Name) -> dict[str, Any]:
-        """End one programme, everywhere at the same moment."""
-        return {"ended": control.stop([name], "it was stopped")}
+        It is for who may speak to all of its loudspeakers: with it one could.
+        """
+        programme = control.station.programme(name)
+        asker.check(deed_of(programme.priority), _sounding_at(control.station, programme))
+        return key_row(control.station, programme)
 
-    @api.post("/api/stop")
-    async def stop(body: StopBody) -> dict[str, Any]:
-        """End programmes, all if none is named."""
-        return {"ended": control.stop(body.programmes, "it was stopped")}
-
-    @api.get("/programmes/{name}.sdp")
+    @api.get("/programmes/{name}.sdp", dependencies=[OPEN])
     async def description(name: Annotated[str, Path(max_length=64)]) -> Response:
         """What of a programme goes out in clear, in SDP, for stock players."""
         return Response(control.description(name), media_type="application/sdp")
+
+
+def _add_ends(api: FastAPI, control: Control) -> None:
+    @api.delete("/api/programmes/{name}")
+    async def end(name: Name, asker: Stopper) -> dict[str, Any]:
+        """End one programme, everywhere at the same moment."""
+        programme = control.station.programme(name)
+        asker.check(Deed.STOP, _sounding_at(control.station, programme))
+        return {"ended": control.stop([name], "it was stopped")}
+
+    @api.post("/api/stop")
+    async def stop(body: StopBody, asker: Stopper) -> dict[str, Any]:
+        """End programmes; if none is named, all that you may end."""
+        station = control.station
+        chosen = [station.programme(name) for name in body.programmes]
+        for programme in chosen:
+            asker.check(Deed.STOP, _sounding_at(station, programme))
+        mine = chosen or [
+            programme
+            for programme in station.programmes.values()
+            if may(asker.grants, Deed.STOP, _sounding_at(station, programme))
+        ]
+        # Of none, `stop` would end them all.
+        ended = control.stop([p.name for p in mine], "it was stopped") if mine else []
+        return {"ended": ended}

@@ -1,25 +1,33 @@
 """`loa init`: make the folder that a station lives in."""
 
 import argparse
+import getpass
 import os
 import shlex
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from server.configuration import configure
+from server.cli.api import UsageError
+from server.configuration import configure, database_url, toml_text
 from server.data import DataError, DataFolder, default_folder
 from server.directory import DirectoryError, check_label
+from server.errors import StationError
 from server.keys.folder import KeyFolder, KeysError
+from server.rights.table import Grant, Role
 from server.settings import Settings, SettingsError
 from server.store import StoreError
+from server.users.passwords import Passwords, check_password, drawn_password
+from server.users.records import User, check_user_name
 from transport.security.keys import shown_fingerprint
 
 _Answer = TypeVar("_Answer")
 # Every address of this machine. Nothing is bound here; it is written for `loa serve`.
 _EVERYBODY = "0.0.0.0"  # noqa: S104
+_A_URL = "postgresql://loa@192.0.2.5/loa"
 _TEMPLATE = """\
 # The settings of a Loa station. Lines that begin with # show the defaults: remove the # to change
 # one. LOA_PORT=8000 in the environment and `loa serve --port 8000` override this file.
@@ -47,10 +55,20 @@ _TEMPLATE = """\
 # senders = {defaults.senders}
 # halls = {defaults.halls}
 
+# The database is a file in this folder; or one on a PostgreSQL server, which `loa init --database`
+# makes ready. With a password in its URL, nobody else may read this file.
+{database}
+
 # A certificate of your own for TLS, with those that lead to its CA, and its key: PEM files that the
 # station's user can read, by their whole paths. Without them the station shows the one it has made.
 # tls_certificate = "/etc/ssl/loa/certificate.pem"
 # tls_key = "/etc/ssl/loa/key.pem"
+
+# Where the signed heads of the audit log are kept as well, for whoever verifies it (see AUDIT.md):
+# a file on a disk of another machine, a log host or /dev/log, a URL that they are posted to.
+# audit_file = "/mnt/other/heads.jsonl"
+# audit_syslog = "192.0.2.6:514"
+# audit_webhook = "https://log.example.org/loa"
 """
 
 
@@ -70,7 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="of the station (the name of this machine)")
     parser.add_argument("--bind", help="IP address to listen on (this machine alone)")
     parser.add_argument("--port", help=f"the first of five ports ({Settings().port})")
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="an empty one on a PostgreSQL server (a file in the folder); "
+        "with a password in it, set LOA_DATABASE instead",
+    )
+    parser.add_argument(
+        "--administrator", metavar="NAME", help="a user who administers it; a password is drawn"
+    )
+    parser.add_argument(
+        "--password-file", metavar="FILE", type=Path, help="the first line is that password"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.set_defaults(asked=False)
     return parser
 
 
@@ -84,8 +115,11 @@ def main(argv: list[str]) -> int:
         if sys.stdin.isatty() and not options.yes:
             _ask_missing(options)
         name = check_label("station", options.name or _machine_name())
-        folder.create(name, _configuration(folder, options.bind, options.port))
-    except (DataError, DirectoryError, KeysError, SettingsError, StoreError) as error:
+        url = database_url(options.database, os.environ)
+        configuration = _configuration(folder, options.bind, options.port, url)
+        first = _administrator(options, check_label("station", name))
+        folder.create(name, configuration, url, None if first is None else first.user)
+    except (DataError, KeysError, SettingsError, StationError, StoreError, UsageError) as error:
         print(f"loa init: {error}", file=sys.stderr)
         return 2
     except EOFError:  # the terminal was closed instead of an answer
@@ -96,7 +130,49 @@ def main(argv: list[str]) -> int:
     print(f"loudspeakers will know it by its root key {_root(folder)}")
     print(f"keep a copy of that elsewhere: loa keys backup FILE --data {where}")
     print(f"start it: loa serve --data {where}")
+    if first is not None:
+        drawn = f" with the password {first.drawn}, shown this once" if first.drawn else ""
+        print(f"then be its administrator: loa login {first.user.name}{drawn}")
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first user; `drawn` is a password that was drawn here, empty where it was chosen."""
+
+    user: User
+    drawn: str
+
+
+def _administrator(options: argparse.Namespace, root: str) -> _First | None:
+    """Who administers the station called `root`; UserError or UsageError for what cannot be."""
+    if not options.administrator:
+        if options.password_file:
+            raise UsageError("whose password is in --password-file? name an --administrator")
+        return None
+    name = check_user_name(options.administrator)
+    password, drawn = _password(options, name)
+    hashed = Passwords().hashed(password)
+    grants = frozenset({Grant(Role.ADMINISTRATOR, root)})
+    return _First(User(name, hashed, grants, must_choose=drawn), password if drawn else "")
+
+
+def _password(options: argparse.Namespace, name: str) -> tuple[str, bool]:
+    """And whether it was drawn: whoever has it by the screen then chooses another."""
+    if options.password_file is None:
+        asked = options.asked and sys.stdin.isatty()
+        password = getpass.getpass(f"password for {name} (nothing: draw one): ") if asked else ""
+        if not password:
+            return drawn_password(), True
+        if check_password(password, name) != getpass.getpass("again: "):
+            raise UsageError("these were two different passwords")
+        return password, False
+    try:
+        lines = options.password_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "that is no text"
+        raise UsageError(f"--password-file {options.password_file}: {why}") from None
+    return check_password(lines[0] if lines else "", name), False
 
 
 def _root(folder: DataFolder) -> str:
@@ -110,19 +186,27 @@ def _ask_missing(options: argparse.Namespace) -> None:
     if options.bind is None:
         reachable = _ask("may other machines reach it?", "no", _as_yes)
         options.bind = _EVERYBODY if reachable else Settings().bind
+    if options.administrator is None:
+        options.administrator = _ask("who administers it?", "nobody", _as_user)
+        options.asked = True
 
 
 def _ask(question: str, otherwise: str, read: Callable[[str], _Answer]) -> _Answer:
-    """The answer as `read` has it; asked again, with the reason, while that says DirectoryError."""
+    """The answer as `read` has it; asked again, with the reason, while that says StationError."""
     while True:
         try:
             return read(input(f"{question} [{otherwise}] ").strip() or otherwise)
-        except DirectoryError as error:
+        except StationError as error:
             print(error)
 
 
 def _as_name(answer: str) -> str:
     return check_label("station", answer)
+
+
+def _as_user(answer: str) -> str:
+    """Nothing for nobody: then the station's user on this machine does, by the operator's token."""
+    return "" if answer == "nobody" else check_user_name(answer)
 
 
 def _as_yes(answer: str) -> bool:
@@ -139,13 +223,17 @@ def _machine_name() -> str:
 
 
 # ------------------------------------------------------------------ what is written
-def _configuration(folder: DataFolder, bind: str | None, port: str | None) -> str:
+def _configuration(
+    folder: DataFolder, bind: str | None, port: str | None, database: str | None
+) -> str:
     """The text of loa.toml; SettingsError if it would be refused."""
-    settings = configure({"data": str(folder.path), "bind": bind, "port": port}, {})
+    given = {"data": str(folder.path), "bind": bind, "port": port, "database": database}
+    settings = configure(given, {})
     defaults = Settings()
     return _TEMPLATE.format(
         bind=_line("bind", f'"{settings.bind}"', said=settings.bind != defaults.bind),
         port=_line("port", str(settings.port), said=settings.port != defaults.port),
+        database=_line("database", toml_text(database or _A_URL), said=database is not None),
         defaults=defaults,
     )
 

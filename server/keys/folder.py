@@ -31,7 +31,7 @@ from transport.security.keys import BadKey, SigningKey
 
 _LEAST_PASSPHRASE = 10
 # Nobody knows how often the key was rotated since the back-up; loudspeakers refuse an older one.
-_SKIPPED_GENERATIONS = 1000
+SKIPPED_GENERATIONS = 1000
 _GENERATION = re.compile(rb"^Generation: ([0-9]{1,18})$", re.MULTILINE)
 _PEM = b"-----BEGIN "
 
@@ -79,8 +79,17 @@ class KeyFolder:
                 read_private(self._root)
             return self._load()[0]
 
-    def rotate(self) -> StationKeys:
-        """Another key, of the next generation; KeysError without the root."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Until the end of the block nobody changes the keys; KeysError if others see them."""
+        with self._locked():
+            yield
+
+    def rotate(self, skipped: int = 0) -> StationKeys:
+        """Another key, of the next generation; KeysError without the root.
+
+        `skipped` generations are left out, which loudspeakers may have seen.
+        """
         with self._locked():
             root = self._read_root()
             now, place = self._load()
@@ -89,7 +98,7 @@ class KeyFolder:
             if place == self._next:  # a rotation was cut off: its key must not be overwritten
                 self._next.replace(self._station)
                 sync_folder(self._path)
-            keys = _issue(root, now.certificate.generation + 1)
+            keys = _issue(root, now.certificate.generation + 1 + skipped)
             replace_private(self._next, keys.key.to_pem())
             # From here on it holds: `load` finds the key in either place.
             replace_private(self._certificate, _text(keys.certificate))
@@ -122,7 +131,7 @@ class KeyFolder:
         with _explaining():
             root, generation = _opened(file, passphrase)
             if not self._path.exists():
-                return self._begin(root, generation + _SKIPPED_GENERATIONS)
+                return self._begin(root, generation + SKIPPED_GENERATIONS)
         with self._locked():
             now = self._load()[0]
             if now.certificate.root != root.public:

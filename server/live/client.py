@@ -55,7 +55,7 @@ class LiveClient:
         Without `credentials`, those that `find_credentials` finds.
         """
         if credentials is None:
-            credentials = _found_credentials()
+            credentials = _found_credentials(server)
         self.grant: Grant = ask(server, request, credentials)
         self._trust = credentials.trust
         self.progress = Progress(0.0, FLOOR_DBFS, sounded=False, began_ns=0, holes=0)
@@ -221,9 +221,9 @@ class LiveClient:
         self._connection, self._stream = connection, stream
 
 
-def _found_credentials() -> Credentials:
+def _found_credentials(server: str) -> Credentials:
     try:
-        return find_credentials(os.environ)
+        return find_credentials(os.environ, server)
     except ApiError as error:
         raise LiveError(str(error)) from None
 

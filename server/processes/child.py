@@ -14,7 +14,7 @@ OTHER_READERS = 2
 
 DESCRIPTORS = (
     *("http", "ingest", "time", "rtp", "rtcp", "gateway"),
-    *("ring", "wakes", "turns", "routes", "secret", "notebook", "lifeline", "ready"),
+    *("ring", "wakes", "turns", "routes", "secret", "database", "notebook", "lifeline", "ready"),
     *("producer_bus", "senders_bus", "usher_bus", "gateway_bus", "halls"),
 )
 _LISTS = ("wakes", "halls")
@@ -29,6 +29,9 @@ class Birth:
     folder, which it keeps locked; empty where there is none. `secret` holds 32 random bytes that
     control, usher and gateway derive the sessions' keys from; it is memory, for anybody on this
     machine can read a command line. `tls_certificate` and `tls_key` are paths.
+
+    `database` is memory as well, of control alone: the URL of a server's database, with its
+    password; empty where the database is a file.
 
     `wakes` has an eventfd for each reader of the ring: those of the senders, by shard, then the
     usher's, then the gateway's. `turns` is memory of which a sender locks the byte of its `shard`:
@@ -66,6 +69,7 @@ class Birth:
     data: str = ""
     tls_certificate: str = ""
     tls_key: str = ""
+    database: int = -1
 
     def to_argument(self) -> str:
         """For the command line of a child."""
@@ -131,6 +135,13 @@ SECRET_BYTES = 32
 def read_secret(descriptor: int) -> bytes:
     """The secret of this run of the station; see `Birth.secret`."""
     return os.pread(descriptor, SECRET_BYTES, 0)
+
+
+def read_database(descriptor: int) -> str | None:
+    """The URL of the database, None where it is a file; see `Birth.database`."""
+    if descriptor < 0:
+        return None
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode() or None
 
 
 def ignore_interrupts() -> None:

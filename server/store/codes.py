@@ -1,6 +1,8 @@
 """Codes that nobody has used, in and out of the table, many at once."""
 
+import json
 from collections.abc import Collection, Iterable
+from operator import attrgetter
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
@@ -10,10 +12,17 @@ from server.store.tables import EnrolmentRow
 
 def load(connection: Connection) -> tuple[Code, ...]:
     """All of them; ValueError on nonsense."""
-    rows = connection.execute(select(*EnrolmentRow.__table__.columns).order_by(EnrolmentRow.number))
+    rows = connection.execute(select(*EnrolmentRow.__table__.columns)).all()
     return tuple(
-        Code(bytes.fromhex(row.number), row.secret_hash, row.name, row.unit, row.expires_at)
-        for row in rows
+        Code(
+            bytes.fromhex(row.number),
+            row.secret_hash,
+            row.name,
+            row.unit,
+            row.expires_at,
+            None if row.reach is None else tuple(json.loads(row.reach)),
+        )
+        for row in sorted(rows, key=attrgetter("number"))
     )
 
 
@@ -26,6 +35,7 @@ def add(connection: Connection, new: Iterable[Code]) -> None:
             "name": code.name,
             "unit": code.unit,
             "expires_at": code.expires_s,
+            "reach": None if code.reach is None else json.dumps(code.reach),
         }
         for code in new
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -21,8 +22,9 @@ def load(
     for number, tag in connection.execute(select(TagRow.endpoint_id, TagRow.tag)):
         tags.setdefault(number, set()).add(tag)
     found, last_seen = [], {}
-    everything = select(*EndpointRow.__table__.columns).order_by(EndpointRow.name)
-    for row in connection.execute(everything):
+    everything = connection.execute(select(*EndpointRow.__table__.columns)).all()
+    # Sorted here, for databases sort words by their own rules.
+    for row in sorted(everything, key=attrgetter("name")):
         found.append(
             Endpoint(
                 name=row.name,

@@ -1,120 +1,54 @@
-"""The way to an SQLite file, and what its errors mean to a person.
+"""What the store asks of a database, whichever it is; `sqlite` and `postgresql` are the two."""
 
-All that is SQLite's own is in this file: another database would bring another one.
-"""
-
-import os
-import sqlite3
-import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, Table
 
-_BUSY_MS = 5_000
-# FULL: what is committed is on the disk.
-_PRAGMAS = (f"busy_timeout = {_BUSY_MS}", "synchronous = FULL", "foreign_keys = ON")
-# Whoever reads the database can use the codes in it that nobody has used.
-_MODE = 0o600
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_COMPANIONS = ("-journal", "-wal", "-shm")
-_PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
-_ADVICE = {
-    sqlite3.SQLITE_FULL: "the disk is full: make room on it",
-    sqlite3.SQLITE_IOERR_SHMSIZE: "the disk is full: make room on it",
-    sqlite3.SQLITE_READONLY: "it cannot be written: let this user write {folder}",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: let this user read and write {folder}",
-    sqlite3.SQLITE_PERM: "it cannot be opened: let this user read and write {folder}",
-    sqlite3.SQLITE_NOTADB: "that is no database: name the folder that `loa init` made",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: put back a copy of {folder}",
-    sqlite3.SQLITE_BUSY: "another program keeps it locked: end that first",
-    sqlite3.SQLITE_IOERR: "its disk reports an error ({code}): look after the disk of {folder}",
-}
+# The file of an SQLite database, or the URL of one on a PostgreSQL server.
+Place = Path | str
 
 
 class StoreError(Exception):
     """The database cannot be used as it is; one line that says what to do."""
 
 
-def sqlite_engine(path: Path) -> Engine:
-    """Connections to an SQLite file, made when needed; any thread may use them, one at a time."""
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), pool_size=1, max_overflow=0, pool_timeout=_BUSY_MS
-    )
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
-    return engine
+class Database(Protocol):
+    """A database that one station uses; nothing is connected before the first call.
 
-
-def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # The driver would begin transactions late and commit before DDL; `_begin` does it instead.
-    connection.isolation_level = None
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def create_private(path: Path) -> None:
-    """An empty file that its owner alone can read: SQLite's files beside it get the same mode."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with suppress(OSError):  # SQLite fails as well then, and says why
-        os.close(os.open(path, flags, _MODE))
-
-
-def make_private(path: Path) -> None:
-    """Close to others a database, and what is beside it; StoreError if it cannot be."""
-    for place in (path, *(path.with_name(path.name + end) for end in _COMPANIONS)):
-        try:
-            if place.stat().st_mode & _OTHERS:
-                place.chmod(_MODE)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StoreError(
-                f"{place} is open to others ({error.strerror}): `chmod 600` it as its owner"
-            ) from None
-
-
-def use_wal(engine: Engine, path: Path) -> None:
-    """Keep a write-ahead log from now on, so that a commit is one write; StoreError if it cannot.
-
-    The file itself remembers that, so it is done to no file that is not ours.
+    `shown` names it to people, without a password; `remedy` is what to do where nonsense is in it.
+    Each call raises StoreError if the database cannot be used or fails.
     """
-    with _explaining(path), closing(engine.raw_connection()) as connection:
-        connection.cursor().execute("PRAGMA journal_mode = WAL")
 
+    @property
+    def shown(self) -> str:
+        """By what people know it; never a password."""
 
-@contextmanager
-def transaction(engine: Engine, path: Path) -> Iterator[Connection]:
-    """Commits at the end of the block, or changes nothing.
+    @property
+    def remedy(self) -> str:
+        """What to do where somebody wrote nonsense into it."""
 
-    StoreError if the file or its disk fails; ValueError if what was asked contradicts the tables.
-    """
-    with _explaining(path), engine.begin() as connection:
-        yield connection
+    def create(self) -> None:
+        """Be ready for the tables of a new station; StoreError if something is there already."""
 
+    def find(self) -> None:
+        """StoreError unless there may be a station's tables; nothing is changed."""
 
-@contextmanager
-def _explaining(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise ValueError(f"{path}: {error.orig}") from error
-    except DBAPIError as error:
-        raise _explained(path, error.orig) from error
-    except sqlite3.Error as error:
-        raise _explained(path, error) from error
+    def adopt(self) -> None:
+        """These are a station's tables: whatever is to be set for good is set now."""
 
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Commits at the end of the block, or changes nothing; then it is on the disk.
 
-def _explained(path: Path, error: BaseException | None) -> StoreError:
-    code = getattr(error, "sqlite_errorcode", 0)
-    advice = _ADVICE.get(code) or _ADVICE.get(code & _PRIMARY, "{error}")
-    name = getattr(error, "sqlite_errorname", code)
-    return StoreError(f"{path}: {advice.format(folder=path.parent, code=name, error=error)}")
+        ValueError if what was asked contradicts the tables.
+        """
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """To read everything as it is at one moment, while a station uses the database."""
+
+    def count_on(self, connection: Connection, table: Table) -> None:
+        """Draw numbers for new rows above those that were put into the table."""
+
+    def close(self) -> None:
+        """No call may follow."""

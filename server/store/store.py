@@ -1,4 +1,6 @@
-"""The station's memory on disk. Every call blocks; what it wrote is on the disk when it returns.
+"""The station's memory, in a file or on a server.
+
+Every call blocks; what it wrote is on the disk when it returns.
 
 One process at a time uses a store, one call at a time. A call that raised has changed nothing.
 """
@@ -7,12 +9,11 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
+from operator import attrgetter
 from typing import Any, Self
 
 from sqlalchemy import (
     Connection,
-    Engine,
     bindparam,
     delete,
     func,
@@ -21,48 +22,43 @@ from sqlalchemy import (
     select,
     update,
 )
+from typing_extensions import override
 
+from server.audit.row import Entry
 from server.directory import SEPARATOR, DirectoryError, Endpoint, check_label
 from server.enrolment import Code
 from server.store import codes, endpoints
-from server.store.engine import (
-    StoreError,
-    create_private,
-    make_private,
-    sqlite_engine,
-    transaction,
-    use_wal,
-)
+from server.store.audit import AuditTrail
+from server.store.databases import database_at
+from server.store.engine import Database, Place, StoreError
 from server.store.records import Contents, ProgrammeRecord
 from server.store.schema import NewerError, migrate
 from server.store.tables import EndpointRow, MetaRow, ProgrammeRow, UnitRow, ZoneRow
+from server.store.users import UserStore
 
 STATION_STOPPED = "the station stopped"
 _APPLICATION = "loa"
 
 
-class Store:
+class Store(AuditTrail):
     """An open database; `create` or `open` makes one."""
 
-    def __init__(self, path: Path, engine: Engine) -> None:
-        self._path = path
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._units: dict[str, int] = {}
+        self.users = UserStore(self._transaction, lambda: self._units)
 
     # ------------------------------------------------------------- life
     @classmethod
-    def create(cls, path: Path, station_name: str) -> Self:
-        """A database where there is none yet.
+    def create(cls, place: Place, station_name: str) -> Self:
+        """A database where there is none yet, or an empty one on a server.
 
-        StoreError if the file exists or cannot be made; DirectoryError if that is no name.
+        StoreError if there is one or it cannot be made; DirectoryError if that is no name.
         """
         name = check_label("station", station_name)
-        if _exists(path):
-            raise StoreError(f"{path} exists already: choose another folder")
-        store = cls(path, sqlite_engine(path))
+        store = cls(database_at(place))
         with store._closed_on_error():
-            create_private(path)
-            use_wal(store._engine, path)
+            store._database.create()
             store._found(name)
         return store
 
@@ -76,39 +72,33 @@ class Store:
             self._units = _units(connection)
 
     @classmethod
-    def open(cls, path: Path, still_on_air: Collection[int] = ()) -> Self:
+    def open(cls, place: Place, still_on_air: Collection[int] = ()) -> Self:
         """A database that `create` made, brought to the newest tables.
 
         Programmes that never ended are closed, for the station has stopped since; not those whose
         numbers are `still_on_air`, for control alone may have been born again. StoreError if it
         cannot be used.
         """
-        if not _exists(path):
-            raise StoreError(f"there is no station at {path}: make one with `loa init`")
-        store = cls(path, sqlite_engine(path))
+        store = cls(database_at(place))
         with store._closed_on_error():
+            store._database.find()
             store._check_is_ours()
-            make_private(path)
-            use_wal(store._engine, path)
+            store._database.adopt()
             store._begin(still_on_air)
         return store
 
     def _check_is_ours(self) -> None:
         with self._transaction() as connection:
-            if inspect(connection).has_table(MetaRow.__tablename__):
-                application = select(MetaRow.value).where(MetaRow.key == "application")
-                if connection.scalar(application) == _APPLICATION:
-                    return
-        raise StoreError(f"{self._path} is no station's: name the folder that `loa init` made")
+            if is_ours(connection):
+                return
+        raise StoreError(f"{self._database.shown} is no station's: name what `loa init` made")
 
     def _begin(self, still_on_air: Collection[int]) -> None:
         with self._transaction() as connection:
             try:
                 migrate(connection)
             except NewerError as error:
-                raise StoreError(
-                    f"{self._path} was used by a newer Loa (tables {error}): update this one"
-                ) from None
+                raise too_new(self._database, error) from None
             connection.execute(
                 update(ProgrammeRow)
                 .where(ProgrammeRow.why_ended.is_(None))
@@ -119,7 +109,7 @@ class Store:
 
     def close(self) -> None:
         """No call may follow."""
-        self._engine.dispose()
+        self._database.close()
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
@@ -130,8 +120,12 @@ class Store:
             raise
 
     @contextmanager
+    @override
     def _transaction(self) -> Iterator[Connection]:
-        with transaction(self._engine, self._path) as connection:
+        if self._joined is not None:
+            yield self._joined
+            return
+        with self._database.transaction() as connection:
             yield connection
 
     # ------------------------------------------------------------- everything
@@ -140,17 +134,17 @@ class Store:
         with self._transaction() as connection:
             units = self._units = _units(connection)
             paths = {number: path for path, number in units.items()}
-            zones = connection.execute(
-                select(ZoneRow.name, ZoneRow.definition, ZoneRow.clear).order_by(ZoneRow.name)
-            ).all()
+            # Sorted here, for databases sort words by their own rules.
+            zones = sorted(
+                connection.execute(select(ZoneRow.name, ZoneRow.definition, ZoneRow.clear)).all(),
+                key=attrgetter("name"),
+            )
             try:
                 found, last_seen = endpoints.load(connection, paths)
                 definitions = tuple((name, json.loads(text)) for name, text, _ in zones)
                 unused = codes.load(connection)
             except (DirectoryError, ValueError) as error:
-                raise StoreError(
-                    f"{self._path}: {error}; put back a copy of {self._path.parent}"
-                ) from None
+                raise self._nonsense(str(error)) from None
             return Contents(
                 station_name=next(iter(units)),
                 units=tuple(units),
@@ -161,6 +155,20 @@ class Store:
                 clear_zones=frozenset(name for name, _, clear in zones if clear),
                 codes=unused,
             )
+
+    @classmethod
+    def check(
+        cls, database: Database, connection: Connection, entries: Sequence[Entry] = ()
+    ) -> None:
+        """StoreError unless a station can begin with what is in this transaction.
+
+        These entries are kept in its audit log, if that has begun.
+        """
+        store = cls(database)
+        store._joined = connection
+        store.load()
+        if store._audit_root(connection) is not None:
+            store.note(entries)
 
     def next_boot(self, least: int = 1) -> int:
         """A number that rises with every beginning of a station with this database.
@@ -175,13 +183,13 @@ class Store:
                 connection.execute(insert(MetaRow), {"key": "boot", "value": str(least)})
                 return least
             if not before.isdecimal():
-                raise StoreError(
-                    f"{self._path}: {before!r} counts nothing; put back a copy of "
-                    f"{self._path.parent}"
-                )
+                raise self._nonsense(f"{before!r} counts nothing")
             boot = max(int(before) + 1, least)
             connection.execute(update(MetaRow).where(mine).values(value=str(boot)))
             return boot
+
+    def _nonsense(self, what: str) -> StoreError:
+        return StoreError(f"{self._database.shown}: {what}; {self._database.remedy}")
 
     # ------------------------------------------------------------- units and loudspeakers
     def add_unit(self, path: str) -> None:
@@ -322,13 +330,20 @@ class Store:
         )
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise StoreError(
-            f"{path}: {error.strerror}: let this user read and write {path.parent}"
-        ) from None
+def too_new(database: Database, error: NewerError) -> StoreError:
+    """What a person is told of tables that this program does not know."""
+    return StoreError(f"{database.shown} was used by a newer Loa (tables {error}): update this one")
+
+
+def is_ours(connection: Connection) -> bool:
+    """Whether these are a station's tables."""
+    if not inspect(connection).has_table(MetaRow.__tablename__):
+        return False
+    columns = {column["name"] for column in inspect(connection).get_columns(MetaRow.__tablename__)}
+    if not {"key", "value"} <= columns:
+        return False
+    application = select(MetaRow.value).where(MetaRow.key == "application")
+    return connection.scalar(application) == _APPLICATION
 
 
 def _json(plain: Any) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -99,7 +100,8 @@ class EnrolmentRow(Base):
     """A code that nobody has used: `secret_hash` checks who knows its secret.
 
     `number` is hexadecimal. `name` is empty where a person shall name whoever comes; `unit` is a
-    path, for the unit may be gone before somebody comes.
+    path, for the unit may be gone before somebody comes. `reach` is a JSON list of the units at
+    and below which it admits, null for everywhere.
     """
 
     __tablename__ = "enrolments"
@@ -109,6 +111,7 @@ class EnrolmentRow(Base):
     name: Mapped[str] = mapped_column(String(64))
     unit: Mapped[str | None] = mapped_column(Text)
     expires_at: Mapped[int] = mapped_column(BigInteger)
+    reach: Mapped[str | None] = mapped_column(Text)
 
 
 class ProgrammeRow(Base):
@@ -124,3 +127,106 @@ class ProgrammeRow(Base):
     began_at: Mapped[int] = mapped_column(BigInteger)
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
     why_ended: Mapped[str | None] = mapped_column(Text)
+
+
+# As an integer it is the place of the row itself in SQLite, and needs no index beside the table.
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+
+class AuditRow(Base):
+    """A row of the audit log, as `server.audit.row` has it; `at` is in nanoseconds since 1970.
+
+    Rows are added, and never changed. `details` is canonical JSON.
+    """
+
+    __tablename__ = "audit"
+
+    seq: Mapped[int] = mapped_column(_NUMBER, primary_key=True, autoincrement=False)
+    at: Mapped[int] = mapped_column(BigInteger)
+    who: Mapped[str] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    what: Mapped[str] = mapped_column(Text)
+    details: Mapped[str] = mapped_column(Text)
+    why: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class AuditHeadRow(Base):
+    """A signed head of the audit log: who holds the file alone cannot make one."""
+
+    __tablename__ = "audit_heads"
+
+    seq: Mapped[int] = mapped_column(_NUMBER, primary_key=True, autoincrement=False)
+    at: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    station: Mapped[bytes] = mapped_column(LargeBinary(136))
+    delegate: Mapped[bytes] = mapped_column(LargeBinary(112))
+    signature: Mapped[bytes] = mapped_column(LargeBinary(64))
+
+
+class UserRow(Base):
+    """A person. `password` is a PHC string; `totp` the secret of one-time codes, null without."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    password: Mapped[str] = mapped_column(Text)
+    disabled: Mapped[bool] = mapped_column(server_default=false())
+    must_choose: Mapped[bool] = mapped_column(server_default=false())
+    totp: Mapped[bytes | None] = mapped_column(LargeBinary(64))
+    totp_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class GrantRow(Base):
+    """A role of a user at a unit; it goes with either."""
+
+    __tablename__ = "grants"
+
+    user_name: Mapped[str] = mapped_column(
+        ForeignKey("users.name", ondelete="CASCADE"), primary_key=True
+    )
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    unit_id: Mapped[int] = mapped_column(
+        ForeignKey("units.id", ondelete="CASCADE"), primary_key=True
+    )
+
+
+class TokenRow(Base):
+    """What a program shows for its owner: `hash` is of its text, and `number` opens nothing."""
+
+    __tablename__ = "tokens"
+
+    number: Mapped[str] = mapped_column(String(8), primary_key=True)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("users.name", ondelete="CASCADE"))
+    label: Mapped[str] = mapped_column(String(64))
+    urgent: Mapped[bool]
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class TokenGrantRow(Base):
+    """A role that a token has at a unit, as far as its owner has it too."""
+
+    __tablename__ = "token_grants"
+
+    token: Mapped[str] = mapped_column(
+        ForeignKey("tokens.number", ondelete="CASCADE"), primary_key=True
+    )
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    unit_id: Mapped[int] = mapped_column(
+        ForeignKey("units.id", ondelete="CASCADE"), primary_key=True
+    )
+
+
+class LoginSessionRow(Base):
+    """Somebody who signed in; `hash` is of the session's text, which is kept nowhere."""
+
+    __tablename__ = "login_sessions"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    number: Mapped[str] = mapped_column(String(8))
+    user_name: Mapped[str] = mapped_column(ForeignKey("users.name", ondelete="CASCADE"))
+    fresh_until: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+    used_at: Mapped[int] = mapped_column(BigInteger)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.configuration import KINDS, _line_of, configure
+from server.configuration import KINDS, _line_of, configure, database_url
 from server.settings import Settings, SettingsError
 
 
@@ -55,6 +55,10 @@ def test_every_setting_can_be_in_the_file_and_in_the_environment(tmp_path: Path)
         "announce": False,
         "senders": 3,
         "halls": 2,
+        "database": "postgresql://loa:secret@192.0.2.3/loa",
+        "audit_file": "/mnt/heads.jsonl",
+        "audit_syslog": "192.0.2.4:5140",
+        "audit_webhook": "https://log.example.org/loa?token=secret",
         "tls_certificate": "/etc/loa.pem",
         "tls_key": "/etc/key.pem",
     }
@@ -182,3 +186,63 @@ def test_a_wrong_value_that_another_goes_before_is_told_all_the_same(tmp_path: P
     # Otherwise it would be found on the day that the other is taken away.
     said = refused(tmp_path, 'port = "abc"', options={"port": "7460"})
     assert said.startswith("loa.toml line 1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://loa:secret@host/loa",
+        "postgresql://loa:secret@host",
+        "postgresql://loa:secret@host:port/loa",
+        "loa:secret",
+        "postgresql://[loa:secret@host/loa",
+    ],
+)
+def test_what_is_no_database_s_url_is_refused_without_its_password(
+    tmp_path: Path, url: str
+) -> None:
+    said = []
+    (tmp_path / "loa.toml").write_text(f'database = "{url}"\n')
+    with pytest.raises(SettingsError) as refused:
+        configure({"data": str(tmp_path)}, {})
+    said.append(str(refused.value))
+    (tmp_path / "loa.toml").unlink()
+    with pytest.raises(SettingsError) as refused:
+        configure({"data": str(tmp_path)}, {"LOA_DATABASE": url})
+    said.append(str(refused.value))
+    for option, environment in ((url, {}), (None, {"LOA_DATABASE": url})):
+        with pytest.raises(SettingsError) as refused:
+            database_url(option, environment)
+        said.append(str(refused.value))
+    for line in said:
+        assert "use postgresql://user:password@host/name" in line
+        assert "secret" not in line
+        assert len(line.splitlines()) == 1
+
+
+ANCHORS = [
+    ("audit_file", "heads.jsonl", 'audit_file = "heads.jsonl": use the whole path'),
+    ("audit_syslog", "a/b", 'audit_syslog = "a/b": use HOST, HOST:PORT, or the path'),
+    ("audit_webhook", "ftp://secret", "audit_webhook = ...: use a URL such as https://"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "says"), ANCHORS)
+def test_what_is_no_anchor_is_refused_without_its_secret(
+    tmp_path: Path, setting: str, value: str, says: str
+) -> None:
+    said = refused(tmp_path, f'{setting} = "{value}"')
+    assert said.startswith(f"loa.toml line 1: {says}")
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("form", ["loa:secret@host/loa", "host/loa?password=secret"])
+def test_a_password_on_the_command_line_is_refused_unseen(form: str) -> None:
+    with pytest.raises(SettingsError, match="set LOA_DATABASE instead") as refused:
+        database_url(f"postgresql://{form}", {})
+    assert "secret" not in str(refused.value)
+    assert database_url(None, {"LOA_DATABASE": f"postgresql://{form}"}) is not None
+
+
+def test_settings_do_not_show_the_password_where_they_are_printed() -> None:
+    assert "secret" not in repr(Settings(database="postgresql://loa:secret@host/loa"))

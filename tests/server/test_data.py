@@ -14,7 +14,8 @@ import pytest
 from server import data
 from server.data import DataError, DataFolder, default_folder
 from server.directory import DirectoryError
-from server.store import Store
+from server.store import Store, StoreError
+from tests.support.postgresql import Server
 
 
 @pytest.fixture
@@ -318,3 +319,44 @@ def test_who_has_no_home_is_told_to_name_a_folder(
     monkeypatch.setattr(data, "SYSTEM_FOLDER", tmp_path)
     with pytest.raises(DataError, match="LOA_DATA"):
         default_folder({})
+
+
+# ------------------------------------------------------------------ databases on servers
+URL = "postgresql://loa:secret@192.0.2.1/loa"
+
+
+def test_a_station_on_a_server_is_one_with_its_mark_and_no_file(
+    folder: DataFolder, postgresql: Server
+) -> None:
+    url = postgresql.new_database()
+    folder.create("Tân Phú", f'database = "{url}"\n', url)
+    folder.check()
+    assert folder.holds_station()
+    assert not folder.database.exists()
+    assert folder.place(url) == url
+    store = Store.open(url)
+    assert store.load().station_name == "Tân Phú"
+    store.close()
+    with pytest.raises(DataError) as refused:
+        folder.place(None)
+    assert "set `database` in loa.toml" in line(refused)
+
+
+def test_a_url_in_the_settings_does_not_take_the_place_of_a_file(folder: DataFolder) -> None:
+    folder.create("Station")
+    assert folder.place(None) == folder.database
+    with pytest.raises(DataError) as refused:
+        folder.place(URL)
+    assert "`loa restore --database`" in line(refused)
+    assert "secret" not in line(refused)
+
+
+def test_a_server_that_is_not_there_makes_no_folder(folder: DataFolder) -> None:
+    with pytest.raises(StoreError, match="start its server"):
+        folder.create("Station", "", "postgresql://loa:secret@127.0.0.1:9/loa")
+    assert not folder.path.exists()
+
+
+def test_settings_are_for_their_owner_alone(folder: DataFolder) -> None:
+    folder.create("Station", "# nothing\n")
+    assert stat.S_IMODE(folder.config.stat().st_mode) == 0o600

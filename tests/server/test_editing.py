@@ -14,6 +14,7 @@ from server.enrolment import Code
 from server.errors import NoSuchError, StationError
 from server.keeper import Keeper
 from server.programmes import LiveRequest
+from server.recording import Recorder
 from server.station import Station
 from server.store import Store
 from server.zones.definition import parse
@@ -34,7 +35,10 @@ class Office:
     published: int = 0
 
     def __post_init__(self) -> None:
-        self.editing = Editing(self.station, self.store, Keeper(), self._publish)
+        self.store.begin_audit(bytes(32), 0)
+        keeper = Keeper()
+        recorder = Recorder(self.store, keeper, lambda: 7)
+        self.editing = Editing(self.station, self.store, keeper, self._publish, recorder)
 
     def _publish(self) -> None:
         self.published += 1
@@ -73,7 +77,7 @@ class Office:
 
     def break_store(self) -> None:
         """From now on nothing can be written."""
-        with self.store._engine.connect() as connection:
+        with self.store._transaction() as connection:
             connection.exec_driver_sql("PRAGMA query_only = ON")
 
     def mend_store(self) -> None:

@@ -40,7 +40,7 @@ def stored_keys(room: Room) -> dict[str, bytes | None]:
 
 def break_store(room: Room) -> None:
     """From now on nothing can be written."""
-    with room.store._engine.connect() as connection:
+    with room.store._transaction() as connection:
         connection.exec_driver_sql("PRAGMA query_only = ON")
 
 
@@ -165,6 +165,7 @@ def test_a_code_that_cannot_be_written_as_used_is_used_by_nobody(play_sessions: 
         assert not word.final
         assert "nothing was changed" in word.reason
         assert room.station.directory.endpoints == {}
+        await room.keeper.do(lambda: None)  # what was refused is to be written down as well
         room.store.close()  # the next connection is a new one
         assert stored_keys(room) == {}
         _, word = await room.try_code(secret)

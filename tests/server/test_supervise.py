@@ -18,7 +18,7 @@ import pytest
 
 from server import ports, supervise
 from server.data import DataFolder
-from server.processes.child import DESCRIPTORS, Birth, adopt, read_secret
+from server.processes.child import DESCRIPTORS, Birth, adopt, read_database, read_secret
 from server.settings import Settings, SettingsError
 from server.supervise import Child
 from tests.support.tls import station_tls
@@ -232,6 +232,7 @@ def test_buses_and_notebook_belong_to_those_alone_whom_they_concern() -> None:
         "server.hall": set(),
         "server": {
             *("producer_bus", "senders_bus", "usher_bus", "gateway_bus", "notebook", "secret"),
+            "database",
         },
     }
     with supervise._resources(Settings(port=0, halls=1)) as (births, _, _):
@@ -650,3 +651,19 @@ def test_a_signal_ends_the_waiting_for_the_start(child: Child) -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_control_alone_is_told_the_database_and_by_no_way_that_others_see(
+    child: Child, started: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://loa:hush@192.0.2.1/loa"
+    monkeypatch.setenv("LOA_DATABASE", url)
+    with supervise._resources(Settings(port=0, database=url)) as (births, _, _):
+        assert read_database(births["server"].database) == url
+        for name, birth in births.items():
+            assert (read_database(birth.database) is None) == (name != "server")
+            assert "hush" not in birth.to_argument()
+    with supervise._resources(Settings(port=0)) as (births, _, _):
+        assert read_database(births["server"].database) is None
+    child.start(1.0)
+    assert "LOA_DATABASE" not in started[-1].environment

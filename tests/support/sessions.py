@@ -21,6 +21,7 @@ from server.keys.certifier import Certifier
 from server.keys.credentials import Credentials
 from server.processes.bus import ProducerReport
 from server.programmes import LiveRequest, Programme
+from server.recording import Recorder
 from server.sessions import Sessions
 from server.station import Station
 from server.store.store import Store
@@ -215,7 +216,9 @@ class Room:
         self.telemetry_s = 0.5
         self.random_bytes = random.Random(7).randbytes
         self.keeper = Keeper()
-        editing = Editing(self.station, self.store, self.keeper, self.publish)
+        self.store.begin_audit(ROOT.public, 0)
+        self.recorder = Recorder(self.store, self.keeper, self.now_ns)
+        editing = Editing(self.station, self.store, self.keeper, self.publish, self.recorder)
         self.enrolment = Enrolment(contents.codes)
         self.enrolling = Enrolling(
             editing, self.enrolment, fingerprint(ROOT.public), self.now_ns, self.random_bytes
@@ -232,6 +235,7 @@ class Room:
             random_bytes=self.random_bytes,
             now_ns=self.now_ns,
             joined=joined or self.publish,
+            refused=self.recorder.refused,
         )
         self._ssrcs = itertools.count(2, 2)  # even, as a producer draws them
         self._tasks: list[asyncio.Task[None]] = []

@@ -267,7 +267,7 @@ def test_what_cannot_be_written_is_a_conflict_in_one_line(
     play_control: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
-        with room.store._engine.connect() as connection:
+        with room.store._transaction() as connection:
             connection.exec_driver_sql("PRAGMA query_only = ON")
         reply = await put(room, "/api/zones/z", SCHOOLS)
         assert reply.status == 409

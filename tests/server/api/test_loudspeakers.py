@@ -70,7 +70,7 @@ def test_of_many_loudspeakers_all_are_shown_by_name_and_others_have_their_turn(
         for name in reversed(names):
             room.control.station.enrol(Endpoint(name, ROOT, key=key_of_name(name)))
         assert list(await speakers(room)) == names
-        asking = asyncio.create_task(_in_json(room.control))
+        asking = asyncio.create_task(_in_json(room.control, names))
         await asyncio.sleep(0)
         room.control.station.forget("s499")  # when the first of them are done
         assert [row["name"] for row in json.loads(await asking)] == names[:-1]

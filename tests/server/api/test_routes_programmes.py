@@ -421,6 +421,17 @@ def test_every_way_to_ask_is_described_on_the_station_itself(play_control: Play)
             "/api/zones",
             "/api/zones/preview",
             "/api/zones/{name}",
+            "/api/audit",
+            "/api/audit/export",
+            "/api/login",
+            "/api/users",
+            "/api/users/{name}",
+            "/api/users/{name}/grants",
+            "/api/users/{name}/grants/withdraw",
+            "/api/users/{name}/password",
+            "/api/users/{name}/codes",
+            "/api/tokens",
+            "/api/tokens/{number}",
         }
 
     play_control(scenario)

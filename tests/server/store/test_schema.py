@@ -2,22 +2,23 @@
 
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import create_engine, inspect
 
 from server.directory import Endpoint
-from server.store import Store, schema
-from server.store.engine import sqlite_engine
+from server.store import Contents, Store, schema
+from server.store.databases import database_at
+from server.store.engine import Database, Place
+from server.store.sqlite import sqlite_engine
 from server.store.tables import Base
+
+ROOT = "Tân Phú"
 
 
 def definitions(path: Path) -> dict[str, set[str]]:
@@ -34,73 +35,135 @@ def definitions(path: Path) -> dict[str, set[str]]:
     }
 
 
-def test_migrated_tables_are_those_of_the_code(store: Store, path: Path) -> None:
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
+@pytest.fixture
+def database(place: Place) -> Iterator[Database]:
+    """An empty one."""
+    database = database_at(place)
+    database.create()
+    yield database
+    database.close()
+
+
+def step(database: Database, revision: str) -> None:
+    """Up or down, in one transaction."""
+    with database.transaction() as connection:
+        schema.move(connection, revision)
+
+
+def test_migrated_tables_are_those_of_the_code(database: Database) -> None:
+    step(database, "head")
+    with database.transaction() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, Base.metadata) == []
-    engine.dispose()
 
 
 def test_migrated_tables_are_defined_word_by_word_as_those_of_the_code(
-    store: Store, path: Path, tmp_path: Path
+    path: Path, tmp_path: Path
 ) -> None:
+    Store.create(path, ROOT).close()
     straight = create_engine(f"sqlite:///{tmp_path / 'straight'}")
     Base.metadata.create_all(straight)
     straight.dispose()
     assert definitions(path) == definitions(tmp_path / "straight")
 
 
-def test_what_was_stored_before_there_were_keys_is_there_after(path: Path) -> None:
+OLD_ROWS = (
+    "INSERT INTO meta VALUES ('application', 'loa')",
+    "INSERT INTO units VALUES (1, NULL, 'Tân Phú')",
+    "INSERT INTO endpoints VALUES (1, 'market', 1, 'wan', true, NULL, NULL, 40, false, 5, 6)",
+    "INSERT INTO endpoint_tags VALUES (1, 'chợ')",
+    "INSERT INTO zones VALUES ('schools', '{\"tag\": \"school\"}')",
+    "INSERT INTO programmes VALUES (7, 'live-7', 3, '{}', 312.5, 5, NULL, 'enough')",
+)
+MARKET = Endpoint("market", ROOT, "wan", multicast=True, tags=frozenset({"chợ"}), volume=40)
+
+
+def test_what_was_stored_before_there_were_keys_is_there_after(
+    database: Database, place: Place
+) -> None:
     # SQLite makes some changes by making a table anew, which would take the tags with it.
-    engine = sqlite_engine(path)
-    with engine.begin() as connection:
-        command.upgrade(_config_for(connection), "0001")
-        for statement in (
-            "INSERT INTO meta VALUES ('application', 'loa')",
-            "INSERT INTO units VALUES (1, NULL, 'Tân Phú')",
-            "INSERT INTO endpoints VALUES (1, 'market', 1, 'wan', 1, NULL, NULL, 40, 0, 5, 6)",
-            "INSERT INTO endpoint_tags VALUES (1, 'chợ')",
-            "INSERT INTO zones VALUES ('schools', '{\"tag\": \"school\"}')",
-        ):
-            connection.exec_driver_sql(statement)
-    engine.dispose()
-    store = Store.open(path)
-    contents = store.load()
-    store.close()
-    tags = frozenset({"chợ"})
-    market = Endpoint("market", "Tân Phú", "wan", multicast=True, tags=tags, volume=40)
-    assert contents.endpoints == (market,)
+    step(database, "0001")
+    write(database, *OLD_ROWS)
+    contents = loaded(database, place)
+    assert contents.endpoints == (MARKET,)
     assert contents.zones == (("schools", {"tag": "school"}),)
     assert (contents.clear_zones, contents.codes) == (frozenset(), ())
 
 
-def _config_for(connection: Connection) -> Config:
-    config = schema._config()
-    config.attributes["connection"] = connection
-    return config
+def write(database: Database, *statements: str) -> None:
+    with database.transaction() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def loaded(database: Database, place: Place) -> Contents:
+    """By a store, which brings it to the newest tables."""
+    database.close()  # a server's database has one user at a time
+    store = Store.open(place)
+    try:
+        return store.load()
+    finally:
+        store.close()
+
+
+def shape(database: Database) -> dict[str, object]:
+    """Each table's columns, keys and indexes, as the database tells them."""
+    with database.transaction() as connection:
+        inspector = inspect(connection)
+        return {
+            name: (
+                {(c["name"], str(c["type"]), c["nullable"]) for c in inspector.get_columns(name)},
+                {i["name"] for i in inspector.get_indexes(name)},
+                {tuple(k["constrained_columns"]) for k in inspector.get_foreign_keys(name)},
+            )
+            for name in inspector.get_table_names()
+            if name != "alembic_version"
+        }
+
+
+REVISIONS = [script.revision for script in reversed(schema.revisions())]
+
+
+def test_each_migration_leads_back_to_the_tables_before_it(database: Database) -> None:
+    shapes = [shape(database)]
+    for revision in REVISIONS:
+        step(database, revision)
+        shapes.append(shape(database))
+    for revision, before in zip(["base", *REVISIONS][-2::-1], shapes[-2::-1], strict=True):
+        step(database, revision)
+        assert shape(database) == before
+    assert shapes[0] == {}
+
+
+def test_what_is_stored_goes_back_to_the_first_tables_and_forth_again(
+    database: Database, place: Place
+) -> None:
+    step(database, "0001")
+    write(database, *OLD_ROWS)
+    assert loaded(database, place).endpoints == (MARKET,)
+    write(
+        database,
+        "UPDATE endpoints SET trim_us = 5, clear = true",
+        "INSERT INTO zones VALUES ('square', '{}', true)",
+    )
+    step(database, "0001")
+    contents = loaded(database, place)
+    assert contents.endpoints == (MARKET,)
+    assert dict(contents.zones) == {"schools": {"tag": "school"}, "square": {}}
+    assert contents.clear_zones == frozenset()
+    assert contents.last_programme_number == 7
 
 
 def test_a_migration_that_fails_halfway_changes_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("power cut")
 
     monkeypatch.setattr("alembic.op.create_index", fail)
-    engine = sqlite_engine(path)
-    with pytest.raises(RuntimeError), engine.begin() as connection:
+    with pytest.raises(RuntimeError), database.transaction() as connection:
         schema.migrate(connection)
-    engine.dispose()
-    assert definitions(path) == {}
-
-
-def test_the_tables_can_be_made_on_postgresql() -> None:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    for table in Base.metadata.sorted_tables:
-        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
-        for index in table.indexes:
-            assert "INDEX" in str(CreateIndex(index).compile(dialect=dialect))
+    assert shape(database) == {}
 
 
 @pytest.mark.parametrize(
@@ -108,17 +171,17 @@ def test_the_tables_can_be_made_on_postgresql() -> None:
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)],
 )
 def test_every_connection_is_as_safe_as_sqlite_can_be(
-    store: Store, path: Path, pragma: str, value: object
+    path: Path, pragma: str, value: object
 ) -> None:
-    store.close()
+    Store.create(path, ROOT).close()
     engine = sqlite_engine(path)
     with engine.connect() as connection:
         assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
     engine.dispose()
 
 
-def test_a_copy_without_a_write_ahead_log_gets_one(store: Store, path: Path) -> None:
-    store.close()
+def test_a_copy_without_a_write_ahead_log_gets_one(path: Path) -> None:
+    Store.create(path, ROOT).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     Store.open(path).close()

@@ -109,7 +109,7 @@ def test_a_unit_that_holds_something_is_not_removed(store: Store) -> None:
     store.add_unit(MARKET.unit)
     store.save_endpoints([MARKET], 1)
     for path in (ROOT, MARKET.unit):
-        with pytest.raises(ValueError, match="FOREIGN KEY"):
+        with pytest.raises(ValueError, match=r"(?i)foreign key"):
             store.remove_unit(path)
     assert store.load().units == (ROOT, MARKET.unit)
     assert stored(store) == {"market": MARKET}
@@ -251,7 +251,7 @@ def test_of_several_uses_all_or_none_are_stored(store: Store) -> None:
 def test_a_key_is_of_one_loudspeaker_alone(store: Store) -> None:
     store.save_codes([NAMED, UNNAMED])
     store.enrol([(NAMED.number, ENROLLED)], 9)
-    with pytest.raises(ValueError, match="UNIQUE"):
+    with pytest.raises(ValueError, match=r"(?i)unique"):
         store.enrol([(UNNAMED.number, replace(ENROLLED, name="other"))], 9)
     assert store.load().codes == (UNNAMED,)
     assert stored(store) == {"plain": ENROLLED}
@@ -378,7 +378,7 @@ def test_control_born_again_alone_leaves_on_air_what_is(store: Store, reopen: Re
 
 def test_a_number_is_used_once(store: Store) -> None:
     begin(store, 1)
-    with pytest.raises(ValueError, match="UNIQUE"):
+    with pytest.raises(ValueError, match=r"(?i)unique"):
         begin(store, 1)
 
 

@@ -13,6 +13,13 @@ from server.directory import Endpoint
 from server.store import Store, StoreError
 
 NOBODY = 65534
+CODE = "INSERT INTO enrolments (number, secret_hash, name, expires_at)"
+
+
+@pytest.fixture
+def place(path: Path) -> Path:
+    """All of this is about files."""
+    return path
 
 
 def refused(path: Path) -> str:
@@ -85,9 +92,9 @@ def test_a_damaged_one(store: Store, path: Path) -> None:
         "UPDATE endpoints SET volume = 300",
         "UPDATE endpoints SET latitude = 91, longitude = 0",
         "UPDATE endpoints SET public_key = 'short'",
-        "INSERT INTO zones VALUES ('a', '{', 0)",
-        "INSERT INTO enrolments VALUES ('0011223x', zeroblob(32), '', NULL, 1)",
-        "INSERT INTO enrolments VALUES ('00112233', zeroblob(31), '', NULL, 1)",
+        "INSERT INTO zones (name, definition) VALUES ('a', '{')",
+        f"{CODE} VALUES ('0011223x', zeroblob(32), '', 1)",
+        f"{CODE} VALUES ('00112233', zeroblob(31), '', 1)",
     ],
 )
 def test_nonsense_that_somebody_wrote_into_it(store: Store, path: Path, statement: str) -> None:
@@ -109,7 +116,7 @@ def bounded(store: Store) -> Callable[[int], None]:
     """Let the database grow by so many pages more."""
 
     def bounded(pages: int) -> None:
-        with store._engine.connect() as connection:
+        with store._transaction() as connection:
             count = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {count + pages}")
 
@@ -166,7 +173,7 @@ def test_a_database_that_another_program_keeps_locked(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.close()
-    monkeypatch.setattr("server.store.engine._PRAGMAS", ("busy_timeout = 1",))
+    monkeypatch.setattr("server.store.sqlite._PRAGMAS", ("busy_timeout = 1",))
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert "another program" in refused(path)

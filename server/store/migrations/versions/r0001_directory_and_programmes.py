@@ -82,3 +82,9 @@ def _create_units_and_endpoints() -> None:
             ondelete="CASCADE",
         ),
     )
+
+
+def downgrade() -> None:
+    """Nothing is left; what refers to another table goes before it."""
+    for table in ("endpoint_tags", "endpoints", "units", "programmes", "zones", "meta"):
+        op.drop_table(table)

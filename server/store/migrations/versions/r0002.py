@@ -30,3 +30,12 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_enrolments"),
     )
+
+
+def downgrade() -> None:
+    """Loudspeakers are registered still; their keys, and who might have come, are forgotten."""
+    op.drop_table("enrolments")
+    for table in ("endpoints", "zones"):
+        op.drop_column(table, "clear")
+    op.drop_index("ix_endpoints_public_key", "endpoints")
+    op.drop_column("endpoints", "public_key")

@@ -14,3 +14,8 @@ def upgrade() -> None:
     op.add_column(
         "endpoints", sa.Column("trim_us", sa.Integer(), server_default="0", nullable=False)
     )
+
+
+def downgrade() -> None:
+    """All sound by their clocks."""
+    op.drop_column("endpoints", "trim_us")

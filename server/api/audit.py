@@ -1,0 +1,160 @@
+"""The HTTP API: the audit log, and that what is refused stands in it."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from fastapi.responses import StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.rights import Auditor
+from server.app import Control
+from server.audit.caller import Caller
+from server.audit.row import Row, instant
+from server.recording import Recorder
+from transport.control.address import plain_address
+
+JSON_LINES = "application/jsonl"
+_READING = {"GET", "HEAD", "OPTIONS"}
+_WHO_MAY = {401, 403}
+# What an error says is shorter.
+_MOST_SAID = 2048
+_LINES_A_CHUNK = 200
+
+
+class Watch:
+    """Has every refusal written down: of whoever may not, and of whoever asks for a change in vain.
+
+    It stands before all else, for strangers are refused first.
+    """
+
+    def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
+        self._app = app
+        self._recorder = recorder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer()
+
+        async def sent(message: Message) -> None:
+            answer.hear(message)
+            await send(message)
+
+        await self._app(scope, receive, sent)
+        if answer.refuses(scope.get("method", "")):
+            asked = {
+                "method": scope.get("method", "WebSocket"),
+                "path": scope["path"],
+                "status": answer.status,
+                **scope.get("state", {}).get("asked", {}),
+            }
+            self._recorder.refused(asked, answer.why, Caller(_who(scope), _where(scope)))
+
+
+class _Answer:
+    """What is answered, as far as it matters here."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._body = b""
+
+    def hear(self, message: Message) -> None:
+        """The next part of it."""
+        match message["type"]:
+            case "http.response.start":
+                self.status = message["status"]
+            case "http.response.body" if self.status >= 400 and len(self._body) < _MOST_SAID:
+                self._body += message.get("body", b"")[:_MOST_SAID]
+            case "websocket.close":
+                self.status = 403
+            case _:
+                pass
+
+    def refuses(self, method: str) -> bool:
+        """Whether that is a refusal; who reads what is not there was refused nothing."""
+        return self.status in _WHO_MAY or (method not in _READING and 400 <= self.status < 500)
+
+    @property
+    def why(self) -> str:
+        """The one line of the error."""
+        try:
+            said = json.loads(self._body)
+        except ValueError:
+            return ""
+        if not isinstance(said, dict):
+            return ""
+        return str(said.get("error") or said.get("detail") or "")
+
+
+def _who(scope: Scope) -> str:
+    """Whoever the check of access has found it to be; empty for strangers."""
+    identity = scope.get("state", {}).get("identity")
+    return "" if identity is None else str(identity.who)
+
+
+def _where(scope: Scope) -> str:
+    client = scope.get("client")
+    return plain_address(client[0]) if client else ""
+
+
+def add_audit(api: FastAPI, control: Control) -> None:
+    """The log, read; nobody can write it here."""
+    vouching = control.audit.vouching
+
+    @api.get("/api/audit")
+    async def newest(
+        asker: Auditor,  # noqa: ARG001 - it states the right
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        before: Annotated[int | None, Query(ge=1, lt=1 << 53)] = None,
+    ) -> dict[str, Any]:
+        """What was done and refused, newest first; `next` is the `before` of what is older."""
+        rows = await vouching.newest(before, limit)
+        head = vouching.last
+        return {
+            "rows": list(map(_shown, rows)),
+            "next": rows[-1].seq if len(rows) == limit and rows[-1].seq > 1 else None,
+            "signed": None if head is None else {"seq": head.seq, "at": instant(head.at_ns)},
+            "anchors": list(map(asdict, vouching.anchors)),
+        }
+
+    @api.get("/api/audit/export", response_class=StreamingResponse)
+    async def export(asker: Auditor) -> StreamingResponse:  # noqa: ARG001 - it states the right
+        """The whole log in JSON lines, with its signed heads, for whoever verifies it: AUDIT.md."""
+        headers = {"Content-Disposition": 'attachment; filename="loa-audit.jsonl"'}
+        chunks = _in_chunks(vouching.export())
+        return StreamingResponse(chunks, media_type=JSON_LINES, headers=headers)
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    at, who, where, what, on, why, outcome = row.texts
+    try:
+        details = json.loads(on)
+    except ValueError:
+        details = on  # somebody has changed it
+    return {
+        "seq": row.seq,
+        "at": at,
+        "who": who,
+        "where": where,
+        "what": what,
+        "on": details,
+        "why": why,
+        "outcome": outcome,
+        "hash": row.hash.hex(),
+    }
+
+
+async def _in_chunks(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Lines with their ends, many at once: each chunk costs the server as much as a line."""
+    chunk: list[str] = []
+    async for line in lines:
+        chunk.append(f"{line}\n")
+        if len(chunk) == _LINES_A_CHUNK:
+            yield "".join(chunk)
+            chunk.clear()
+    yield "".join(chunk)
