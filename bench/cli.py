@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import fanout, fleet, latency, loss, seal, sync
+from bench import fanout, fleet, impair_bench, latency, loss, seal, sync
 from bench.measure import MeasureError
 from bench.processes import ProcessError
 from bench.report import ReportError
@@ -18,6 +18,7 @@ BENCHES: dict[
 ] = {
     "fanout": (fanout.add_options, fanout.run),
     "fleet": (fleet.add_options, fleet.run),
+    "impair": (impair_bench.add_options, impair_bench.run),
     "latency": (latency.add_options, latency.run),
     "loss": (loss.add_options, loss.run),
     "seal": (seal.add_options, seal.run),
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> int:
             print(f"loa bench {options.name}: {file}: there is no such folder", file=sys.stderr)
             return 2
     try:
+        if options.seed < 0:
+            raise ValueError(f"--seed {options.seed}: a seed is not negative")
         options.run(options)
     except (ReportError, MeasureError, ProcessError, LiveError, OSError, ValueError) as error:
         print(f"loa bench {options.name}: {error}", file=sys.stderr)

@@ -31,6 +31,7 @@ from bench.measure import (
     spread_ms,
 )
 from bench.processes import Bench, ProcessError, end
+from transport.net.clocks import now_ns
 
 VOICE = Path(__file__).parent / "audio" / "voice.wav"
 STORM = Path(__file__).parent / "audio" / "storm.wav"
@@ -60,7 +61,7 @@ _PLAYOUT_DELAY_MS = 120
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of CLOCK_MONOTONIC, and who shall hear the same in it."""
+    """A stretch of CLOCK_BOOTTIME, and who shall hear the same in it."""
 
     groups: tuple[tuple[str, ...], ...]
     began_ns: int
@@ -173,10 +174,10 @@ def _watch(
     voice: subprocess.Popen[str],
     console: Console,
 ) -> Phase:
-    began_ns = time.monotonic_ns()
+    began_ns = now_ns()
     console.print(title)
     with Live(console=console, auto_refresh=False, transient=True) as screen:
-        while (left_s := seconds - (time.monotonic_ns() - began_ns) / 1e9) > 0:
+        while (left_s := seconds - (now_ns() - began_ns) / 1e9) > 0:
             if voice.poll() is not None:
                 said = " ".join(bench.log(f"live-{zone}") for zone in ZONES)
                 raise ProcessError(f"the voice broke off: {said}")
@@ -184,7 +185,7 @@ def _watch(
                 screen.update(_table(f"{left_s:.0f} s left", bench.speakers()), refresh=True)
             time.sleep(min(0.25, left_s))
         console.print(_table("", bench.speakers()))
-    return Phase(groups, began_ns, time.monotonic_ns())
+    return Phase(groups, began_ns, now_ns())
 
 
 def _table(title: str, rows: dict[str, dict[str, Any]]) -> Table:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.impair_crossings import Crossings
+from bench.impair_record import MOST_PACKETS, Recorder
 from bench.impair_sockets import PortError, TcpPassage, UdpProxy, resolved
 from bench.network import MS, PROFILES, SECOND, Impairments, Profile, profile
 from bench.trace import load_trace
@@ -59,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         "--udp-only", action="store_true", help="pass on that UDP port alone, whatever it is"
     )
     parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="at the end, write what each packet met, the proxy's own lateness included: a trace "
+        "for each port, client and way, as 7460-1-down.trace (for --trace here, and of loa bench "
+        f"loss and sync); {MOST_PACKETS:,} packets at most",
+    )
+    parser.add_argument(
         "--every",
         type=float,
         default=1.0,
@@ -86,13 +95,22 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--every {options.every:g}: use 0 to 86400 seconds")
     if options.seed < 0:
         raise ValueError(f"--seed {options.seed}: a seed is not negative")
+    if options.record is not None:
+        try:
+            options.record.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise ValueError(f"--record {options.record}: {why}: name a folder") from None
 
 
 class _Proxy:
     """Everything that is open, until the block ends."""
 
     def __init__(self, options: argparse.Namespace, listen: StationAddress, to: StationAddress):
-        self._crossings = Crossings(_profile(options), options.seed, listen.port)
+        self.recorder = None if options.record is None else Recorder()
+        self._crossings = Crossings(
+            _profile(options), options.seed, listen.port, recorder=self.recorder
+        )
         whole = listen.port == to.port and not options.udp_only
         if whole and listen.port > _LAST_PORT:
             raise ValueError(f"port {listen.port}: a station has five, from {_LAST_PORT} at most")
@@ -116,7 +134,7 @@ class _Proxy:
                 self.say("figures")
                 next_ns += every_ns
 
-    def say(self, event: str) -> None:
+    def say(self, event: str, **more: Any) -> None:
         """One line of JSON; counts are since the beginning, ports those where it is called."""
         late = self._crossings.late
         _print(
@@ -127,6 +145,7 @@ class _Proxy:
             late_p50_ms=late.percentile_ms(50),
             late_p99_ms=late.percentile_ms(99),
             late_max_ms=round(late.max_ns / MS, 3),
+            **more,
         )
 
     def close(self) -> None:
@@ -155,7 +174,23 @@ def main(argv: list[str]) -> int:
     try:
         proxy.run(round(options.every * SECOND))
     except KeyboardInterrupt:
-        proxy.say("end")
+        return _finish(proxy, options)
     finally:
         proxy.close()
+    return 0
+
+
+def _finish(proxy: _Proxy, options: argparse.Namespace) -> int:
+    """Say the last figures, and write what was recorded."""
+    if proxy.recorder is None:
+        proxy.say("end")
+        return 0
+    proxy.say("end", recorded=proxy.recorder.figures(), unrecorded=proxy.recorder.unrecorded)
+    about = f"{options.profile or options.trace}, seed {options.seed}, a line a packet"
+    try:
+        proxy.recorder.save(options.record, about)
+    except OSError as error:
+        why = error.strerror or error
+        print(f"loa impair: --record {options.record}: {why}", file=sys.stderr)
+        return 1
     return 0

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.impair_record import Parcel, Recorder, Recording
 from bench.network import MS, Link, Profile
 
 MAX_CLIENTS = 256
@@ -38,6 +39,7 @@ class _Way:
     """One direction, and for when its next datagram is on the agenda."""
 
     link: Link
+    recording: Recording | None = None
     sent_ns: int = 0
     agreed_ns: int | None = None
 
@@ -52,13 +54,19 @@ class Crossings:
 
     There are at most `most`; of whoever has been silent for longest, `make_room` says that it has
     to go. The n-th client of a port has the same weather whenever the seed is the same; ports are
-    told from each other by how far above `first_port` they are.
+    told from each other by how far above `first_port` they are. A `recorder` is told what became
+    of every datagram.
     """
 
     def __init__(
-        self, profile: Profile, seed: int, first_port: int = 0, most: int = MAX_CLIENTS
+        self,
+        profile: Profile,
+        seed: int,
+        first_port: int = 0,
+        most: int = MAX_CLIENTS,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._profile, self._most = profile, most
+        self._profile, self._most, self._recorder = profile, most, recorder
         self._seed, self._first_port = seed, first_port
         self._crossings: OrderedDict[Client, _Crossing] = OrderedDict()
         self._seen: Counter[int] = Counter()
@@ -84,8 +92,17 @@ class Crossings:
             self._crossings.move_to_end(client)
         way = crossing.up if up else crossing.down
         way.sent_ns = max(way.sent_ns, now_ns)
-        way.link.send(data, way.sent_ns)
+        self._put(way, data)
         self._agree(client, way, up=up)
+
+    def _put(self, way: _Way, data: bytes) -> None:
+        if self._recorder is None or way.recording is None or not self._recorder.has_room():
+            way.link.send(data, way.sent_ns)
+            return
+        parcel, before = way.recording.parcel(data, way.sent_ns), way.link.in_flight
+        way.link.send(parcel, way.sent_ns)
+        if way.link.in_flight > before:
+            way.recording.sent(parcel)
 
     def _agree(self, client: Client, way: _Way, *, up: bool) -> None:
         """See to it that the agenda has what comes next."""
@@ -113,6 +130,14 @@ class Crossings:
         for due in arrived:
             self.late.add(now_ns - due.due_ns)
         return arrived
+
+    def handed_on(self, due: Due, now_ns: int) -> None:
+        """It has left: to be called of each while its client is here, if that is recorded."""
+        crossing = self._crossings.get(due.client)
+        if crossing is not None and isinstance(due.data, Parcel):
+            recording = crossing.up.recording if due.up else crossing.down.recording
+            if recording is not None:
+                recording.handed_on(due.data, now_ns)
 
     def next_due_ns(self) -> int | None:
         """When to call `due` next; None while nothing is on its way."""
@@ -147,7 +172,11 @@ class Crossings:
         rng = np.random.default_rng((self._seed, step, self._seen[client.port]))
         self._seen[client.port] += 1
         down, up = self._profile.links(rng, _MOST_IN_FLIGHT)
-        crossing = self._crossings[client] = _Crossing(_Way(down), _Way(up))
+        crossing = _Crossing(_Way(down), _Way(up))
+        if self._recorder is not None:
+            for name, way in crossing._asdict().items():
+                way.recording = self._recorder.open(client.port, self._seen[client.port], name)
+        self._crossings[client] = crossing
         return crossing
 
 

@@ -118,12 +118,14 @@ class UdpProxy:
         return True
 
     def _hand_on(self) -> None:
-        for _, client, up, data in self._crossings.due(self.now_ns()):
+        for due in self._crossings.due(self.now_ns()):
+            client = due.client
+            self._crossings.handed_on(due, self.now_ns())
             try:
-                if up:
-                    self._stations[client].send(data)
+                if due.up:
+                    self._stations[client].send(due.data)
                 else:
-                    self._of_port[client.port].sendto(data, (client.address, client.source))
+                    self._of_port[client.port].sendto(due.data, (client.address, client.source))
             except OSError:  # its buffer is full, or nobody is there now
                 self.unsent += 1
 

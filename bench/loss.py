@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -136,4 +137,6 @@ def report(task: Task, rows: Sequence[Row], options: argparse.Namespace) -> None
 def _clean_line(figures: Mapping[str, Any]) -> str:
     names = {"clean_pesq_wb": "PESQ-WB", "clean_stoi": "STOI", "clean_sti": "STI"}
     said = [f"{names[key]} {figures[key]:.3f}" for key in names if figures[key] is not None]
+    if not said and any(find_spec(name) for name in ("pesq", "pystoi")):
+        return "no speech to judge"
     return ", ".join(said) or "PESQ and STOI are not installed"

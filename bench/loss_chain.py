@@ -25,9 +25,10 @@ from transport.clock.estimator import ClockEstimate
 from transport.control.messages import EpochSpec, Listen, SealSpec, StreamSpec
 from transport.control.priority import Priority
 from transport.jitter.buffer import EncodedFrame, JitterBuffer
+from transport.recovery.along import Along, Provision
 from transport.recovery.bundle import unbundle
-from transport.recovery.copies import CopyBook
-from transport.recovery.policy import LossWatch, copies_for
+from transport.recovery.erasure import Symbols
+from transport.recovery.policy import LossWatch, code_for, copies_for
 from transport.recovery.request import seal_request
 from transport.security.certificates import StreamCertificate
 from transport.security.keys import SigningKey, VerifyKey
@@ -86,11 +87,10 @@ class _Station:
         self._station, self._key = SigningKey(draw(32)), SigningKey(draw(32))
         self._secret = draw(32)
         self._sender = SealedSender(self._key, 1, 0, scene.frame_ms, "bench", lambda: 0.5, draw)
-        self._book = CopyBook()
+        self.provision = Provision(speech.frame)
         self._speech, self._scene = speech, scene
         self._written: deque[Entry] = deque(maxlen=SLOTS)
         self.repairs = Repairs(self._read, self._secret)
-        self.offsets: tuple[int, ...] = ()
         self.opus_bytes = 0
         self._repair_lengths: dict[bytes, int] = {}
 
@@ -136,10 +136,9 @@ class _Station:
     def packet(self, index: int) -> bytes:
         """Frame `index` as it is sent to everybody; its repair is kept."""
         payload, media = self._speech.payloads[index], _EPOCH + self._speech.start(index)
-        copies = self._book.copies(media, self.offsets, room_for_copies(len(payload)))
-        data = self._sender.packet(payload, media, copies)
-        self._book.remember(media, payload)
-        self.opus_bytes += len(payload) + sum(len(copy.payload) for copy in copies)
+        along = self.provision.along(media, payload, room_for_copies(len(payload)))
+        data = self._sender.packet(payload, media, along)
+        self.opus_bytes += len(payload) + _bytes_of(along)
         repair = self._sender.repair()
         self._written.append(Entry(1, REPAIR, repair))
         self._repair_lengths[repair[2:12]] = len(payload)
@@ -153,27 +152,30 @@ class _Station:
         return sent
 
 
+def _bytes_of(along: Along) -> int:
+    if isinstance(along, Symbols):
+        return len(along.data) * along.length
+    return sum(len(copy.payload) for copy in along)
+
+
 class _Adviser:
-    """Which copies the station sends, by what this loudspeaker tells of its network."""
+    """What the station sends along, by what this loudspeaker tells of its network."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._watch = LossWatch()
         self._tells_ns = _TELLS_NS
 
-    def offsets(self, ear: Player, now_ns: int) -> tuple[int, ...]:
-        """In samples; of a network of which nothing is known until it has told."""
+    def advise(self, provision: Provision, ear: Player, now_ns: int) -> None:
+        """As for a network of which nothing is known, until it has told."""
         scene = self._scene
         if now_ns >= self._tells_ns:
             self._tells_ns += _TELLS_NS
             self._watch.hear(ear.losses(now_ns), now_ns)
-        return copies_for(
-            scene.delivery,
-            scene.frame_ms,
-            scene.playout_delay_ms,
-            self._watch.worst,
-            multicast=scene.multicast,
-            settled=self._watch.settled,
+        network = scene.delivery, scene.frame_ms, scene.playout_delay_ms, self._watch.worst
+        provision.adapt(
+            copies_for(*network, multicast=scene.multicast, settled=self._watch.settled),
+            code_for(*network, multicast=scene.multicast),
         )
 
 
@@ -247,7 +249,7 @@ class Chain:
         ready = self._at.ready
         while self._sent < len(ready) and ready[self._sent] <= now_ns:
             before = self._down.lost + self._down.dropped
-            self._station.offsets = self._adviser.offsets(self._ear, now_ns)
+            self._adviser.advise(self._station.provision, self._ear, now_ns)
             self._post(self._station.packet(self._sent), now_ns)
             self._lost[self._sent] = self._down.lost + self._down.dropped > before
             self._sent += 1

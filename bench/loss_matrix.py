@@ -78,6 +78,7 @@ CONDITIONS = (
     *(Condition(profile, playout_delay_ms=700.0) for profile in ("M3", "O1")),
     *(Condition(profile, "saver") for profile in ("R10", "M2")),
     *(Condition(profile, "lan", multicast=True) for profile in ("L0", "R5")),
+    *(Condition(profile, "lan", 500.0, multicast=True) for profile in ("R20", "R30")),
     *(Condition(profile, "wifi", multicast=True) for profile in ("L1", "L2")),
 )
 

@@ -305,6 +305,10 @@ class Link:
         return delay_ns
 
 
+def _from_anywhere(path: Impairments, trace: Trace, rng: np.random.Generator) -> Impairments:
+    return replace(path, trace_at=int(rng.integers(len(trace))))
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A path that is alike both ways, but for an uplink bias drawn once for each endpoint.
@@ -324,6 +328,14 @@ class Profile:
         if up.trace is not None and self.uplink is None:  # not both ways in step
             up = replace(up, trace_at=int(rng.integers(len(up.trace))))
         return Link(self.path, rng, limit), Link(up, rng, limit)
+
+    def anywhere(self, rng: np.random.Generator) -> "Profile":
+        """The same, each way's trace from a packet drawn anew: neighbours share no packets."""
+        down, up = (
+            path if path is None or path.trace is None else _from_anywhere(path, path.trace, rng)
+            for path in (self.path, self.uplink)
+        )
+        return replace(self, path=down or self.path, uplink=up)
 
     def with_uplink(self, other: "Profile") -> "Profile":
         """The way down of this one, and the way up of another."""

@@ -72,16 +72,20 @@ class Bench:
             raise ProcessError(str(error)) from None
 
     def start_station(
-        self, *options: str, port: int = 0, env: Mapping[str, str] | None = None
+        self,
+        *options: str,
+        port: int = 0,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         """Returns when the station is ready; its address is then in `address`.
 
-        `env` is added to the environment.
+        `env` is added to the environment; `under` is what the command is an argument of.
         """
         if not self.data.holds_station():
             self.data.create("Bench")
         words = ["--data", str(self.data.path), "--port", str(port)]
-        self._station = self.start("serve", *words, *options, log="station", env=env)
+        self._station = self.start("serve", *words, *options, log="station", env=env, under=under)
         assert self._station.stdout is not None  # noqa: S101 - it was opened as a pipe
         line = self._station.stdout.readline()
         if not line.startswith("station ready at https://"):
@@ -96,11 +100,17 @@ class Bench:
         return self._station
 
     def start_speaker(
-        self, name: str, *options: str, simulate: dict[str, Any] | None = None
+        self,
+        name: str,
+        *options: str,
+        simulate: dict[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
         """A loudspeaker that records to NAME.wav, unless the options say otherwise.
 
-        It is enrolled the first time; a second of the same name is the same loudspeaker.
+        It is enrolled the first time; a second of the same name is the same loudspeaker. `env` and
+        `under` as for `start_station`.
         """
         words = ["--server", self.address, "--name", name, "--no-discovery"]
         words += ["--state", str(self.state(name))]
@@ -110,7 +120,7 @@ class Bench:
             words += ["--output", f"wav:{self.recording(name)}"]
         if simulate is not None:
             words += ["--simulate", json.dumps(simulate)]
-        return self.start("speaker", *words, *options, log=name)
+        return self.start("speaker", *words, *options, log=name, env=env, under=under)
 
     def state(self, name: str) -> Path:
         """Where a loudspeaker keeps its key, and whom it trusts."""
@@ -128,11 +138,12 @@ class Bench:
         log: str,
         env: Mapping[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
+        under: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        """Any verb; its standard error goes to LOG.log. `env` is added to the environment."""
+        """Any verb; its standard error goes to LOG.log. `env`, `under` as for `start_station`."""
         errors = self._ending.enter_context((self.folder / f"{log}.log").open("a"))
         process = subprocess.Popen(
-            [*LOA, verb, *words],
+            [*under, *LOA, verb, *words],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -36,6 +36,7 @@ def environment() -> dict[str, object]:
         "commit": _commit(),
         "versions": {name: _version(name) for name in PACKAGES},
         "libopus": _libopus_version(),
+        "dred": _has_dred(),
     }
 
 
@@ -179,6 +180,13 @@ def _libopus_version() -> str | None:
     try:
         version = importlib.import_module("codec.libopus").version
         return str(version() if callable(version) else version)
+    except (ImportError, AttributeError, OSError):
+        return None
+
+
+def _has_dred() -> bool | None:
+    try:
+        return bool(importlib.import_module("codec.libopus").has_dred())
     except (ImportError, AttributeError, OSError):
         return None
 

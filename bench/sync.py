@@ -20,12 +20,12 @@ from bench.network import PROFILES, Impairments, Profile, profile
 from bench.report import percentiles, plot_cdf, table, write_json
 from bench.sync_pairs import (
     CRYSTAL_PPM,
-    HEADLINE,
     SCHEMES,
     SETTLE_S,
     TRIM_S,
     Outcome,
     Plan,
+    headline,
     measure,
 )
 from bench.trace import load_trace
@@ -55,6 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="L1", metavar="P", help="(%(default)s)")
     parser.add_argument(
         "--trace", type=Path, metavar="FILE", help="delays of both ways, in place of a profile"
+    )
+    parser.add_argument(
+        "--trace-back", type=Path, metavar="FILE", help="those to the station, if they are others"
     )
     parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="(%(default)s)")
     parser.add_argument(
@@ -88,10 +91,14 @@ def run(options: argparse.Namespace) -> None:
     plan = _plan(options, path, trim, options.seed)
     with _bar(name) as passed:
         outcome = measure(plan, passed)
+    if np.isnan(outcome.apart[headline(name)].signed_us).any():
+        raise ValueError(f"{name}: not everybody could learn the time there: too much is lost")
     rows = {scheme: _figures([outcome], scheme) for scheme in SCHEMES}
     table(_title(options, name, trim), [{"scheme": s, **row} for s, row in rows.items()])
     if options.json is not None:
-        figures = {"profile": name, **rows[HEADLINE], **_about(plan), "schemes": rows}
+        scheme = headline(name)
+        about = {"scheme": scheme, **_about(plan), "schemes": rows}
+        figures = {"profile": name, **rows[scheme], **about}
         counts = {"questions": outcome.questions, "exchanges": outcome.exchanges}
         write_json(options.json, {**figures, **counts}, options.seed)
     if options.plot is not None:
@@ -100,9 +107,13 @@ def run(options: argparse.Namespace) -> None:
 
 def _network(options: argparse.Namespace) -> tuple[str, Profile]:
     if options.trace is None:
+        if options.trace_back is not None:
+            raise ValueError("--trace-back is for a way up beside --trace FILE: give both")
         return options.profile.upper(), profile(options.profile)
-    trace = load_trace(options.trace)
-    return options.trace.name, Profile(Impairments(trace=trace))
+    path = Profile(Impairments(trace=load_trace(options.trace)))
+    if options.trace_back is not None:
+        path = path.with_uplink(Profile(Impairments(trace=load_trace(options.trace_back))))
+    return options.trace.name, path
 
 
 def _plan(options: argparse.Namespace, path: Profile, trim: bool, seed: int) -> Plan:

@@ -20,9 +20,10 @@ from bench.sync_playing import Card, play
 from endpoints.fleet.timing import Estimator
 from transport.clock.estimator import ClockEstimator
 
+# What a loudspeaker does that hears by unicast, and what it does that hears a group.
 OURS, BY_EAR = "loa", "loa + arrivals"
-# What a loudspeaker does today, whose figures are the bench's own.
-HEADLINE = OURS
+# Networks on which a group is heard.
+_BY_GROUP = ("L0", "L1", "L2")
 PEERS: Mapping[str, Callable[[], Estimator]] = {
     "median of 200": MedianOf200,
     "best 5 of 30": Best5Of30,
@@ -39,6 +40,11 @@ _LOOK_S = 0.1
 # A packet leaves the station so late on average, for everybody.
 _SENDER_LATE_NS, _SENDER_PACKETS = 200_000, 10_007
 _Floats = NDArray[np.float64]
+
+
+def headline(network: str) -> str:
+    """The scheme whose figures are the bench's own: what a loudspeaker there does."""
+    return BY_EAR if network in _BY_GROUP else OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def _learn(plan: Plan, rng: np.random.Generator, late_ns: NDArray[np.int64]) -> 
     card = Card(
         Oscillator(0.0, crystal.ppm, crystal.waves), _READING_NOISE_US, int(rng.integers(2**31))
     )
-    links = plan.profile.links(rng)
+    links = plan.profile.anywhere(rng).links(rng)
     asking = Asking(own, links, Station(), rng, ClockEstimator(), plan.every_s)
     learnt = {OURS: asking.advance(round(plan.length_s * SECOND))}
     programme = sound(Link(plan.profile.path, rng), SETTLE_S, plan.length_s, late_ns)

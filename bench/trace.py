@@ -51,7 +51,7 @@ class Trace:
 def load_trace(path: Path) -> Trace:
     """The trace in a file; TraceError if there is none, or if a line of it is none."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # some editors mark what they write
             fates = tuple(_fates(path, file))
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None

@@ -6,6 +6,7 @@ carries a known libopus (1.6.1 with PyAV 18), so nothing need be installed by ha
 file imports `opuslib_next`; everybody else takes its modules from here.
 """
 
+import ctypes
 import ctypes.util
 import importlib
 import importlib.util
@@ -17,6 +18,9 @@ from codec.errors import CodecError
 # Where wheels put the libraries they carry: beside the package on Linux (auditwheel) and
 # Windows (delvewheel), inside it on macOS (delocate).
 _WHEEL_FOLDERS = ("../av.libs", ".dylibs")
+# From opus_defines.h (libopus 1.5 and newer); the upstream package does not know it.
+_SET_DRED_DURATION = 4050
+_ANY_RATE = 48_000
 
 
 def _bundled() -> str | None:
@@ -73,3 +77,17 @@ def version() -> str:
     """Ask the loaded library its name, for example "libopus 1.6.1"."""
     name: bytes = importlib.import_module("opuslib_next.api.info").get_version_string()
     return name.decode("ascii", errors="replace")
+
+
+def has_dred() -> bool:
+    """Whether its encoder can add deep redundancy (DRED), a second of speech to every packet.
+
+    Asked, not guessed: a library built without the neural networks has the functions all the same,
+    and answers OPUS_UNIMPLEMENTED to OPUS_SET_DRED_DURATION. So does the one in PyAV's wheel.
+    """
+    state = encoder_api.create_state(_ANY_RATE, 1, constants.APPLICATION_VOIP)
+    try:
+        answer: int = encoder_api.libopus_ctl(state, _SET_DRED_DURATION, ctypes.c_int(0))
+    finally:
+        encoder_api.destroy(state)
+    return answer == int(constants.OK)

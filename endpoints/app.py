@@ -2,11 +2,12 @@
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import trio
 
+from endpoints.lateness import LatenessWatch
 from endpoints.local import beeps, line_up_tone
 from endpoints.outputs.base import Output
 from endpoints.player import Player
@@ -19,7 +20,7 @@ from endpoints.way.metering import Meter
 from endpoints.way.repair import Repair
 from transport.clock.asymmetry import AsymmetryJump
 from transport.clock.estimator import ClockEstimate
-from transport.clock.timeline import NS_PER_MS
+from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
 from transport.control.address import StationAddress
 from transport.control.messages import (
     LONGEST,
@@ -32,13 +33,15 @@ from transport.control.messages import (
     Welcome,
     shown,
 )
-from transport.net.clocks import Clock
+from transport.net.clocks import Clock, slept_ns
 from transport.security.keys import VerifyKey
 
 _ENOUGH_PACKETS = 10
 # A station that hears its loudspeakers as often as this has few, and hears of every change at once.
 _OFTEN_S = 2.0
 _LOOK_PAUSE_S = 0.5
+# How soon it is noticed that the machine has slept, and how much of that is worth beginning anew.
+_WAKE_S, _NAP_NS = 0.25, 500 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,13 @@ class Loudspeaker:
         *,
         fixed_estimate: ClockEstimate | None = None,
         look: Look | None = None,
+        slept_ns: Callable[[], int] = slept_ns,
     ) -> None:
         """The state in `store` is that of a loudspeaker that is enrolled.
 
         `fixed_estimate` replaces what the time exchange finds, to show what that is for; `look`
-        looks for the station where it has moved to.
+        looks for the station where it has moved to; `slept_ns` says how long the machine has
+        slept in all.
         """
         uniform = random.SystemRandom().random
         self._settings = settings
@@ -88,11 +93,15 @@ class Loudspeaker:
         self._by_groups_alone = False
         self._adjust = Adjust(100, muted=False)
         self._fixed = fixed_estimate
+        self._slept_ns = slept_ns
         self._session = ControlSession(
             store, self, uniform, secrets.token_bytes, say, server=settings.server, look=look
         )
         self._sync = TimeSync(clock, self._clock_changed, self._way_changed)
-        self._player = Player(self._estimate, servo=settings.servo)
+        self._lateness = LatenessWatch()
+        self._player = Player(
+            self._estimate, servo=settings.servo, uniform=uniform, arrived=self._arrived
+        )
         self._meter = None if settings.max_kbps is None else Meter(settings.max_kbps)
         self._repair = Repair(self._player, clock, self._meter)
         self._media = Media(self._repair, clock, uniform, secrets.token_bytes, say)
@@ -107,6 +116,13 @@ class Loudspeaker:
     def _clock_changed(self) -> None:
         self._say("the station's clock began anew: finding the place in it")
         self._player.clock_changed()
+        self._lateness.forget()
+
+    def _arrived(self, stream: int, media_ns: int, arrived_ns: int) -> None:
+        self._sync.arrived(stream, media_ns, arrived_ns)
+        estimate = self._estimate()
+        if estimate is not None:
+            self._lateness.add(stream, media_ns, estimate.theirs(arrived_ns) - media_ns)
 
     def _way_changed(self, jump: AsymmetryJump) -> None:
         """By ear alone can this be put right: said until the trim is another."""
@@ -130,8 +146,9 @@ class Loudspeaker:
         withheld = 0 if self._meter is None else self._meter.withheld
         return (
             f"{counts['received']} packets received, {counts['lost']} lost; of the frames "
-            f"{counts['recovered_copy']} came as a copy, {counts['recovered_repair']} when asked "
-            f"for again, and {counts['concealed']} were concealed"
+            f"{counts['recovered_copy']} came as a copy, {counts['recovered_erasure']} were "
+            f"decoded, {counts['recovered_repair']} came when asked for again, and "
+            f"{counts['concealed']} were concealed"
             + (f"; {withheld} times asking was left out for --max-kbps" if withheld else "")
         )
 
@@ -146,6 +163,21 @@ class Loudspeaker:
             nursery.start_soon(self._sync.run)
             nursery.start_soon(self._session.run)
             nursery.start_soon(self._output.run, self._player.pull)
+            nursery.start_soon(self._notice_sleep)
+
+    async def _notice_sleep(self) -> None:
+        """Timers stand still while the machine sleeps, so none of them says that it has."""
+        before_ns = self._slept_ns()
+        while True:
+            await trio.sleep(_WAKE_S)
+            slept_ns = self._slept_ns()
+            napped_ns, before_ns = slept_ns - before_ns, slept_ns
+            if napped_ns > _NAP_NS:
+                self._say(f"this machine has slept for {napped_ns / NS_PER_SECOND:.0f} s")
+                self._sync.woken()
+                self._player.clock_changed()
+                self._lateness.forget()
+                self._session.woken()
 
     # ------------------------------------------------------------- what the session asks
     def hello(self, name: str, key: bytes, nonce: bytes) -> Hello:
@@ -162,6 +194,7 @@ class Loudspeaker:
         self._local_address = local_address
         self._sync.ask(address, welcome.time_port, welcome.session, welcome.key, welcome.time_s)
         self._repair.begin(address, welcome.session, welcome.key)
+        self._lateness.begin(welcome.telemetry_s)
         self._media.welcomed(address, local_address, welcome, tls)
 
     async def reachable(self) -> None:
@@ -241,7 +274,8 @@ class Loudspeaker:
     def telemetry(self) -> Telemetry:
         """How we are."""
         self._warn_of_clear_sound()
-        counts, losses = self._player.counts(), self._player.losses(self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        counts, losses = self._player.counts(), self._player.losses(now_ns)
         self._warn_of_lateness(counts["received"], counts["dropped_late"])
         self._told = self._worth_telling()
         estimate = self._estimate()
@@ -256,6 +290,7 @@ class Loudspeaker:
             packets_received=counts["received"],
             packets_lost=counts["lost"],
             packets_late=counts["dropped_late"],
+            packets_missed=max(counts["lost"] - _recovered(counts), 0),
             packets_dropped=dropped,
             underruns=self._output.underruns,
             hearing=shown(self._player.hearing),
@@ -264,8 +299,20 @@ class Loudspeaker:
             fault=shown(self._fault),
             way="multicast" if self._by_groups_alone else self._media.way,
             authenticated=self._player.authenticated,
-            uptime_s=round((self._clock.now_ns() - self._born_ns) / 1e9, 1),
+            uptime_s=round((now_ns - self._born_ns) / 1e9, 1),
             loss=round(losses.loss, 4),
             longest_burst_ms=round(min(losses.longest_burst_ms, LONGEST), 1),
             jitter_ms=round(min(losses.jitter_ms, LONGEST), 1),
+            margin_ms=_told_ms(losses.margin_ms),
+            lateness=self._lateness.told(estimate.theirs(now_ns)) if estimate else None,
         )
+
+
+def _told_ms(margin_ms: float | None) -> float | None:
+    """As telemetry can say it: who has no time at all has less than none."""
+    return None if margin_ms is None else round(min(max(margin_ms, 0.0), LONGEST), 1)
+
+
+def _recovered(counts: Mapping[str, int]) -> int:
+    """How many frames came in time, but otherwise than by their own packets."""
+    return sum(count for what, count in counts.items() if what.startswith("recovered_"))

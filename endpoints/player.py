@@ -33,9 +33,23 @@ _TRIM_RATE = 200e-6
 class Player:
     """Holds the voices; sans-I/O: datagrams, pulls and times come in as arguments."""
 
-    def __init__(self, estimate: Callable[[], ClockEstimate | None], *, servo: bool = True) -> None:
-        """`estimate` gives the newest knowledge of the media clock."""
+    def __init__(
+        self,
+        estimate: Callable[[], ClockEstimate | None],
+        *,
+        servo: bool = True,
+        uniform: Callable[[], float] | None = None,
+        arrived: Callable[[int, int, int], None] = lambda *_: None,
+    ) -> None:
+        """`estimate` gives the newest knowledge of the media clock.
+
+        `uniform` draws from [0, 1): of thousands in a group each asks at a time of its own for what
+        it misses. Without it, at once. `arrived` is told of packets from a group that nobody else
+        can have made, of the stream that is heard: its SSRC, the media time, and when it came.
+        """
         self._estimate = estimate
+        self._uniform = uniform
+        self._arrived = arrived
         self._playhead = Playhead(DriftServo() if servo else None)
         self._station: tuple[VerifyKey, int] | None = None
         # By what a stream is known by, and by what its packets bear.
@@ -73,7 +87,7 @@ class Player:
         for ssrc, spec in wanted.items():
             try:
                 if ssrc not in self._voices:
-                    self._voices[ssrc] = Voice(spec, self._opener(spec))
+                    self._voices[ssrc] = Voice(spec, self._opener(spec), self._uniform)
             except MalformedPacket as error:
                 self._strangers[error.reason] += 1
         self._by_wire = {s: voice for voice in self._voices.values() for s in voice.spec.ssrcs}
@@ -115,10 +129,13 @@ class Player:
         """The station's clock is another one: find the place anew."""
         self._playhead.forget()
 
-    def receive(self, data: bytes, now_ns: int) -> None:
-        """A datagram from a media port, at `now_ns` of this machine's clock."""
+    def receive(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
+        """A datagram from a media port, at `now_ns` of this machine's clock.
+
+        `came_ns` is when the kernel had it, if it came to a group and that is known.
+        """
         if data[:1] != _BUNDLE:
-            self._take(data, now_ns)
+            self._take(data, now_ns, came_ns)
             return
         try:
             packets = unbundle(data)
@@ -128,14 +145,17 @@ class Player:
         for packet in packets:
             self._take(packet, now_ns)
 
-    def _take(self, data: bytes, now_ns: int) -> None:
+    def _take(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
         estimate = self._estimate()
         ssrc = _ssrc_of(data)
         voice = None if ssrc is None else self._by_wire.get(ssrc)
         if estimate is None or voice is None:
             self._strangers["no_clock" if estimate is None else "ssrc"] += 1
             return
-        voice.receive(data, samples_of_ns(estimate.theirs(now_ns)))
+        begins = voice.receive(data, samples_of_ns(estimate.theirs(now_ns)))
+        is_common = voice is self._heard and voice.authenticated and voice.spec.group is not None
+        if came_ns is not None and begins is not None and is_common:
+            self._arrived(voice.spec.ssrc, ns_of_samples(begins), came_ns)
 
     # ------------------------------------------------------------- what is missing
     def requests(self, now_ns: int) -> list[Wanted]:
@@ -183,6 +203,7 @@ class Player:
             max(one.loss for one in each),
             max(one.longest_burst_ms for one in each),
             max(one.jitter_ms for one in each),
+            min((one.margin_ms for one in each if one.margin_ms is not None), default=None),
         )
 
     # ------------------------------------------------------------- sound
@@ -284,7 +305,7 @@ class Player:
         return abs(self._sync_error_samples) / SAMPLE_RATE * 1e6
 
     def counts(self) -> Counter[str]:
-        """received, lost, recovered_copy and recovered_repair, concealed, dropped; since the start.
+        """received, lost, recovered_copy, _repair, _erasure, concealed, dropped; since the start.
 
         Packets came themselves (received) or did not (lost); frames came otherwise (recovered) or
         had to be invented (concealed); what was dropped is by its reason.

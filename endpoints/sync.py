@@ -103,6 +103,15 @@ class TimeSync:
             self._reader = None  # our own address may be another by now
         self._begin_burst()
 
+    def arrived(self, stream: int, media_ns: int, arrived_ns: int) -> None:
+        """An authentic packet of a group's stream came: see `ClockEstimator.arrived`."""
+        self._estimator.arrived(stream, media_ns, arrived_ns)
+
+    def woken(self) -> None:
+        """This machine has slept, and its clock need not have kept step with how long: ask anew."""
+        self._estimator = ClockEstimator()
+        self._begin_burst()
+
     def _begin_burst(self) -> None:
         self._pace.begin()
         self._hurry.set()

@@ -1,6 +1,6 @@
 """One stream being played: from buffered frames to samples at exact media times."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,9 +26,12 @@ _PREROLL_SAMPLES = samples_of_ms(80)
 class Voice:
     """Decodes just ahead of the playhead; conceals what is missing."""
 
-    def __init__(self, spec: StreamSpec, opener: Opener) -> None:
+    def __init__(
+        self, spec: StreamSpec, opener: Opener, uniform: Callable[[], float] | None = None
+    ) -> None:
+        """`uniform` as `StreamReceiver` has it."""
         self.spec = spec
-        self.receiver = StreamReceiver(spec, opener)
+        self.receiver = StreamReceiver(spec, opener, uniform)
         self.fader = Fader()
         self.concealed_frames = 0
         self._delay = samples_of_ms_rounded(spec.playout_delay_ms)
@@ -65,8 +68,11 @@ class Voice:
         self.spec = spec
         self.receiver.declare(spec)
 
-    def receive(self, data: bytes, now_sample: int) -> None:
-        """A datagram of this stream, by its SSRC; the media clock's reading is `now_sample`."""
+    def receive(self, data: bytes, now_sample: int) -> int | None:
+        """A datagram of this stream, by its SSRC; the media clock's reading is `now_sample`.
+
+        Where the frame of a packet begins that came by itself, for the first time; None of others.
+        """
         received = self.receiver.received
         self.receiver.receive(data, now_sample)
         if self.receiver.received > received:
@@ -74,8 +80,10 @@ class Voice:
             ahead = (sequence - self._newest[1]) & 0xFFFF
             if ssrc != self._newest[0] or ahead < 0x8000:
                 self._newest = ssrc, sequence, now_sample
-        elif self.receiver.ended and self._ended_at is None:
+            return self.receiver.came
+        if self.receiver.ended and self._ended_at is None:
             self._ended_at = now_sample
+        return None
 
     def wanted(self, now_sample: int) -> Iterator[Wanted]:
         """What to ask the station for now, an epoch each; it counts as asked for.

@@ -51,7 +51,7 @@ GROUPS = {
         "demo": ("bench.demo", "a station and six loudspeakers on this machine, measured"),
         "fleet": ("endpoints.fleet.cli", "be thousands of loudspeakers at once, without sound"),
         "impair": ("bench.impair", "a bad network between real processes, as a UDP proxy"),
-        "bench": ("bench.cli", "measure: fanout, fleet, latency, loss, seal, sync"),
+        "bench": ("bench.cli", "measure: fanout, fleet, impair, latency, loss, seal, sync"),
     },
 }
 # What a full disk, a quota and a reader that has gone make of a write.

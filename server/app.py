@@ -28,13 +28,14 @@ from server.keys.access import Access
 from server.keys.own import OwnSecrets
 from server.neighbours import Neighbours
 from server.processes.bus import StreamOrder, StreamReport
-from server.processes.child import Birth, read_secret, socket_address, socket_port
+from server.processes.child import Birth, read_secret, socket_address
 from server.processes.notebook import Notebook
 from server.programmes import LiveRequest, Programme
 from server.recovery import ADAPT_S, Recovery
 from server.rights.identity import Identity
 from server.sessions import Sessions
 from server.station import Station
+from server.stepping import Stepping, Steps
 from server.store.records import Contents, ProgrammeRecord
 from server.store.store import Store
 from server.users.book import UserBook
@@ -86,7 +87,7 @@ class Control:
         self._birth = birth
         self._store = store
         self._keeper = Keeper()
-        self._ports = _ports(birth)
+        self._ports = birth.ports()
         self._clock = MediaClock(birth.media_epoch_ns)
         folder = DataFolder(Path(birth.data))
         self._own = OwnSecrets(folder.keys, folder.token, Path(birth.tls_certificate))
@@ -122,6 +123,7 @@ class Control:
             birth, self.station, self._clock.now_ns, self._describe, self.publish, self._joined
         )
         self._recovery = Recovery()
+        self._stepping = Stepping(self.station)
         # What is to be declared at the next tick: everything, or who is sent what.
         self._overdue = False
         self._moved = False
@@ -391,6 +393,7 @@ class Control:
             "programmes": sum(seen is None or seen.programme(p) for p in programmes),
             "sender": sender_row(self.neighbours.sender_reports) if whole else {},
             "usher": usher_row(self.neighbours.usher_report) if whole else {},
+            "step": self.steps().row if whole else {},
         }
 
     def keeper_queue(self) -> int:
@@ -401,7 +404,12 @@ class Control:
         """Each loudspeaker's state and figures, by name, or those of these."""
         if names is None:
             names = sorted(self.station.directory.endpoints)
-        return speaker_rows(self.station, names, self.books.last_seen, self._clock.now_ns())
+        last_seen, now_ns = self.books.last_seen, self._clock.now_ns()
+        return speaker_rows(self.station, names, last_seen, now_ns, self.steps())
+
+    def steps(self) -> Steps:
+        """How far neighbours are apart."""
+        return self._stepping.steps(self._clock.now_ns())
 
     def programmes(self) -> list[dict[str, Any]]:
         """Each programme's state; tickets stay secret."""
@@ -431,17 +439,6 @@ class Control:
         if text is None:
             raise StationError(f"{name} has not started yet: try again in a moment")
         return text
-
-
-def _ports(birth: Birth) -> dict[str, int]:
-    return {
-        "control": socket_port(birth.http),
-        "ingest": socket_port(birth.ingest),
-        "time": socket_port(birth.time),
-        "media": socket_port(birth.rtp),
-        "rtcp": socket_port(birth.rtcp),
-        "gateway": socket_port(birth.gateway),
-    }
 
 
 def _station(birth: Birth, contents: Contents, boot: int) -> Station:

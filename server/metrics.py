@@ -27,12 +27,14 @@ from server.processes.bus import (
     SenderReport,
     UsherReport,
 )
+from server.stepping import Steps
 from server.usage import ProcessUse
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _US = 1e-6
 # As `bus.pack_sessions` makes them.
 _SESSION_BYTES = 8
+_NO_STEPS = Steps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class ControlFigures:
 
     `joins` are sessions that were welcomed; `handshakes` are connections that are not through TLS;
     `queue` are changes that the disk has yet to take. `lag` counts how late the loop was, one
-    figure for each of `LAG_BOUNDS_S` and one beyond; `lag_s` is their sum.
+    figure for each of `LAG_BOUNDS_S` and one beyond; `lag_s` is their sum. `steps` is how far
+    neighbours are apart.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ControlFigures:
     queue: int
     lag: Sequence[int]
     lag_s: float
+    steps: Steps = _NO_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ _USHER: _Table = (
     ("loa_usher_repairs_total", "Packets sent again, each in two of those.", "repairs"),
     ("loa_usher_repairs_unknown_total", "Packets asked for in vain.", "repairs_unknown"),
     ("loa_usher_repairs_limited_total", "Packets beyond what one may have.", "repairs_limited"),
+    ("loa_usher_repairs_to_groups_total", "Of those, sent to whole groups.", "repairs_to_groups"),
+    ("loa_usher_repairs_covered_total", "Asked for while a group had them.", "repairs_covered"),
     ("loa_usher_overruns_total", "Packets of the ring that were lost.", "overruns"),
     ("loa_usher_paths", "Open ways for unicast.", "paths"),
     ("loa_usher_receivers", "Stock receivers that report by RTCP.", "receivers"),
@@ -186,11 +192,37 @@ def _control(control: ControlFigures) -> Iterator[Metric]:
     station.add_metric([control.name], 1)
     yield station
     yield from _rows(_CONTROL, (), [((), control)])
+    yield from _steps(control.steps)
     lag = HistogramMetricFamily(
         "loa_control_loop_lag_seconds", "How late control comes to what is due.", labels=[]
     )
     _add_histogram(lag, {}, LAG_BOUNDS_S, control.lag, control.lag_s)
     yield lag
+
+
+def _steps(steps: Steps) -> Iterator[Metric]:
+    """Of nobody who can be compared there is no distance."""
+    for name, what, value in (
+        (
+            "loa_speakers_compared",
+            "Loudspeakers whose clock can be held against neighbours'.",
+            len(steps.by_name),
+        ),
+        ("loa_speakers_out_of_step", "Those that are 1 ms or more from them.", steps.out),
+        (
+            "loa_speakers_step_error_seconds",
+            "No further from its neighbours is 95 % of them.",
+            steps.p95_us,
+        ),
+        (
+            "loa_speakers_step_pair_max_seconds",
+            "How far the two neighbours are apart that are furthest.",
+            steps.worst_us,
+        ),
+    ):
+        if value is not None:
+            in_seconds = name.endswith("_seconds")
+            yield GaugeMetricFamily(name, what, value * _US if in_seconds else value)
 
 
 def _senders(senders: Mapping[int, SenderReport]) -> Iterator[Metric]:

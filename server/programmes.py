@@ -17,6 +17,7 @@ from server.processes.bus import (
 from transport.control.delivery import DELIVERIES
 from transport.control.messages import EpochSpec, SealSpec, StreamSpec
 from transport.control.priority import Priority
+from transport.recovery.erasure import Code
 from transport.session.sender import OPUS_PAYLOAD_TYPE
 
 # Numbers for so many encodings of one programme are kept apart; the last is of the twin in clear.
@@ -100,11 +101,11 @@ class Programme:
 
     `boot` is the start of the station at which it began, and `clear` whether it goes to a zone in
     clear as well; both stay as they were then. Whenever `rekey` rises its keys are changed.
-    `copies` says for each encoding what its packets carry beside their own frame; none before
-    anybody has thought about it. `reach` is where whoever opened it may speak, by units: nobody
-    outside ever hears it, whatever becomes of zones and loudspeakers. `opener` is the user who did,
-    empty where it was the station's own machine, and `token` the number of his token, if he showed
-    one.
+    `copies` says for each encoding what its packets carry beside their own frame, and `codes` what
+    instead; none before anybody has thought about it. `reach` is where whoever opened it may speak,
+    by units: nobody outside ever hears it, whatever becomes of zones and loudspeakers. `opener` is
+    the user who did, empty where it was the station's own machine, and `token` the number of his
+    token, if he showed one.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Programme:
     clear: bool = False
     rekey: int = 0
     copies: tuple[tuple[int, ...], ...] = ()
+    codes: tuple[Code | None, ...] = ()
     report: ProgrammeReport | None = None
     ended_at_ns: int | None = None
     why_ended: str = "it was finished"
@@ -149,7 +151,10 @@ class Programme:
     def streams(self) -> tuple[StreamOrder, ...]:
         """Its encodings, by number; the first may have a twin in clear."""
         first = self.number * _STREAMS_EACH
-        copies = self.copies or ((),) * len(self.plan.frames_ms)
+        frames_ms = self.plan.frames_ms
+        copies = self.copies or ((),) * len(frames_ms)
+        codes = self.codes or (None,) * len(frames_ms)
+        encodings = zip(frames_ms, copies, codes, strict=True)
         return tuple(
             StreamOrder(
                 first + n,
@@ -157,8 +162,9 @@ class Programme:
                 serial=(self.boot << _STREAM_BITS) + first + n,
                 clear=first + _CLEAR if self.clear and n == 0 else None,
                 copies=offsets,
+                code=code,
             )
-            for n, (ms, offsets) in enumerate(zip(self.plan.frames_ms, copies, strict=True))
+            for n, (ms, offsets, code) in enumerate(encodings)
         )
 
     def numbers(self, stream: int) -> StreamReport | None:
@@ -281,6 +287,7 @@ def programme_of(row: Any) -> Programme:
         "request": LiveRequest(**request),
         "plan": Plan(**plan),
         "copies": tuple(tuple(map(int, offsets)) for offsets in row["copies"]),
+        "codes": tuple(code and Code(**code) for code in row.get("codes", ())),
         "reach": tuple(map(str, row["reach"])),
         "report": None if report is None else ProgrammeReport(**report),
     }

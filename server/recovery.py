@@ -16,7 +16,8 @@ from server.processes.bus import StreamOrder
 from server.programmes import Programme
 from server.speakers import Speaker
 from transport.control.messages import Telemetry
-from transport.recovery.policy import LossWatch, copies_for
+from transport.recovery.erasure import Code
+from transport.recovery.policy import LossWatch, code_for, copies_for
 from transport.recovery.report import LossSummary
 
 Copies = tuple[tuple[int, ...], ...]
@@ -53,6 +54,16 @@ class _Hearers:
             watch.worst,
             multicast=self.multicast,
             settled=watch.settled,
+        )
+
+    def code(self, programme: Programme, stream: StreamOrder, watch: LossWatch) -> Code | None:
+        """What they are served better by than by copies, if there is anything."""
+        return code_for(
+            self.delivery,
+            stream.frame_ms,
+            programme.plan.playout_delay_ms,
+            watch.worst,
+            multicast=self.multicast,
         )
 
 
@@ -115,7 +126,7 @@ class _OnAir:
         # Which stream is heard, by kind of loudspeaker; of the twin in clear, which has no copies,
         # none.
         self._heard: dict[object, int | None] = {}
-        self._told: defaultdict[int, list[tuple[float, float, float]]] = defaultdict(list)
+        self._told: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)
 
     def follow(self, audience: Audience, endpoints: Mapping[str, Endpoint]) -> None:
         """It is meant for these now."""
@@ -136,7 +147,8 @@ class _OnAir:
         stream = self._stream_of(endpoint)
         if stream is not None:
             way = telemetry.loss, telemetry.longest_burst_ms, telemetry.jitter_ms
-            self._told[stream].append(way)
+            margin_ms = math.inf if telemetry.margin_ms is None else telemetry.margin_ms
+            self._told[stream].append((*way, -margin_ms))
 
     def _stream_of(self, endpoint: Endpoint) -> int | None:
         kind = endpoint.kind
@@ -156,9 +168,11 @@ class _OnAir:
         """Use what was told since the last call; true if it carries other copies now."""
         for stream, told in self._told.items():
             self._watches[stream].hear(_summary(told), now_ns)
-        before, self._programme.copies = self._programme.copies, self.copies(self._told)
+        programme = self._programme
+        before = programme.streams
+        programme.copies, programme.codes = self.copies(self._told), self._codes(self._told)
         self._told.clear()
-        return self._programme.copies != before
+        return programme.streams != before
 
     def copies(self, streams: Container[int]) -> Copies:
         """What these need, as far as anybody knows, and of the others what they carry now."""
@@ -170,10 +184,20 @@ class _OnAir:
             for stream in programme.streams
         )
 
+    def _codes(self, streams: Container[int]) -> tuple[Code | None, ...]:
+        programme = self._programme
+        return tuple(
+            self._hearers[stream.stream].code(programme, stream, self._watches[stream.stream])
+            if stream.stream in streams
+            else stream.code
+            for stream in programme.streams
+        )
 
-def _summary(told: list[tuple[float, float, float]]) -> LossSummary:
+
+def _summary(told: list[tuple[float, ...]]) -> LossSummary:
     """What nine in ten of these fare no worse than, in each respect."""
     figures = np.array(told)
     rank = math.ceil(_SERVED * len(told)) - 1
-    loss, burst_ms, jitter_ms = np.partition(figures, rank, axis=0)[rank].tolist()
-    return LossSummary(loss, burst_ms, jitter_ms)
+    loss, burst_ms, jitter_ms, late_ms = np.partition(figures, rank, axis=0)[rank].tolist()
+    margin_ms = None if math.isinf(late_ms) else -late_ms
+    return LossSummary(loss, burst_ms, jitter_ms, margin_ms)

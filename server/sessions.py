@@ -280,7 +280,7 @@ class Sessions:
             speaker.last_seen_ns = self._now_ns()
             match message:
                 case Telemetry():
-                    speaker.telemetry = message
+                    speaker.told(message)
                 case Ready():
                     session.confirmed = min(message.revision, session.told)
                     self._settle(name, session)

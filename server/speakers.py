@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from server.processes.routing import pack_destination
+from transport.control.lateness import Lateness
 from transport.control.messages import Telemetry
+
+# Neighbours do not tell of a window at the same time: for some it is the last but one already.
+_WINDOWS = 2
 
 
 class Path(NamedTuple):
@@ -27,7 +31,7 @@ class Speaker:
     `key` is the public key that it has proved. `path` is where its media port is seen to be: to no
     other address is anything sent. The sessions that opened its ways have numbers: a new session
     may come before a new way, and until then the old one serves. `telemetry_s` is how often it was
-    asked to say how it is.
+    asked to say how it is. `lateness` is what it told of the newest windows, newest first.
     """
 
     name: str
@@ -41,6 +45,14 @@ class Speaker:
     path_number: int = 0
     relay_number: int = 0
     telemetry_s: float = 0.5
+    lateness: tuple[Lateness, ...] = ()
+
+    def told(self, telemetry: Telemetry) -> None:
+        """It says how it is."""
+        self.telemetry = telemetry
+        newest = telemetry.lateness
+        if newest is not None and newest not in self.lateness:
+            self.lateness = (newest, *self.lateness[: _WINDOWS - 1])
 
     @property
     def relayed(self) -> bool:

@@ -13,28 +13,42 @@ from server.processes.bus import LATENESS_BOUNDS_US, SenderReport, UsherReport
 from server.programmes import Programme
 from server.speakers import Speaker
 from server.station import Station
+from server.stepping import Step, Steps
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import Telemetry
 from transport.control.priority import Priority
+from transport.recovery.erasure import Code
 from transport.security.keys import shown_fingerprint
 from transport.session.sender import OPUS_PAYLOAD_TYPE
 
 # Further from its place than this a loudspeaker is heard beside its neighbours.
 _IN_STEP_US = 1000.0
+_NO_STEPS = Steps()
 # A loudspeaker is given so long to hear of a programme, and to say so.
 _BEGINS_S = 3.0
 
 
 def speaker_rows(
-    station: Station, names: Iterable[str], last_seen: Mapping[str, int], now_ns: int
+    station: Station,
+    names: Iterable[str],
+    last_seen: Mapping[str, int],
+    now_ns: int,
+    steps: Steps = _NO_STEPS,
 ) -> list[dict[str, Any]]:
-    """Those of these loudspeakers that are registered; `last_seen` in UTC seconds, of the store."""
+    """Those of these loudspeakers that are registered; `last_seen` in UTC seconds, of the store.
+
+    `steps` is how far they are out of step with their neighbours.
+    """
     found = (station.directory.endpoints.get(name) for name in names)
-    return [_speaker_row(station, e, last_seen.get(e.name), now_ns) for e in found if e is not None]
+    return [
+        _speaker_row(station, e, last_seen.get(e.name), now_ns, steps.by_name.get(e.name))
+        for e in found
+        if e is not None
+    ]
 
 
 def _speaker_row(
-    station: Station, endpoint: Endpoint, stored_s: int | None, now_ns: int
+    station: Station, endpoint: Endpoint, stored_s: int | None, now_ns: int, step: Step | None
 ) -> dict[str, Any]:
     speaker = station.speakers.get(endpoint.name)
     seen_ns = stored_s * NS_PER_SECOND if stored_s is not None else None
@@ -61,8 +75,10 @@ def _speaker_row(
         "state": _state(endpoint, state, online=online),
         "address": speaker.address if speaker is not None else None,
         "last_seen_s": seen_ns and round(max(now_ns - seen_ns, 0) / NS_PER_SECOND, 1),
-        "in_step": _in_step(programme, endpoint, telemetry) if online else None,
-        "fault": _fault(programme, telemetry) if online else _missing(endpoint),
+        "in_step": _in_step(programme, endpoint, telemetry, step) if online else None,
+        "step_error_us": step.error_us if online and step is not None else None,
+        "step_neighbours": step.neighbours if online and step is not None else 0,
+        "fault": _fault(programme, telemetry, step) if online else _missing(endpoint),
     }
     return row | ({} if telemetry is None else _figures(telemetry))
 
@@ -90,13 +106,15 @@ def is_online(speaker: Speaker | None, now_ns: int) -> bool:
     return now_ns - speaker.last_seen_ns < offline_ns(speaker.telemetry_s)
 
 
-def _fault(programme: Programme | None, telemetry: Telemetry | None) -> str:
+def _fault(programme: Programme | None, telemetry: Telemetry | None, step: Step | None) -> str:
     """What is wrong with a loudspeaker that can be reached, in one line; or nothing.
 
     It is to hear this programme.
     """
     if telemetry is None or telemetry.fault:
         return "" if telemetry is None else telemetry.fault
+    if step is not None and step.is_out:
+        return step.fault
     if programme is None or programme.report is None or telemetry.hearing:
         return ""
     since_s = min(programme.report.seconds, telemetry.uptime_s)
@@ -105,8 +123,15 @@ def _fault(programme: Programme | None, telemetry: Telemetry | None) -> str:
     return f"it hears nothing of {programme.name}: does its network carry the sound?"
 
 
-def _in_step(programme: Programme | None, endpoint: Endpoint, telemetry: Telemetry | None) -> bool:
+def _in_step(
+    programme: Programme | None,
+    endpoint: Endpoint,
+    telemetry: Telemetry | None,
+    step: Step | None,
+) -> bool:
     if telemetry is None or telemetry.state == "syncing" or telemetry.fault:
+        return False
+    if step is not None and step.is_out:
         return False
     quick_enough = programme is None or programme.is_in_step(endpoint)
     return quick_enough and telemetry.sync_error_us < _IN_STEP_US
@@ -121,9 +146,11 @@ def _figures(telemetry: Telemetry) -> dict[str, Any]:
         "sync_error_us": telemetry.sync_error_us,
         "clock_uncertainty_us": telemetry.clock_uncertainty_us,
         "loss": round(telemetry.packets_lost / expected, 6) if expected else 0.0,
+        "missed": round(telemetry.packets_missed / expected, 6) if expected else 0.0,
         "packets_received": telemetry.packets_received,
         "packets_lost": telemetry.packets_lost,
         "packets_late": telemetry.packets_late,
+        "packets_missed": telemetry.packets_missed,
         "packets_dropped": telemetry.packets_dropped,
         "recent_loss": telemetry.loss,
         "longest_burst_ms": telemetry.longest_burst_ms,
@@ -197,6 +224,7 @@ def _programme_row(station: Station, programme: Programme, interrupted_at: int) 
         "playout_delay_ms": programme.plan.playout_delay_ms,
         "frames_ms": list(programme.plan.frames_ms),
         "copies_ms": [_lengths_ms(stream.copies) for stream in programme.streams],
+        "codes": [_code(stream.code) for stream in programme.streams],
         "speakers": len(audience),
         "interrupted_at": interrupted_at,
         "not_in_step": _not_in_step(station, programme, audience),
@@ -204,6 +232,11 @@ def _programme_row(station: Station, programme: Programme, interrupted_at: int) 
         "authenticated": not programme.clear,
         "sdp": sdp_path(programme),
     }
+
+
+def _code(code: Code | None) -> list[int] | None:
+    """Frames and symbols of a block."""
+    return None if code is None else [code.frames, code.symbols]
 
 
 def _lengths_ms(samples: Iterable[int]) -> list[float]:

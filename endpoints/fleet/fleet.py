@@ -102,7 +102,7 @@ class Fleet:
 
     # ------------------------------------------------------------- what members ask
     def now_ns(self) -> int:
-        """CLOCK_MONOTONIC."""
+        """CLOCK_BOOTTIME."""
         return self._clock.now_ns()
 
     def trust(self, station: VerifyKey, generation: int) -> None:

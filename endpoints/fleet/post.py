@@ -70,7 +70,7 @@ class Post:
     ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """What waits: for whom (n,), bytes (n, size), how many of them (n,), when (n,).
 
-        The bytes are overwritten by the next call. Times are of CLOCK_MONOTONIC, by the kernel's
+        The bytes are overwritten by the next call. Times are of CLOCK_BOOTTIME, by the kernel's
         stamps; across a step of the wall clock they mean nothing, and `now_ns` takes their place.
         """
         count = self._received.receive()

@@ -8,6 +8,7 @@ loudspeaker that goes on in every other way and takes the card back when it retu
 from collections.abc import Callable
 from contextlib import suppress
 
+import numpy as np
 import trio
 
 from codec import soundcard
@@ -16,7 +17,7 @@ from endpoints.outputs.base import OutputError, Pull
 from endpoints.outputs.card import Card, OpenCard, PortAudioCard
 from endpoints.outputs.feed import CAPACITY
 from endpoints.outputs.pulse import PulseCard
-from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
+from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND, ns_of_samples
 from transport.net.clocks import Clock
 
 # A card that plays asks for more every few milliseconds; but after a hole a sound server may first
@@ -27,6 +28,9 @@ _SETTLE_S = 5.0
 _RETRY_S = 1.0
 _CLOSE_S = 1.0
 _STAND_IN_SAMPLES = 480
+# A sample that waits to be played cannot have sounded so long ago: the machine, or this process,
+# has slept, and the card has not said yet where it is.
+_SLEPT_NS = 50 * NS_PER_MS
 
 
 class DeviceOutput:
@@ -153,7 +157,12 @@ class DeviceOutput:
             if card.feed.ready >= wanted:
                 return
             index = card.feed.end
-            card.feed.bring(index, pull(self._period, card.dac.sounds_at_ns(index)))
+            sounds_ns = card.dac.sounds_at_ns(index)
+            if self._clock.now_ns() - sounds_ns > _SLEPT_NS:
+                # What the player has for that time would be heard now, and be stale.
+                card.feed.bring(index, np.zeros(self._period, np.float32))
+            else:
+                card.feed.bring(index, pull(self._period, sounds_ns))
 
     async def _called(self) -> None:
         """Wait until the card's thread has been here."""

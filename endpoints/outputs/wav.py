@@ -2,7 +2,7 @@
 
 The sound card's crystal is not the microphone's, so samples are resampled from the one to the
 other by the exact phase. Beside `FILE` lies `FILE.json`, which holds the true time of sample 0
-(CLOCK_MONOTONIC of the machine, which all its processes share).
+(CLOCK_BOOTTIME of the machine, which all its processes share).
 """
 
 import errno
@@ -46,7 +46,7 @@ class WavSink:
         sidecar = {
             "sample_rate": SAMPLE_RATE,
             "first_sample_time_ns": true_ns,
-            "clock": "CLOCK_MONOTONIC",
+            "clock": "CLOCK_BOOTTIME",
         }
         self._path.with_name(self._path.name + ".json").write_text(json.dumps(sidecar) + "\n")
         self._flush()  # the header, and no samples yet

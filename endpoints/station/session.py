@@ -139,6 +139,7 @@ class ControlSession:
         self._joined: StationAddress | None = None
         self._joined_s = 0.0
         self._missed = trio.Event()
+        self._attempt = trio.CancelScope()
         self._told = 0
 
     @property
@@ -156,6 +157,15 @@ class ControlSession:
                 self._leave()
                 self._say_once(f"{reason}; trying again")
                 await trio.sleep(self._backoff.next_s())
+
+    def woken(self) -> None:
+        """This machine has slept: whatever was begun before is dead, or may be; begin anew.
+
+        Left to itself the end of a session would be noticed when the next word is due, or when
+        its answer has been missing for long enough.
+        """
+        self._attempt.cancel()
+        self._backoff.reset()
 
     def _leave(self) -> None:
         """Whoever is let in only to be sent away comes again less and less often."""
@@ -182,6 +192,11 @@ class ControlSession:
 
     async def _once(self, address: StationAddress) -> str:
         """One session; returns why it ended."""
+        with trio.CancelScope() as self._attempt:
+            return await self._meet(address)
+        return "this machine has slept"
+
+    async def _meet(self, address: StationAddress) -> str:
         known, mine = self._station, self._local_address
         try:
             async with meet(

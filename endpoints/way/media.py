@@ -19,9 +19,16 @@ from transport.clock.timeline import NS_PER_SECOND
 from transport.control.messages import Listen, Welcome
 from transport.errors import MalformedPacket
 from transport.net.clocks import Clock
-from transport.net.stamped import MAX_DATAGRAM, connected_socket
+from transport.net.stamped import (
+    ANCILLARY_BYTES,
+    MAX_DATAGRAM,
+    connected_socket,
+    enable_stamps,
+    realtime_stamp_ns,
+)
 from transport.recovery.bundle import BUNDLE
 
+_BUNDLE = bytes((BUNDLE,))
 # A loudspeaker that nothing reaches is told so by silence, not by a station that waits for it.
 _PATIENCE_S = 2.0
 
@@ -29,8 +36,11 @@ _PATIENCE_S = 2.0
 class Hearer(Protocol):
     """Who the media are for."""
 
-    def receive(self, data: bytes, now_ns: int) -> None:
-        """An RTP or RTCP datagram, or a bundle, that came at `now_ns` of this machine's clock."""
+    def receive(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
+        """An RTP or RTCP datagram, or a bundle, read at `now_ns` of this machine's clock.
+
+        `came_ns` is when the kernel had it, if it came to a group and that is known.
+        """
 
 
 class Media:
@@ -57,7 +67,7 @@ class Media:
         self._say = say
         self._path = KeepAlive(draw)
         self._tasks = Tasks()
-        self._groups = Groups(lambda udp: self._read(udp, self._take_group).close)
+        self._groups = Groups(self._read_group)
         self._station: tuple[str, int, str] | None = None
         self._unicast: Reader | None = None
         self._gate: Gate | None = None
@@ -218,10 +228,7 @@ class Media:
         if data[:1] > b"\x03":
             if self._path.heard(now_ns):
                 self._hurry.set()
-            if data[0] == BUNDLE:
-                self._player.receive(data, now_ns)
-            else:
-                self._take_media(data, now_ns)
+            self._take_sound(data, now_ns)
             return
         try:
             self._path.receive(data, now_ns)
@@ -230,13 +237,30 @@ class Media:
         else:
             self._hurry.set()
 
-    def _take_group(self, data: bytes) -> None:
-        self._take_media(data, self._clock.now_ns())
+    def _read_group(self, udp: socket.socket) -> Callable[[], None]:
+        """Returns what closes it."""
+        enable_stamps(udp)
+        reader = Reader(udp, lambda: self._take_group(udp))
+        self._tasks.start(reader.run)
+        return reader.close
 
-    def _take_media(self, data: bytes, now_ns: int) -> None:
+    def _take_group(self, udp: socket.socket) -> None:
+        data, ancillary, _, _ = udp.recvmsg(MAX_DATAGRAM, ANCILLARY_BYTES)
+        stamp_ns = realtime_stamp_ns(ancillary)
+        came_ns = None if stamp_ns is None else self._clock.of_kernel_stamp(stamp_ns)
+        self._take_sound(data, self._clock.now_ns(), came_ns)
+
+    def _take_sound(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
+        """What is for the player, or repairs for it."""
+        if data[:1] == _BUNDLE:
+            self._player.receive(data, now_ns)
+        else:
+            self._take_media(data, now_ns, came_ns)
+
+    def _take_media(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
         # RFC 7983 section 7: what shares a socket with RTP is told by its first byte.
         if b"\x80" <= data[:1] <= b"\xbf":
-            self._player.receive(data, now_ns)
+            self._player.receive(data, now_ns, came_ns)
         else:
             self.dropped["first_byte"] += 1
 

@@ -16,8 +16,8 @@ _LEAST_PAUSE_S = 0.001
 class Wanting(Protocol):
     """Who plays, and knows what is missing; times are of this machine's clock."""
 
-    def receive(self, data: bytes, now_ns: int) -> None:
-        """A datagram that came at `now_ns`."""
+    def receive(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
+        """A datagram read at `now_ns`, which the kernel had at `came_ns` if that is known."""
 
     def requests(self, now_ns: int) -> list[Wanted]:
         """What to ask for now; it counts as asked for."""
@@ -70,11 +70,11 @@ class Repair:
         if self._meter is not None:
             self._meter.begin(ipv6=":" in address)
 
-    def receive(self, data: bytes, now_ns: int) -> None:
+    def receive(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
         """A datagram for the player; it may show that others are missing."""
         if self._meter is not None:
             self._meter.came(data, now_ns)
-        self._player.receive(data, now_ns)
+        self._player.receive(data, now_ns, came_ns)
         due_ns = self._next_ns()
         if due_ns is not None and (self._armed_ns is None or due_ns < self._armed_ns):
             self._armed_ns = due_ns

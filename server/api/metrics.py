@@ -58,4 +58,5 @@ def _control(control: Control, handshakes: int, lag: LoopLag) -> ControlFigures:
         queue=control.keeper_queue(),
         lag=lag.counts,
         lag_s=lag.total_s,
+        steps=control.steps(),
     )

@@ -13,7 +13,8 @@ from transport.clock.timeline import NS_PER_SECOND
 Line = tuple[str, str]
 """A text and its style."""
 
-_LOSSY = 0.001
+# Of what is lost most is made good: only what is not is heard.
+_MISSING = 0.001
 _FAULT_LENGTH = 40
 
 
@@ -42,7 +43,8 @@ _PROGRAMMES = (
 _SPEAKERS = (
     *_choose(COLUMNS, "name, state"),
     _FAULT,
-    *_choose(COLUMNS, "in step, loss, sync error, level, volume, hearing, unit"),
+    *_choose(COLUMNS, "in step, loss, missed, sync error, step error"),
+    *_choose(COLUMNS, "level, volume, hearing, unit"),
 )
 
 
@@ -54,7 +56,7 @@ def need(row: Row) -> int:
         return 0
     if row["in_step"] is False:
         return 2
-    return 3 if row.get("loss", 0) >= _LOSSY else 4
+    return 3 if row.get("missed", 0) >= _MISSING else 4
 
 
 def draw(looks: Sequence[Look], trouble: str = "", height: int | None = None) -> list[Line]:

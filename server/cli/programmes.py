@@ -16,9 +16,13 @@ def _lasted(row: Row) -> str:
     return duration(None if ended is None else ended - row["began_at"])
 
 
-def _copies(row: Row) -> str:
-    """Of each encoding, how many ms back; `-` for one without."""
-    each = ("+".join(f"{ms:g}" for ms in copies) or "-" for copies in row["copies_ms"])
+def _along(row: Row) -> str:
+    """Of each encoding, how many ms back its copies are, or its code; `-` for one without."""
+    both = zip(row["copies_ms"], row["codes"], strict=True)
+    each = (
+        "+".join(f"{ms:g}" for ms in copies) or "-" if code is None else "code {}+{}".format(*code)
+        for copies, code in both
+    )
     return ", ".join(each)
 
 
@@ -31,7 +35,7 @@ ON_AIR = (
     Column("for", lambda row: duration(row["seconds"]), right=True),
     Column("level", lambda row: level(row["level_dbfs"]), right=True),
     Column("D", lambda row: f"{row['playout_delay_ms']:g} ms", right=True),
-    Column("copies ms", _copies),
+    Column("copies ms", _along),
     Column("speakers", lambda row: str(row["speakers"]), right=True),
     Column("interrupted at", lambda row: str(row["interrupted_at"]), right=True),
     Column("not in step", lambda row: listed(row["not_in_step"], 3)),

@@ -34,7 +34,7 @@ _PULL_SAMPLES = samples_of_ms(10)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What has been said so far; `began_ns` is the first sample's time, CLOCK_MONOTONIC here."""
+    """What has been said so far; `began_ns` is the first sample's time, CLOCK_BOOTTIME here."""
 
     seconds: float
     level_dbfs: float

@@ -56,7 +56,7 @@ class SourceClock:
         return self._known().theirs(self._host.now_ns())
 
     def own_ns(self, media_ns: int) -> int:
-        """This machine's CLOCK_MONOTONIC at a media time."""
+        """This machine's CLOCK_BOOTTIME at a media time."""
         return self._known().ours(media_ns)
 
     def sleep_until(self, media_ns: int) -> None:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from transport.control.wire import MAX_MESSAGE_BYTES, Vocabulary, vocabulary
 from transport.errors import MalformedPacket
+from transport.recovery.erasure import Code
 
 Sent = TypeVar("Sent")
 Received = TypeVar("Received")
@@ -30,7 +31,8 @@ class StreamOrder:
 
     `clear` is the number of its twin in clear, for stock receivers; None where there is none.
     `copies` says which earlier frames each sealed packet carries once more, by how many samples
-    before its own they began; these may change while it sounds.
+    before its own they began; `code` is what goes along instead, once there is any
+    of it. Both may change while it sounds.
     """
 
     stream: int
@@ -38,6 +40,7 @@ class StreamOrder:
     serial: int
     clear: int | None = None
     copies: tuple[int, ...] = ()
+    code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +161,9 @@ class UsherReport:
     `dropped` are time requests, keep-alives and reports that the kernel had no room for. `repairs`
     are packets that were sent again (each twice, in `repair_bundles`) for who asked by
     `repair_requests`; those asked for that it had not are `repairs_unknown`, those that one
-    loudspeaker had no share left for `repairs_limited`; `overruns` are packets of the ring that
-    came and went before they were read.
+    loudspeaker or group had no share left for `repairs_limited`; of those that were sent
+    `repairs_to_groups` went to whole groups, and what was asked for meanwhile is
+    `repairs_covered`. `overruns` are packets of the ring that came and went before they were read.
     """
 
     instance: str
@@ -176,6 +180,8 @@ class UsherReport:
     repairs_unknown: int = 0
     repairs_limited: int = 0
     overruns: int = 0
+    repairs_to_groups: int = 0
+    repairs_covered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,17 @@ class Birth:
             given += value if isinstance(value, tuple) else [value]
         return tuple(descriptor for descriptor in given if descriptor >= 0)
 
+    def ports(self) -> dict[str, int]:
+        """Which port is for what."""
+        return {
+            "control": socket_port(self.http),
+            "ingest": socket_port(self.ingest),
+            "time": socket_port(self.time),
+            "media": socket_port(self.rtp),
+            "rtcp": socket_port(self.rtcp),
+            "gateway": socket_port(self.gateway),
+        }
+
     @property
     def shards(self) -> int:
         """How many senders share the destinations."""

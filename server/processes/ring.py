@@ -34,7 +34,7 @@ class Entry:
     """One datagram, the stream it is of, and whether it is RTP, RTCP or a REPAIR.
 
     A repair is for who asks for it: senders and gateway pass over it. `written_ns` is when it was
-    written, CLOCK_MONOTONIC: the ring says it.
+    written, CLOCK_BOOTTIME: the ring says it.
     """
 
     stream: int
@@ -54,7 +54,7 @@ class RingWriter:
     """The producer's end; its threads share it. A restarted producer goes on where it was.
 
     `wakes` are those of all readers. A reader that is dead or asleep costs nothing: its wake-up
-    only counts. `now_ns` reads CLOCK_MONOTONIC.
+    only counts. `now_ns` reads CLOCK_BOOTTIME.
     """
 
     def __init__(self, memory: int, *wakes: int, now_ns: Callable[[], int]) -> None:

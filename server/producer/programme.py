@@ -22,7 +22,7 @@ from server.processes.bus import (
 from server.processes.ring import REPAIR, RTCP, RTP, Entry
 from server.producer.framer import Framer
 from transport.clock.timeline import NS_PER_SECOND, ns_of_samples
-from transport.recovery.copies import CopyBook
+from transport.recovery.along import Provision
 from transport.security.keys import SigningKey
 from transport.security.sealing import SealedSender
 from transport.session.sender import StreamSender
@@ -44,7 +44,7 @@ class Encoding:
     """One encoding of a programme: frames, Opus, copies, RTP, seal, in the order sound flows.
 
     Its twin in clear, where there is one, has the same Opus payloads at the same media times, but
-    neither copies nor repairs, of which stock receivers know nothing.
+    neither copies nor symbols nor repairs, of which stock receivers know nothing.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Encoding:
         """`draw` gives so many random bytes that nobody can foretell, and never the same again."""
         self._number = stream.stream
         self._write = write
-        self._offsets = stream.copies
-        self._book = CopyBook()
         self._encoder = Encoder(encoder_settings(order, stream.frame_ms))
         self._framer = Framer(self._encoder.frame_samples)
+        self._provision = Provision(self._encoder.frame_samples)
+        self.adapt(stream)
         cname = f"loa-{order.programme}"
         # The random numbers of RFC 3550 section 5.1; the seal draws its own SSRCs and keys.
         offset = int.from_bytes(draw(4))
@@ -100,9 +100,8 @@ class Encoding:
             self._send(payload, start - self._encoder.lookahead)
 
     def _send(self, payload: bytes, media_sample: int) -> None:
-        copies = self._book.copies(media_sample, self._offsets, room_for_copies(len(payload)))
-        self._book.remember(media_sample, payload)
-        datagram = self._sealed.packet(payload, media_sample, copies)
+        along = self._provision.along(media_sample, payload, room_for_copies(len(payload)))
+        datagram = self._sealed.packet(payload, media_sample, along)
         self._write(Entry(self._number, RTP, datagram))
         if self._clear is not None:
             number, sender = self._clear
@@ -110,9 +109,9 @@ class Encoding:
         # After what is waited for.
         self._write(Entry(self._number, REPAIR, self._sealed.repair()))
 
-    def adapt(self, offsets: tuple[int, ...]) -> None:
-        """From the next frame on these copies go along; see `StreamOrder.copies`."""
-        self._offsets = offsets
+    def adapt(self, stream: StreamOrder) -> None:
+        """From the next frame on what it says goes along."""
+        self._provision.adapt(stream.copies, stream.code)
 
     @property
     def epochs(self) -> object:
@@ -217,11 +216,11 @@ class Programme:
                     encoding.rekey(now_ns)
 
     def adapt(self, order: ProgrammeOrder) -> None:
-        """Send the copies along that `order` says, which is of the same streams."""
+        """Send along what `order` says, which is of the same streams."""
         with self._lock:
             self.order = replace(self.order, streams=order.streams)
             for encoding, stream in zip(self._encodings, order.streams, strict=True):
-                encoding.adapt(stream.copies)
+                encoding.adapt(stream)
 
     def finish(self) -> None:
         """The last words of every encoding; nothing is taken after it."""

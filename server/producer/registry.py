@@ -109,11 +109,11 @@ class Registry:
 
 
 def _is_wanted(programme: Programme, order: ProgrammeOrder | None) -> bool:
-    """Whether a programme is what was ordered, but perhaps for its keys and copies."""
+    """Whether a programme is what was ordered, but perhaps for its keys and what goes along."""
     return order is not None and _lasting(order) == _lasting(programme.order)
 
 
 def _lasting(order: ProgrammeOrder) -> ProgrammeOrder:
     """What an order says that does not change while a programme sounds."""
-    streams = tuple(replace(stream, copies=()) for stream in order.streams)
+    streams = tuple(replace(stream, copies=(), code=None) for stream in order.streams)
     return replace(order, streams=streams, rekey=0)

@@ -78,7 +78,7 @@ class FanOut:
 
     Of `shards` senders this one has every destination whose number in its route leaves `shard`.
     Datagrams of one kind of one stream leave one after another, so that each destination has them
-    in order; those of different streams take turns by their slots. `now_ns` reads CLOCK_MONOTONIC,
+    in order; those of different streams take turns by their slots. `now_ns` reads CLOCK_BOOTTIME,
     for how late a chunk was is known when it has left.
     """
 

@@ -70,10 +70,11 @@ class Usher:
 
     def run(self) -> None:
         """Until the lifeline is cut."""
+        # In this order: what comes all at once must not keep the time waiting.
         acts = {
             self._birth.usher_wake: self._learn_routes,
-            self._birth.rtp: self._answer_loudspeakers,
             self._birth.time: self._time.serve,
+            self._birth.rtp: self._answer_loudspeakers,
             self._birth.rtcp: self._take_reports,
             self._bus.fileno(): self._take_orders,
         }
@@ -103,7 +104,10 @@ class Usher:
         with suppress(BlockingIOError):
             os.eventfd_read(self._birth.usher_wake)
         routes = self._routes.news()
-        if routes is not None and self._birth.announce:
+        if routes is None:
+            return
+        self._repairs.declare(routes)
+        if self._birth.announce:
             self._announcer.declare(routes)
 
     def _answer_loudspeakers(self) -> None:
@@ -130,7 +134,7 @@ class Usher:
 
     def _housekeeping(self, now_ns: int) -> None:
         for datagram, address in self._announcer.due(now_ns):
-            _send_quietly(self._rtp, datagram, (spelt_for(self._rtp, address[0]), address[1]))
+            _send_quietly(self._rtp, datagram, address)
         self._repairs.keep_up()
         for bundle, home in self._repairs.due(now_ns):
             _send_quietly(self._rtp, bundle, home)
@@ -164,6 +168,8 @@ class Usher:
             repairs=self._repairs.packets,
             repairs_unknown=self._repairs.unknown,
             repairs_limited=self._repairs.limited,
+            repairs_to_groups=self._repairs.to_groups,
+            repairs_covered=self._repairs.covered,
             overruns=self._ring.overruns,
         )
 
@@ -177,7 +183,7 @@ def _received(batch: ReceivedBatch) -> list[tuple[bytes, Address]]:
 
 def _send_quietly(udp: socket.socket, datagram: bytes, address: tuple[str, int]) -> None:
     with suppress(OSError):  # what cannot leave now is said, or asked for, again anyway
-        udp.sendto(datagram, address)
+        udp.sendto(datagram, (spelt_for(udp, address[0]), address[1]))
 
 
 def main() -> None:

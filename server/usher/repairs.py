@@ -2,7 +2,8 @@
 
 Only who knows the key of a session whose path is open is answered, and only where that path leads:
 so nobody can have anything sent to an address that is not theirs. What is sent is the packet as it
-was sealed, which nobody can read who has not been told its epoch's key.
+was sealed, which nobody can read who has not been told its epoch's key. What many miss who hear it
+by a group is sent to the group, in place of all who ask from then on.
 """
 
 from collections import OrderedDict, deque
@@ -11,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from server.processes.ring import REPAIR, Entry
+from server.processes.routing import Routes
+from server.usher.crowd import Crowd, Crowds
 from server.usher.paths import MAX_PATHS, Address
-from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
+from server.usher.share import Key, Share
+from transport.clock.timeline import NS_PER_MS
 from transport.control.address import plain_address
 from transport.errors import MalformedPacket
 from transport.recovery.bundle import bundle
@@ -23,34 +27,24 @@ from transport.security.session_keys import session_key
 MAX_KEPT: Final = 8_192
 # A second of bundles to a hundred loudspeakers that miss everything.
 MAX_QUEUED: Final = 4_096
+# Beside those, and before them: what ten groups may be sent at once.
+MAX_TO_GROUPS: Final = 256
 HOLD_NS: Final = 40 * NS_PER_MS
 # The second time is past the bad moment of the first, if that was a short one.
 AGAIN_NS: Final = 30 * NS_PER_MS
-# Of each session: at 30 % loss a stream of speech takes some 50 kb/s of repairs, and half a second
-# of it that was lost at once 10 KB each time it is asked for.
-BYTES_A_SECOND: Final = 128_000 // 8
-BYTES_AT_ONCE: Final = 2 * BYTES_A_SECOND
+# Of those that are due at once: the usher looks after the time in between.
+_MOST_DUE = 64
 _RTP_HEADER_BYTES = 12
 _LENGTH_BYTES = 2
 _TIMES = 2
 
-Key = tuple[int, int]
-
 
 @dataclass(slots=True)
-class _Asker:
-    """What one session may still be sent, and what it was sent within the hold."""
+class _Granted:
+    """What one request has brought: packets for who asked, and for groups by their addresses."""
 
-    at_ns: int
-    left: float = BYTES_AT_ONCE
-    held: dict[Key, int] = field(default_factory=dict)
-
-    def refill(self, now_ns: int, hold_ns: int) -> None:
-        passed_ns = max(now_ns - self.at_ns, 0)
-        self.left = min(self.left + passed_ns * BYTES_A_SECOND / NS_PER_SECOND, BYTES_AT_ONCE)
-        self.at_ns = now_ns
-        while self.held and next(iter(self.held.values())) <= now_ns - hold_ns:
-            del self.held[next(iter(self.held))]
+    alone: list[bytes] = field(default_factory=list)
+    together: dict[Address, list[bytes]] = field(default_factory=dict)
 
 
 class Repairs:
@@ -62,7 +56,8 @@ class Repairs:
 
     Counted are `requests` that were good; `malformed` ones; `refused` for their path or key;
     packets that are `unknown`, or that there was no room for (`limited`); `packets` that were
-    promised, and the `bundles` that carried them, each time they were sent.
+    promised, those of them that were to groups (`to_groups`), and the `bundles` that carried them,
+    each time they were sent. `covered` are packets that were asked for while their group had them.
     """
 
     def __init__(
@@ -71,8 +66,10 @@ class Repairs:
         self._read = read
         self._secret = secret
         self._hold_ns = hold_ns
-        self._kept: OrderedDict[Key, bytes] = OrderedDict()
-        self._askers: OrderedDict[int, _Asker] = OrderedDict()
+        # Packets, each with the number of its stream.
+        self._kept: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
+        self._askers: OrderedDict[int, Share] = OrderedDict()
+        self._crowds = Crowds()
         # Each in the order of its times.
         self._first: deque[tuple[int, bytes, Address]] = deque()
         self._again: deque[tuple[int, bytes, Address]] = deque()
@@ -83,6 +80,12 @@ class Repairs:
         self.packets = 0
         self.unknown = 0
         self.limited = 0
+        self.to_groups = 0
+        self.covered = 0
+
+    def declare(self, routes: Routes) -> None:
+        """This is what is sent, and where to, from now on."""
+        self._crowds.declare(routes)
 
     def keep_up(self) -> None:
         """Take in what the ring has had, so that it does not overrun."""
@@ -92,7 +95,7 @@ class Repairs:
             packet = entry.datagram
             key = repair_ssrc(int.from_bytes(packet[8:12])), int.from_bytes(packet[2:4])
             self._kept.pop(key, None)  # numbers come round; the newest is the last
-            self._kept[key] = packet
+            self._kept[key] = entry.stream, packet
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
 
@@ -122,45 +125,77 @@ class Repairs:
             return
         self.requests += 1
         self.keep_up()
-        self._promise(bundle(self._granted(wanted, self._asker(session, now_ns))), source, now_ns)
+        granted = self._granted(wanted, self._asker(session, now_ns), source)
+        for home, packets in granted.together.items():
+            self._promise(bundle(packets), home, now_ns, together=True)
+        self._promise(bundle(granted.alone), source, now_ns, together=False)
 
-    def _asker(self, session: int, now_ns: int) -> _Asker:
+    def _asker(self, session: int, now_ns: int) -> Share:
         asker = self._askers.get(session)
         if asker is None:
-            asker = self._askers[session] = _Asker(now_ns)
+            asker = self._askers[session] = Share(now_ns)
             if len(self._askers) > MAX_PATHS:
                 self._askers.popitem(last=False)
         self._askers.move_to_end(session)
         asker.refill(now_ns, self._hold_ns)
         return asker
 
-    def _granted(self, wanted: Iterable[Wanted], asker: _Asker) -> list[bytes]:
+    def _granted(self, wanted: Iterable[Wanted], asker: Share, source: Address) -> _Granted:
         """The packets to be sent, each once."""
-        granted = []
+        granted = _Granted()
         for key in ((one.ssrc, sequence) for one in wanted for sequence in one.sequences):
-            packet = self._kept.get(key)
-            if packet is None:
+            stream, packet = self._kept.get(key, (0, b""))
+            if not packet:
                 self.unknown += 1
-                continue
-            if key in asker.held:
-                continue
-            cost = _TIMES * (_LENGTH_BYTES + len(packet))
-            if cost > asker.left:
-                self.limited += 1
-                continue
-            asker.left -= cost
-            asker.held[key] = asker.at_ns
-            granted.append(packet)
-        self.packets += len(granted)
+            elif not asker.holds(key):
+                crowd = self._crowd(stream, asker.at_ns)
+                if crowd is not None and crowd.serves(key, source):
+                    if self._grant_together(crowd, key, packet):
+                        granted.together.setdefault(crowd.home, []).append(packet)
+                elif self._grant_alone(asker, crowd, key, packet):
+                    granted.alone.append(packet)
         return granted
 
-    def _promise(self, bundles: Iterable[bytes], source: Address, now_ns: int) -> None:
+    def _crowd(self, stream: int, now_ns: int) -> Crowd | None:
+        crowd = self._crowds.of(stream)
+        if crowd is not None:
+            crowd.refill(now_ns, self._hold_ns)
+        return crowd
+
+    def _grant_alone(self, asker: Share, crowd: Crowd | None, key: Key, packet: bytes) -> bool:
+        granted = self._grant(asker, key, packet)
+        if granted and crowd is not None:
+            crowd.count(key)
+        return granted
+
+    def _grant_together(self, crowd: Crowd, key: Key, packet: bytes) -> bool:
+        if crowd.share.holds(key):
+            self.covered += 1
+            return False
+        granted = self._grant(crowd.share, key, packet)
+        self.to_groups += granted
+        return granted
+
+    def _grant(self, share: Share, key: Key, packet: bytes) -> bool:
+        granted = share.take(key, _TIMES * (_LENGTH_BYTES + len(packet)))
+        self.packets += granted
+        self.limited += not granted
+        return granted
+
+    def _promise(
+        self, bundles: Iterable[bytes], home: Address, now_ns: int, *, together: bool
+    ) -> None:
+        """Twice; what goes to a group spares many answers, so it goes before those that wait."""
+        most = MAX_QUEUED + (MAX_TO_GROUPS if together else 0)
         for data in bundles:
-            if len(self._first) + len(self._again) + _TIMES > MAX_QUEUED:
+            if len(self._first) + len(self._again) + _TIMES > most:
                 self.limited += 1
                 continue
-            self._first.append((now_ns, data, source))
-            self._again.append((now_ns + AGAIN_NS, data, source))
+            if together:
+                self._first.appendleft((now_ns, data, home))
+            else:
+                self._first.append((now_ns, data, home))
+            self._again.append((now_ns + AGAIN_NS, data, home))
 
     @property
     def next_due_ns(self) -> int | None:
@@ -169,10 +204,10 @@ class Repairs:
         return min(waiting, default=None)
 
     def due(self, now_ns: int) -> list[tuple[bytes, Address]]:
-        """Datagrams to send now, with their addresses."""
-        sent = []
+        """Datagrams to send now, with their addresses; 64 at most, and then there may be more."""
+        sent: list[tuple[bytes, Address]] = []
         for queue in (self._first, self._again):
-            while queue and queue[0][0] <= now_ns:
+            while queue and queue[0][0] <= now_ns and len(sent) < _MOST_DUE:
                 _, data, address = queue.popleft()
                 sent.append((data, address))
         self.bundles += len(sent)

@@ -1,25 +1,20 @@
 """`loa impair`: what it refuses, and real processes on either side of it."""
 
 import json
-import random
 import signal
 import socket
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from bench.demo import VOICE, wrong_world
+from bench.demo import VOICE
 from bench.impair import main
-from bench.measure import Recording, offset_seconds
-from bench.network import MS, SECOND, profile
+from bench.impair_replay import Interval, losses, rms_us, steps
+from bench.impair_scene import HERE, THERE, Impaired, hear, station_port, step
 from bench.processes import Bench, end, wait_until
+from bench.trace import load_trace
 
-HERE, THERE = "127.0.0.1", "127.0.0.2"
 TO = ("--listen", "127.0.0.2:7460", "--to", "127.0.0.1:7460")
 
 
@@ -38,6 +33,10 @@ TO = ("--listen", "127.0.0.2:7460", "--to", "127.0.0.1:7460")
         (["--profile", "R5", "--to", "nowhere.invalid:7460"], "nowhere.invalid: "),
         (["--profile", "R5", "--listen", "127.0.0.2:65535", "--to", "[::1]:65535"], "has five"),
         (["--profile", "R5", "--listen", "192.0.2.1:7460"], "cannot use UDP port 7460 on 192.0.2."),
+        (
+            ["--profile", "R5", "--record", "pyproject.toml"],
+            "pyproject.toml: File exists: name a f",
+        ),
         (["--trace", "/nowhere/a.trace"], "/nowhere/a.trace: No such file or directory"),
         (["--trace", "pyproject.toml"], "line 1: '[build-system]': write `lost` or a delay"),
     ],
@@ -62,49 +61,6 @@ def test_a_profile_or_a_trace_and_not_both(capsys: pytest.CaptureFixture[str]) -
 
 
 # ------------------------------------------------------------- real processes
-def station_port() -> int:
-    """The first of five that are free at both addresses, for TCP and UDP."""
-    draw = random.Random()
-    while True:
-        first = draw.randrange(20_000, 32_000)
-        if all(_is_free(address, first + step) for step in range(5) for address in (HERE, THERE)):
-            return first
-
-
-def _is_free(address: str, port: int) -> bool:
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind((address, port))
-            except OSError:
-                return False
-    return True
-
-
-class Impaired:
-    """A proxy before `port`, until it is ended."""
-
-    def __init__(self, bench: Bench, port: int, *words: str, listen: str = "") -> None:
-        listen = listen or f"{THERE}:{port}"
-        given = ("--listen", listen, "--to", f"{HERE}:{port}", *words)
-        self._bench = bench
-        self._process = bench.start("impair", *given, log="impair")
-        assert self._process.stdout is not None
-        self.out = self._process.stdout
-        self.ready = json.loads(self.out.readline() or "{}")
-        assert self.ready, bench.log("impair")
-
-    def end(self, number: int = signal.SIGINT) -> dict[str, Any]:
-        """What it says at its end."""
-        self._process.send_signal(number)
-        lines = [json.loads(line) for line in self.out]
-        assert self._process.wait(5) == 0
-        assert self._bench.log("impair") == ""
-        assert lines[-1]["event"] == "end"
-        figures: dict[str, Any] = lines[-1]
-        return figures
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     with Bench(tmp_path) as bench:
@@ -123,7 +79,8 @@ def test_one_udp_port_is_impaired_for_anybody_and_ended_cleanly(
         station.settimeout(2)
         port = station.getsockname()[1]
         listen = station_port()
-        impaired = Impaired(bench, port, "--trace", str(trace), listen=f"{THERE}:{listen}")
+        words = ("--trace", str(trace), "--record", str(bench.folder / "met"))
+        impaired = Impaired(bench, port, *words, listen=f"{THERE}:{listen}")
         assert (impaired.ready["udp"], impaired.ready["tcp"]) == ([listen], [])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.connect((THERE, listen))
@@ -134,7 +91,13 @@ def test_one_udp_port_is_impaired_for_anybody_and_ended_cleanly(
             assert came in ([*range(0, 100, 2)], [*range(1, 100, 2)])
         said = json.loads(impaired.out.readline())
         assert said["event"] == "figures"
-        figures = impaired.end(number)["ports"][str(listen)]
+        said = impaired.end(number)
+    met = f"{listen}-1-up.trace"
+    assert (said["recorded"][met]["packets"], said["unrecorded"]) == (100, 0)
+    recorded = load_trace(bench.folder / "met" / met)
+    assert recorded.loss == 0.5
+    assert all(delay_ns > 0 for delay_ns in recorded.fates if delay_ns is not None)
+    figures = said["ports"][str(listen)]
     assert figures["up"] == {
         **dict.fromkeys(("duplicated", "dropped", "in_flight"), 0),
         "sent": 100,
@@ -143,64 +106,33 @@ def test_one_udp_port_is_impaired_for_anybody_and_ended_cleanly(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What a loudspeaker behind the proxy was like, and another that was not."""
-
-    figures: dict[str, Any]
-    rows: dict[str, dict[str, Any]]
-    apart_s: float
-
-
-def _hear(bench: Bench, *words: str) -> Heard:
-    port = station_port()
-    bench.start_station(port=port)
-    impaired = Impaired(bench, port, *words, "--every", "0")
-    draw = random.Random(20261121)
-    for number, (name, where) in enumerate({"near": HERE, "far": THERE}.items()):
-        world = wrong_world(draw, number)
-        options = ("--server", f"{where}:{port}", "--delivery", "wan", "--buffer-ms", "120")
-        bench.start_speaker(name, *options, simulate=world)
-    bench.wait_until_idle(("near", "far"))
-    said = (str(VOICE), "--repeat", "2", "--zone", "all", "--server", bench.address)
-    voice = bench.start("live", *said, log="live")
-    wait_until(lambda: bench.speakers()["far"]["state"] == "playing", "its sound")
-    began_ns = time.monotonic_ns()
-    assert voice.wait(60) == 0
-    wait_until(lambda: {row["state"] for row in bench.speakers().values()} == {"idle"}, "the end")
-    rows = bench.speakers()
-    figures = impaired.end()
-    pair = [Recording.load(bench.recording(name)) for name in ("near", "far")]
-    apart = offset_seconds(pair[0], pair[1], began_ns + SECOND, 8 * SECOND, 0.2)
-    return Heard(figures, rows, apart.seconds)
-
-
-def _simulated(path: str, sent: int) -> tuple[float, float]:
-    """The least and the most that is lost of so many packets, every 20 ms, in 400 runs."""
-    rates = []
-    for seed in range(400):
-        down, _ = profile(path).links(np.random.default_rng(seed))
-        for index in range(sent):
-            down.send(b"", index * 20 * MS)
-        rates.append(down.lost / sent)
-    return min(rates), max(rates)
-
-
 @pytest.mark.realtime
 @pytest.mark.parametrize("path", ["R20", "M2"])
 def test_a_loudspeaker_behind_it_plays_what_came_in_step(path: str, bench: Bench) -> None:
-    heard = _hear(bench, "--profile", path, "--rtt-ms", "100", "--seed", "3")
-    near, far = heard.rows["near"], heard.rows["far"]
-    # Of the stream itself: repairs are sent in bad moments, and are lost more than other packets.
-    sent = near["packets_received"]
-    loss = far["packets_lost"] / sent
-    low, high = _simulated(path, sent)
-    print(f"{path}: {loss:.3f} of {sent} lost, {low:.3f} to {high:.3f} simulated;")
+    heard = hear(bench, "--profile", path, "--rtt-ms", "100", "--seed", "3")
+    simulated = Interval.of(losses(path, heard.packets, 400))
+    print(f"{path}: {heard.loss:.3f} of {heard.packets} lost; {simulated}")
     print(f"{heard.apart_s * 1e6:.0f} us apart; {heard.figures['late_p99_ms']} ms late at p99")
-    assert (sent > 500, near["packets_lost"], far["way"]) == (True, 0, "udp")
-    assert low <= loss <= high
+    assert (heard.packets > 500, heard.rows["far"]["way"]) == (True, "udp")
+    assert heard.rows["near"]["packets_lost"] == 0
+    assert simulated.least <= heard.loss <= simulated.most
     # The way up is as long as the way down, so it knows the time well in spite of the distance.
     assert abs(heard.apart_s) < 0.002
+
+
+@pytest.mark.realtime
+def test_neighbours_behind_it_are_as_far_apart_as_in_a_simulation_of_these_delays(
+    bench: Bench,
+) -> None:
+    stepped = step(bench, "L1", seed=3, settle_s=14, seconds=12)
+    real_us = rms_us(stepped.apart_us)
+    simulated = Interval.of(steps(stepped.met, stepped.watch, 30))
+    in_order = Interval.of(steps(stepped.met, stepped.watch, 4, in_order=True))
+    print(f"{real_us:.1f} us apart; {simulated} by these delays, {in_order} in the same order")
+    assert all(0.01 < one.down.loss < 0.15 for one in stepped.met)
+    assert simulated.least <= real_us <= simulated.most
+    # What is not recorded, as how long a process takes from its clock to its socket, adds a little.
+    assert 0.6 <= real_us / in_order.middle <= 1.7
 
 
 @pytest.mark.realtime

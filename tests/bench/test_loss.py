@@ -1,4 +1,5 @@
 import json
+import wave
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_the_test_signal_is_judged_by_its_index() -> None:
         (["--audio", "/nowhere.wav"], "there is no such file"),
         (["--trace", "/nowhere.trace"], "/nowhere.trace"),
         (["--stipa", "--audio", "a.wav"], "--stipa"),
+        (["--seed", "-1"], "--seed -1: a seed is not negative"),
         (["--matrix", "--json", "a.json"], "--results"),
         (["--matrix", "--results", "/nowhere"], "/nowhere"),
         (["--matrix", "--seeds", "0"], "--seeds"),
@@ -87,6 +89,21 @@ def test_what_cannot_be_is_said_in_one_line(
     assert error.startswith("loa bench loss: ")
     assert said in error
     assert "\n" not in error
+
+
+def test_where_nobody_speaks_nothing_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silence, figures = tmp_path / "silence.wav", tmp_path / "loss.json"
+    with wave.open(str(silence), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(64_000))
+    words = ("--no-peers", "--audio", str(silence), "--json", str(figures))
+    for installed, said in ((object(), "no speech to judge"), (None, "are not installed")):
+        monkeypatch.setattr("bench.loss.find_spec", lambda _, found=installed: found)
+        assert bench(*words) == 0
+        assert said in capsys.readouterr().out
+        assert json.loads(figures.read_text())["pesq_wb"] is None
 
 
 def row(scheme: str, residual: float, pesq: float | None) -> Row:

@@ -74,6 +74,16 @@ def test_by_multicast_nobody_asks() -> None:
     assert outcome.heard[outcome.lost].mean() > 0.9
 
 
+def test_a_group_that_loses_every_fifth_packet_has_a_code() -> None:
+    said = speak(10, 20)
+    scene = scene_of("R20", "lan", seed=1, multicast=True, playout_delay_ms=500)
+    outcome = run(scene, said)
+    assert outcome.lost.mean() == pytest.approx(0.2, abs=0.04)
+    # What is said last has nothing after it that could bring it back.
+    assert np.mean(~outcome.heard[:-40]) < 0.003
+    assert outcome.opus_bytes / sum(map(len, said.payloads)) < 4
+
+
 def test_equal_seeds_give_equal_runs() -> None:
     said = speak(20, 6)
     first, again, other = (run(scene_of("M2", "wan", seed=seed), said) for seed in (1, 1, 2))

@@ -30,6 +30,7 @@ def test_the_environment_names_machine_commit_and_versions() -> None:
         name: metadata.version(name) for name in ("av", "numpy", "opuslib-next", "trio", "uvloop")
     }
     assert {"cpu", "kernel", "commit", "libopus"} <= found.keys()
+    assert found["dred"] is False
 
 
 @pytest.mark.parametrize(("changes", "commit"), [("", "abc"), (" M file", "abc+dirty")])

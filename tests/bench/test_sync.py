@@ -11,9 +11,10 @@ from bench import cli, sync
 from bench.network import MS, PROFILES, SECOND, Impairments, Profile
 from bench.sync_asking import FRAME_NS, Asking, Station, relearn, relearn_by_ear, sound
 from bench.sync_clocks import MEDIA_EPOCH_NS, Oscillator, Wave, draw_oscillator
-from bench.sync_pairs import BY_EAR, HEADLINE, OURS, SCHEMES, Apart, Outcome, Plan, measure
+from bench.sync_pairs import BY_EAR, OURS, SCHEMES, Apart, Outcome, Plan, headline, measure
 from bench.sync_peers import Best5Of30, BurstKalman, MedianOf200
 from bench.sync_playing import Card, play
+from bench.trace import Trace
 from endpoints.fleet.timing import Estimator
 from tests.support.clock import OwnClock, exchange_at
 from transport.clock.estimator import ClockEstimator
@@ -220,9 +221,21 @@ def test_the_command_writes_its_figures_and_a_plot(
     assert 0 < document["p50_us"] <= document["p95_us"] <= document["max_us"]
     assert (document["settle_s"], document["trim_s"], document["seed"]) == (60.0, 10.0, 5)
     assert document["schemes"].keys() == set(SCHEMES)
-    assert document["schemes"][HEADLINE]["p95_us"] == document["p95_us"]
+    assert (document["scheme"], document["p95_us"]) == (OURS, document["schemes"][OURS]["p95_us"])
     assert plot.stat().st_size < 100_000
     assert "burst + Kalman" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile", ["l0", "L1"])
+def test_where_a_group_is_heard_the_figures_are_of_who_hears_it(
+    profile: str, tmp_path: Path
+) -> None:
+    figures = tmp_path / "sync.json"
+    assert run("--profile", profile, "--json", str(figures)) == 0
+    document = json.loads(figures.read_text())
+    assert document["scheme"] == headline(profile.upper()) == BY_EAR
+    assert document["p95_us"] == document["schemes"][BY_EAR]["p95_us"]
+    assert document["p95_us"] != document["schemes"][OURS]["p95_us"]
 
 
 def test_a_trace_takes_the_place_of_a_profile(tmp_path: Path) -> None:
@@ -233,6 +246,32 @@ def test_a_trace_takes_the_place_of_a_profile(tmp_path: Path) -> None:
     assert document["profile"] == "wire.txt"
     assert document["exchanges"] < 0.8 * document["questions"]
     assert document["p95_us"] < 50
+
+
+def test_the_way_back_has_a_trace_of_its_own(tmp_path: Path) -> None:
+    down, up, figures = (tmp_path / name for name in ("down", "up", "sync.json"))
+    down.write_text("0.2\n" * 20)
+    up.write_text("0.2\nlost\n" * 20)
+    shares = []
+    for words in ((down,), (down, "--trace-back", up), (up, "--trace-back", down)):
+        assert run("--trace", *map(str, words), "--json", str(figures)) == 0
+        document = json.loads(figures.read_text())
+        shares.append(document["exchanges"] / document["questions"])
+    assert shares == pytest.approx([1.0, 0.5, 0.5], abs=0.02)
+
+
+def test_neighbours_do_not_meet_the_same_packets_of_a_trace() -> None:
+    """What they would have in common, would put nobody out of step."""
+    rng = np.random.default_rng(5)
+    down, up = (
+        Trace(tuple((rng.exponential(2 * MS, 500) + MS).astype(int).tolist())) for _ in range(2)
+    )
+    path = Profile(Impairments(trace=down), uplink=Impairments(trace=up))
+    first, second = (path.anywhere(np.random.default_rng(seed)) for seed in (1, 2))
+    assert first.uplink is not None
+    assert first.path.trace_at != first.uplink.trace_at != second.path.trace_at
+    apart = measure(Plan(path, minutes=0.5)).apart[OURS]
+    assert np.percentile(apart.distances_us, 50) > 5
 
 
 def test_the_matrix_is_of_every_profile_and_scheme_over_three_seeds(
@@ -251,11 +290,21 @@ def test_the_matrix_is_of_every_profile_and_scheme_over_three_seeds(
     assert plot.stat().st_size < 100_000
 
 
+def test_where_nothing_comes_through_there_is_no_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "cut.txt"
+    trace.write_text("lost\n")
+    assert run("--trace", str(trace)) == 1
+    assert "cut.txt: not everybody could learn the time there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--profile", "L7"), "no profile"),
         (("--trace", "/nowhere"), "/nowhere"),
+        (("--trace-back", "/nowhere"), "give both"),
         (("--minutes", "0"), "minutes"),
         (("--endpoints", "1"), "loudspeakers"),
         (("--every", "0"), "question"),

@@ -1,6 +1,7 @@
 """Clocks that are set while a programme sounds, a machine that slept, a station restarted.
 
-On virtual time, with the real packets of the time exchange at the real pace, and a real player.
+On virtual time, with the real packets of the time exchange at the real pace, and a real player
+that hears a group, and has its clock told of the packets that come.
 What sounds says itself when it is of: each half second of the programme has a pitch of its own.
 """
 
@@ -15,7 +16,7 @@ from bench.sync_asking import Asking, Station
 from bench.sync_clocks import Oscillator, OwnTime
 from codec.format import SAMPLE_RATE, Samples
 from endpoints.player import Player
-from tests.support.chain import Packet, Programme
+from tests.support.chain import TRUSTED, Packet, Programme
 from transport.clock.estimator import ClockEstimator
 from transport.control.messages import Listen
 
@@ -44,7 +45,8 @@ def spoken(begin_s: float, end_s: float, ahead_s: float = 0.0, order: int = 1) -
     """The part of the sound between two true times, by a media clock that is ahead by so much."""
     first, last = (round((s - BEGIN_S) * SAMPLE_RATE) for s in (begin_s, end_s))
     start = round((begin_s + ahead_s) * SAMPLE_RATE)
-    said = Programme(SOUND[first:last], start, order=order, ssrc=order, goodbye=False)
+    said = Programme(SOUND[first:last], start, order=order, goodbye=False, sealed=True)
+    said.spec = replace(said.spec, group="239.1.2.3", port=5000 + 2 * order)
     ahead_ns = round(ahead_s * SECOND)
     said.packets = [replace(p, true_ns=p.true_ns - ahead_ns) for p in said.packets]
     return said
@@ -71,6 +73,7 @@ class Scene:
     sleeps_s: tuple[float, float] = (1e9, 1e9)
     station: Station = field(default_factory=Station)
     heard: list[tuple[float, Samples]] = field(default_factory=list)
+    arrived: int = 0
 
     def play(
         self, programmes: list[Programme], change: Callable[[Station], None] = lambda _: None
@@ -79,7 +82,13 @@ class Scene:
         rng = np.random.default_rng(1)
         estimator = ClockEstimator()
         asking = Asking(self.own, self.path.links(rng), self.station, rng, estimator)
-        player = Player(lambda: estimator.estimate)
+
+        def arrived(stream: int, media_ns: int, arrived_ns: int) -> None:
+            estimator.arrived(stream, media_ns, arrived_ns)
+            self.arrived += 1
+
+        player = Player(lambda: estimator.estimate, arrived=arrived)
+        player.trust(*TRUSTED)
         asking.advance(BEGIN_S * SECOND)
         player.declare(Listen(1, tuple(programme.spec for programme in programmes)))
         packets = sorted((p for said in programmes for p in said.packets), key=lambda p: p.true_ns)
@@ -104,7 +113,8 @@ class Scene:
         while packets and packets[0].true_ns <= now_ns:
             packet = packets.pop(0)
             if not self._is_asleep(packet.true_ns + 10 * MS):
-                player.receive(packet.data, self.own.of_true(now_ns))
+                came_ns = self.own.of_true(packet.true_ns)
+                player.receive(packet.data, self.own.of_true(now_ns), came_ns)
 
     def pitches(self, delay_s: float) -> list[tuple[float, float]]:
         """(true second, seconds between what should sound then and what does) where there is sound.
@@ -147,6 +157,7 @@ def test_the_pitch_tells_what_is_late() -> None:
     scene = Scene()
     scene.play([programme])
     in_step(scene, programme, BEGIN_S + 1)
+    assert scene.arrived > 0.9 * 50 * (END_S - BEGIN_S - 1)  # its clock was told of what came
     late = [(at_s + 1.0, sound) for at_s, sound in scene.heard]
     scene.heard = late
     assert {late_s for _, late_s in scene.pitches(programme.delay / SAMPLE_RATE)} == {1.0}

@@ -95,3 +95,9 @@ def test_any_file_is_a_trace_or_one_line(tmp_path: Path, content: bytes) -> None
     except TraceError as error:
         said = str(error)
     assert len(said.splitlines()) <= 1
+
+
+def test_a_trace_from_any_editor_is_read(tmp_path: Path) -> None:
+    trace = Trace((1_500_000, None, 2_000_000))
+    for text in (b"\xef\xbb\xbf1.5\r\nlost # outage\r\n\r\n2", b" 1.5\nlost\n# end\n2\n"):
+        assert load_trace(written(tmp_path, text)) == trace

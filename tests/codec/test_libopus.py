@@ -1,3 +1,4 @@
+import ctypes
 import ctypes.util
 import importlib
 from pathlib import Path
@@ -52,3 +53,32 @@ def test_no_library_at_all_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ctypes.util, "find_library", lambda _: None)
     with pytest.raises(CodecError, match="reinstall"):
         libopus._locate()
+
+
+def test_it_is_asked_for_dred_and_has_none() -> None:
+    assert not libopus.has_dred()
+
+
+@pytest.mark.parametrize(("answer", "has"), [(0, True), (-5, False), (-1, False)])
+def test_a_library_has_dred_if_it_takes_the_request(
+    answer: int, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def ctl(_state: object, request: int, _value: object) -> int:
+        asked.append(request)
+        return answer
+
+    monkeypatch.setattr(libopus.encoder_api, "libopus_ctl", ctl)
+    assert libopus.has_dred() is has
+    assert asked == [4050]
+
+
+def test_it_does_not_say_no_to_everything() -> None:
+    """A request that it knows is taken the same way."""
+    state = libopus.encoder_api.create_state(48_000, 1, libopus.constants.APPLICATION_VOIP)
+    try:
+        set_complexity = 4010
+        assert libopus.encoder_api.libopus_ctl(state, set_complexity, ctypes.c_int(5)) == 0
+    finally:
+        libopus.encoder_api.destroy(state)

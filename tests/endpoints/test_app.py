@@ -1,7 +1,7 @@
 """A whole loudspeaker and a station of the test's making, on loopback and virtual time."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -99,6 +99,7 @@ def build(
     delivery: str = "lan",
     fixed: ClockEstimate | None = None,
     max_kbps: int | None = None,
+    slept_ns: Callable[[], int] = lambda: 0,
 ) -> Room:
     sink, said = sink or ListSink(), list[str]()
     clock = TrioClock(round(ahead_s * SECOND))
@@ -115,13 +116,21 @@ def build(
         multicast=False, delivery=delivery, interface=interface, max_kbps=max_kbps
     )
     loudspeaker = Loudspeaker(
-        settings, store_of(folder, port), clock, card, said.append, fixed_estimate=fixed
+        settings,
+        store_of(folder, port),
+        clock,
+        card,
+        said.append,
+        fixed_estimate=fixed,
+        slept_ns=slept_ns,
     )
     return Room(loudspeaker, sink, said)
 
 
 @asynccontextmanager
-async def playing(station: Station, **options: float | str | None) -> AsyncIterator[Room]:
+async def playing(
+    station: Station, **options: float | str | Callable[[], int] | None
+) -> AsyncIterator[Room]:
     """A loudspeaker that has joined."""
     with tempfile.TemporaryDirectory() as folder:
         room = build(station.port, Path(folder), **options)  # type: ignore[arg-type]
@@ -164,6 +173,28 @@ async def test_a_voice_that_is_declared_and_sent_is_heard_when_it_should_be(
 
 
 @pytest.mark.trio
+async def test_a_machine_that_has_slept_joins_anew_at_once_and_is_heard(world: MockClock) -> None:
+    programme = speech_at(3.0)
+    slept_ns = [5 * SECOND]
+    async with (
+        running_station() as station,
+        playing(station, slept_ns=lambda: slept_ns[-1]) as room,
+    ):
+        await trio.sleep(1.0)
+        assert len(station.hellos) == 1
+        slept_ns.append(12 * SECOND)
+        await trio.sleep(0.8)
+        assert len(station.hellos) == 2
+        assert "this machine has slept for 7 s" in room.said
+        await station.say(Listen(1, (programme.spec,)))
+        await send(programme, station)
+        await trio.sleep(1.0)
+        heard = np.concatenate(room.sink.blocks)
+        assert snr_db(heard, programme.heard(room.sink.started_ns, len(heard))) > 30
+        assert len(station.hellos) == 2
+
+
+@pytest.mark.trio
 async def test_the_station_is_told_how_it_is(world: MockClock) -> None:
     # Chance says when it tells: so long that it does so in the middle of the sound.
     programme = speech_at(1.0, seconds=2.0)
@@ -196,6 +227,7 @@ async def test_the_station_is_told_what_did_not_arrive_in_time(world: MockClock)
     last = station.telemetry[-1][1]
     assert last.packets_received == len(programme.packets) - 1
     assert (last.packets_lost, last.packets_late, last.packets_dropped) == (3, 1, 1)
+    assert last.packets_missed == 3
 
 
 @pytest.mark.trio
@@ -208,7 +240,7 @@ async def test_the_station_is_told_how_the_way_is(world: MockClock) -> None:
         await trio.sleep(0.7)
         assert room.loudspeaker.story == (
             f"{len(programme.packets) - 1} packets received, 4 lost; of the frames 0 came as a "
-            "copy, 0 when asked for again, and 4 were concealed"
+            "copy, 0 were decoded, 0 came when asked for again, and 4 were concealed"
         )
     last = station.telemetry[-1][1]
     assert last.loss == pytest.approx(4 / (len(programme.packets) + 3), abs=1e-4)

@@ -7,6 +7,7 @@ import pytest
 from bench.network import MS, SECOND, Impairments
 from codec.format import SAMPLE_RATE, Samples
 from tests.support.chain import Loudspeaker, Programme, human_voice, snr_db
+from transport.recovery.erasure import Code
 
 FRAME = 960
 LOSSY = Impairments(loss=0.2, delay_ns=20 * MS)
@@ -43,6 +44,19 @@ def test_copies_are_heard_as_what_they_are_of(*, sealed: bool) -> None:
     counts = loudspeaker.player.counts()
     assert counts["recovered_copy"] >= counts["lost"] > 10
     assert set(counts) == {"received", "lost", "recovered_copy"}
+
+
+def test_what_is_decoded_is_heard_as_what_was_said() -> None:
+    said = Programme(
+        speech(), delay_ms=500.0, sealed=True, epoch_packets=50, code=Code(8, 24), rekeys=(70,)
+    )
+    loudspeaker = Loudspeaker([said], LOSSY, seed=3)
+    # What is said in the end has no packets after it that could bring it back.
+    sound = loudspeaker.play(said.sounds_from_ns() + round(2.5 * SECOND))
+    assert snr_db(sound, said.heard(0, len(sound))) > 100
+    counts = loudspeaker.player.counts()
+    assert counts["recovered_erasure"] >= 0.9 * counts["lost"] > 10
+    assert set(counts) == {"received", "lost", "recovered_erasure"}
 
 
 def test_repairs_are_heard_as_what_they_are_of() -> None:

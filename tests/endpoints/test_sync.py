@@ -290,6 +290,22 @@ async def test_a_step_of_either_clock_is_mended_within_a_second(
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("wrong_s", [-0.9, 0.0, 0.9])
+async def test_after_a_sleep_nothing_is_believed_until_the_station_has_been_asked_anew(
+    world: MockClock, wrong_s: float
+) -> None:
+    """How long it was, a machine knows by a clock that may count whole seconds only."""
+    clock = TrioClock()
+    async with time_server() as server, asking(clock, server) as sync:
+        await trio.sleep(70)
+        clock.ahead_ns += round(wrong_s * SECOND)
+        sync.woken()
+        assert sync.estimate is None
+        await trio.sleep(0.5)
+        assert abs(error_ns(sync, clock, server)) < 2 * MS
+
+
+@pytest.mark.trio
 async def test_what_a_stranger_sends_does_not_even_reach_us(world: MockClock) -> None:
     async with time_server() as server, asking(TrioClock(), server) as sync:
         await trio.sleep(0.1)

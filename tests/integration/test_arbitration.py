@@ -14,6 +14,7 @@ from bench.measure import Recording, apart_ns, change_over_ns, is_silent, offset
 from bench.processes import Bench, end, wait_until
 from codec.format import SAMPLE_RATE
 from tests.support.microphone import microphone
+from transport.net.clocks import now_ns
 
 pytestmark = pytest.mark.realtime
 
@@ -29,7 +30,7 @@ FADE_SLOPE = np.pi / 2 / 240
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Recordings, and when the urgent voice came and went, CLOCK_MONOTONIC."""
+    """Recordings, and when the urgent voice came and went, CLOCK_BOOTTIME."""
 
     recordings: dict[str, Recording]
     came_ns: int
@@ -52,7 +53,7 @@ def _first_words_ns(bench: Bench, zone: str) -> int:
         return any(p["zones"] == [zone] and p["seconds"] > 0 for p in bench.get("/api/programmes"))
 
     wait_until(live, f"a voice in {zone}")
-    return time.monotonic_ns() + 300_000_000
+    return now_ns() + 300_000_000
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
                 with _voice(bench, "high", "south", "priority", other):
                     came_ns = _first_words_ns(bench, "south")
                     time.sleep(5)  # and then interrupted
-                went_ns = time.monotonic_ns() + 300_000_000
+                went_ns = now_ns() + 300_000_000
                 time.sleep(3)  # and then resumed
             wait_until(lambda: not bench.get("/api/programmes"), "the end of both")
     recordings = {name: Recording.load(bench.recording(name)) for name in everybody}

@@ -1,7 +1,6 @@
 """Two real loudspeakers, one behind an amplifier that nobody knows of, brought in step by ear."""
 
 import json
-import time
 import wave
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bench.processes import Bench
 from codec.dsp.resample import interpolate
 from codec.format import SAMPLE_RATE, Samples
 from codec.pcm import pcm16
+from transport.net.clocks import now_ns
 
 pytestmark = pytest.mark.realtime
 
@@ -22,7 +22,7 @@ LIMIT_US = 150
 
 def _play(bench: Bench) -> int:
     """Both sweep; when that began, by the clock of their recordings."""
-    began_ns = time.monotonic_ns()
+    began_ns = now_ns()
     done = bench.run("calibrate", "a", "b", "--play", "--after", "1")
     assert (done.returncode, done.stderr) == (0, "")
     return began_ns

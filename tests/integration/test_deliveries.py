@@ -10,6 +10,7 @@ import pytest
 from bench.demo import VOICE, wrong_world
 from bench.measure import Recording, offset_seconds, spread_ms
 from bench.processes import Bench, end, wait_until
+from transport.net.clocks import now_ns
 
 pytestmark = pytest.mark.realtime
 
@@ -54,10 +55,10 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
         late = ("--delivery", NEWCOMER, "--buffer-ms", "120")
         bench.start_speaker(NEWCOMER, *late, simulate=world)
         wait_until(lambda: bool(_hearing(bench)), "the newcomer's sound")
-        came_ns = time.monotonic_ns()
+        came_ns = now_ns()
         time.sleep(6)
         (after,), rows = bench.get("/api/programmes"), bench.speakers()
-        ended_ns = time.monotonic_ns()
+        ended_ns = now_ns()
         assert end(voice) == 0
         wait_until(lambda: not bench.get("/api/programmes"), "the programme's end")
     recordings = {n: Recording.load(bench.recording(n)) for n in (*MEMBERS, NEWCOMER)}

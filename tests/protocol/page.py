@@ -100,7 +100,7 @@ TABLES = {
 }
 RECORDS = TABLES["to station"] | TABLES["to loudspeaker"]
 # What lies within a message, and is none itself.
-PARTS = {"StreamSpec", "SealSpec", "EpochSpec"}
+PARTS = {"StreamSpec", "SealSpec", "EpochSpec", "Lateness"}
 
 # ---------------------------------------------------------------- what the vectors take for known
 _UNQUOTED = re.compile(r"`([0-9a-f]+)`")

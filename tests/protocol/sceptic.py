@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.protocol.newcomer import media_sample, need, read_message, read_rtp, read_time
 from tests.protocol.page import KNOWN, PUBLIC
+from tests.protocol.solver import read_symbols
 
 _TLS, _SECRET = KNOWN["SHA-256 of the TLS certificate"], KNOWN["secret of the code"]
 _STATION_NONCE, _NONCE = KNOWN["Identity.nonce"], KNOWN["Hello.nonce"]
@@ -221,9 +222,9 @@ def read_signed(data: bytes, stream: Any) -> Any:
         check_signature(public, tail[12:], "loa.rtcp.2", *parts)
         return {"epoch": epoch, "signature": tail[12:].hex(), "clear": clear.hex()}
     signed = data[84:]
-    if data[1] & 0x7F == 97:
-        copies = read_copies(signed)
-        signed = bytes.fromhex(copies["frame"] + copies["digest"])
+    if data[1] & 0x7F in {97, 99}:
+        along = (read_copies if data[1] & 0x7F == 97 else read_symbols)(signed)
+        signed = bytes.fromhex(along["frame"] + along["digest"])
     _check_rtp(data, stream, epoch, data[1], signed)
     clear = b"\x80" + data[1:12] + data[84:]
     return {"epoch": epoch, "signature": data[18:82].hex(), "clear": clear.hex()}
@@ -291,7 +292,7 @@ def read_repair(data: bytes, stream: Any) -> Any:
     plain = _open_rtp(data, bytes.fromhex(epoch["key"]))
     need(plain[1] == 98, len(plain) > 85)
     second = plain[84]
-    need(second & 0x7F in {96, 97})
+    need(second & 0x7F in {96, 97, 99})
     at = 85 if second & 0x7F == 96 else 101
     digest, frame = plain[85:at], plain[at:]
     need(frame)

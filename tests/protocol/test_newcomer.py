@@ -31,6 +31,7 @@ from tests.protocol.sceptic import (
     read_stun,
     read_token,
 )
+from tests.protocol.solver import read_symbols
 
 _LISTEN = VECTORS["listen"]
 _STREAM = read_message(_LISTEN.data, _LISTEN.direction)["streams"][0]
@@ -50,6 +51,7 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
     "sealed": lambda data: read_sealed(data, _STREAM),
     "signed": lambda data: read_signed(data, _STREAM),
     "stun": read_stun,
+    "symbols": read_symbols,
     "time": read_sealed_time,
     "token": read_token,
     "txt": read_txt,
@@ -83,7 +85,7 @@ def test_the_page_suffices_to_believe_the_streams_of_a_listen() -> None:
 
 
 def test_what_is_sealed_is_what_was_signed() -> None:
-    for name in ("rtp", "rtp_copies", "rtcp_bye"):
+    for name in ("rtp", "rtp_copies", "rtp_symbols", "rtcp_bye"):
         sealed, signed = VECTORS[f"{name}_sealed"], VECTORS[f"{name}_signed"]
         assert sealed.meaning["signed"] == signed.hex
     assert VECTORS["rtcp_bye_signed"].meaning["clear"] == VECTORS["rtcp_bye"].hex

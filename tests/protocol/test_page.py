@@ -23,7 +23,8 @@ from server.gateway.peer import MAX_MESSAGE_BYTES as MAX_TO_GATEWAY
 from server.gateway.peer import SUBPROTOCOL as MEDIA_SUBPROTOCOL
 from server.ingest import MAX_BLOCK_SAMPLES
 from server.usher.paths import FORGET_NS, MAX_REQUEST
-from server.usher.repairs import AGAIN_NS, BYTES_A_SECOND, HOLD_NS
+from server.usher.repairs import AGAIN_NS, HOLD_NS
+from server.usher.share import BYTES_A_SECOND
 from tests.protocol.page import (
     PAGE,
     PARTS,
@@ -40,6 +41,7 @@ from transport.clock.exchange import PACKET_BYTES
 from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
 from transport.control.address import DEFAULT_PORT
 from transport.control.delivery import DELIVERIES
+from transport.control.lateness import Lateness
 from transport.control.messages import (
     MAX_PLAYOUT_DELAY_MS,
     MAX_TONE_S,
@@ -62,6 +64,13 @@ from transport.control.wire import MAX_MESSAGE_BYTES
 from transport.errors import MalformedPacket
 from transport.recovery.bundle import BUNDLE, MAX_BUNDLED
 from transport.recovery.copies import COPIES_PAYLOAD_TYPE, MAX_COPIES
+from transport.recovery.erasure import (
+    CODE_PAYLOAD_TYPE,
+    LEAST_FRAMES,
+    MOST_FRAMES,
+    MOST_IN_PACKET,
+    MOST_SYMBOLS,
+)
 from transport.recovery.repair import REPAIR_PAYLOAD_TYPE
 from transport.recovery.request import MAX_REQUEST_BYTES, MAX_WANTED, REQUEST
 from transport.security.certificates import STATION_CERTIFICATE_BYTES, STREAM_CERTIFICATE_BYTES
@@ -145,10 +154,9 @@ def test_every_message_and_field_stands_in_a_table_with_its_type_and_default(
     direction: str,
 ) -> None:
     kinds = dict(_VOCABULARIES[direction].types)
-    if direction == "to loudspeaker":
-        parts = (StreamSpec, SealSpec, EpochSpec)
-        assert {part.__name__ for part in parts} == PARTS
-        kinds |= {part.__name__: part for part in parts}
+    parts = {"to station": (Lateness,), "to loudspeaker": (StreamSpec, SealSpec, EpochSpec)}
+    assert {part.__name__ for each in parts.values() for part in each} == PARTS
+    kinds |= {part.__name__: part for part in parts[direction]}
     ours = {
         name: [
             (f.name, _type(get_type_hints(kind)[f.name]), _default(f.default)) for f in fields(kind)
@@ -245,7 +253,11 @@ def test_the_figures_are_those_of_the_code() -> None:
         "payload type": f"{OPUS_PAYLOAD_TYPE}",
         "payload type with copies": f"{COPIES_PAYLOAD_TYPE}",
         "payload type of a repair": f"{REPAIR_PAYLOAD_TYPE}",
+        "payload type with symbols": f"{CODE_PAYLOAD_TYPE}",
         "copies in a packet": f"{MAX_COPIES}",
+        "symbols in a packet": f"{MOST_IN_PACKET}",
+        "places of a block": f"{LEAST_FRAMES} to {MOST_FRAMES}",
+        "source and repair symbols of a block": f"{MOST_SYMBOLS}",
         "first byte of a request": f"0x{REQUEST:02x}",
         "first byte of a bundle": f"0x{BUNDLE:02x}",
         "packets in a bundle": f"{MAX_BUNDLED}",

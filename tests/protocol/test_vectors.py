@@ -27,8 +27,11 @@ from transport.control.messages import (
 from transport.control.wire import Vocabulary
 from transport.discovery.records import from_txt, speaker_txt, station_txt
 from transport.errors import MalformedPacket
+from transport.recovery import erasure
+from transport.recovery.along import ALONG_PAYLOAD_TYPES, Along
+from transport.recovery.along import unpack as unpack_along
 from transport.recovery.bundle import bundle, unbundle
-from transport.recovery.copies import COPIES_PAYLOAD_TYPE, Copy, digest, pack, unpack
+from transport.recovery.copies import Copy, digest, pack, unpack
 from transport.recovery.repair import repair_of
 from transport.recovery.request import Wanted, open_request, request_session, seal_request
 from transport.rtp.packet import Extension, RtpPacket, is_rtcp, repair_ssrc
@@ -341,11 +344,12 @@ def test_our_code_seals_a_packet_in_these_bytes_and_opens_them(vector: Vector) -
     else:
         assert sealer.seal(signed).hex() == vector.hex
         packet, start = RtpPacket.parse(signed), VECTORS["rtp"].meaning["media_sample"]
-        copies: tuple[Copy, ...] = ()
-        if packet.payload_type == COPIES_PAYLOAD_TYPE:
-            primary, copies = unpack(packet.payload)
-            packet, start = replace(packet, payload=primary), start + 480
-        assert opener.open(vector.data, _NOW) == Opened(packet, number, start, copies)
+        along: Along = ()
+        if packet.payload_type in ALONG_PAYLOAD_TYPES:
+            primary, along = unpack_along(packet.payload_type, packet.payload)
+            start += 480 * (packet.sequence - RtpPacket.parse(VECTORS["rtp"].data).sequence)
+            packet = replace(packet, payload=primary)
+        assert opener.open(vector.data, _NOW) == Opened(packet, number, start, along)
 
 
 def _epoch(number: int) -> EpochSpec:
@@ -365,7 +369,24 @@ def test_our_code_packs_copies_in_these_bytes_and_unpacks_them(vector: Vector) -
     assert digest(vector.data, frame).hex() == meaning["digest"]
 
 
-@pytest.mark.parametrize(("name", "of_name"), [("repair", "rtp"), ("repair_copies", "rtp_copies")])
+@of("both", kind="symbols")
+def test_our_code_packs_symbols_in_these_bytes_and_unpacks_them(vector: Vector) -> None:
+    meaning = vector.meaning
+    frame = bytes.fromhex(meaning["frame"])
+    data = tuple(bytes.fromhex(symbol) for symbol in meaning["symbols"])
+    places, offset, sent, first = (meaning[n] for n in ("places", "offset", "sent", "first"))
+    symbols = erasure.Symbols(places, offset, sent, first, data)
+    assert erasure.pack(frame, symbols).hex() == vector.hex
+    assert erasure.unpack(vector.data) == (frame, symbols)
+    block = [told and bytes.fromhex(told) for told in meaning["block"]]
+    assert erasure.encode(block, symbols.first + len(data))[symbols.first :] == data
+    assert digest(vector.data, frame).hex() == meaning["digest"]
+
+
+@pytest.mark.parametrize(
+    ("name", "of_name"),
+    [("repair", "rtp"), ("repair_copies", "rtp_copies"), ("repair_symbols", "rtp_symbols")],
+)
 def test_our_code_repairs_a_packet_in_these_bytes_and_opens_them(name: str, of_name: str) -> None:
     vector, first = VECTORS[name], RtpPacket.parse(VECTORS[f"{of_name}_signed"].data)
     meaning = vector.meaning
@@ -465,6 +486,7 @@ _READERS: dict[str, Callable[[bytes], object]] = {
     "rtcp": parse_compound,
     "rtp": RtpPacket.parse,
     "sealed": _read_sealed,
+    "symbols": erasure.unpack,
     "stun": lambda data: stun.parse_response(data, data[8:20], _SESSION_KEY),
     "time": _read_time,
     # Of no session that this secret would make.

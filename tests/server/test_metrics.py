@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics import ControlFigures, Figures, exposition
@@ -17,6 +18,7 @@ from server.processes.bus import (
     UsherReport,
     pack_sessions,
 )
+from server.stepping import Step, Steps
 from server.usage import ProcessUse
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -36,6 +38,7 @@ CONTROL = ControlFigures(
     queue=10,
     lag=(4, 2, *(0,) * 8, 1),
     lag_s=1.5,
+    steps=Steps({"a": Step(-40.0, 1), "b": Step(40.0, 1)}, 40.0, ("a", "b")),
 )
 SENDERS = {
     shard: SenderReport(f"life {shard}", shard, 100, 1, 2, 3, LATENESS, 1_500, 4, 5, 6)
@@ -44,7 +47,7 @@ SENDERS = {
 FIGURES = Figures(
     CONTROL,
     SENDERS,
-    UsherReport("life", 11, 12, 13, 14, 0.25, 15, 16, 22, 23, 24, 25, 26, 27),
+    UsherReport("life", 11, 12, 13, 14, 0.25, 15, 16, 22, 23, 24, 25, 26, 27, 28, 29),
     GatewayReport("life", pack_sessions([1, 2, 3]), 17, 18, 19, 20, 21),
     ProducerReport(
         "life",
@@ -108,6 +111,8 @@ def test_every_process_is_told_of() -> None:
     assert told["loa_usher_repairs_unknown_total", ()] == 25
     assert told["loa_usher_repairs_limited_total", ()] == 26
     assert told["loa_usher_overruns_total", ()] == 27
+    assert told["loa_usher_repairs_to_groups_total", ()] == 28
+    assert told["loa_usher_repairs_covered_total", ()] == 29
     assert told["loa_gateway_sessions", ()] == 3
     assert told["loa_gateway_dropped_total", ()] == 18
     assert told["loa_control_joins_total", ()] == 8
@@ -144,6 +149,16 @@ def test_what_the_page_about_watching_names_is_there() -> None:
     assert len(named) > 10
     for name in named:
         assert name in there or any(is_.startswith(name) for is_ in there), name
+
+
+def test_how_far_neighbours_are_apart_is_in_seconds_and_unknown_where_nobody_is_compared() -> None:
+    there = samples(FIGURES)
+    names = "compared", "out_of_step", "step_error_seconds", "step_pair_max_seconds"
+    values = [there[f"loa_speakers_{name}", ()] for name in names]
+    assert values == [2, 0, pytest.approx(40e-6), pytest.approx(40e-6)]
+    alone = samples(replace(FIGURES, control=replace(CONTROL, steps=Steps())))
+    assert alone["loa_speakers_compared", ()] == 0
+    assert not [name for name, _ in alone if "step_error" in name or "step_pair" in name]
 
 
 # ------------------------------------------------------------------ the dashboard

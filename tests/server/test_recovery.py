@@ -9,6 +9,7 @@ from server.programmes import LiveRequest, Programme
 from server.recovery import Recovery
 from tests.support.stations import S, a_station, join, on_air, put_zone, remembered
 from transport.control.messages import Telemetry
+from transport.recovery.erasure import Code
 
 WELL = Telemetry("playing", -23.0, 10.0, 30.0, 970, 0, 0, 0, 60.0)
 LOSSY = replace(WELL, loss=0.1, longest_burst_ms=40.0)
@@ -138,6 +139,26 @@ def test_worse_is_answered_at_once_and_better_after_a_minute(room: Room) -> None
     assert copies_of(programme) == (SIX,)
 
 
+def test_a_group_that_loses_very_much_by_chance_has_a_code_and_the_producer_is_told(
+    room: Room,
+) -> None:
+    join(room.station, "s0", delivery="lan", multicast=True)
+    programme = on_air(room.station, LiveRequest(("all",), playout_delay_ms=500.0))
+    chance = replace(LOSSY, loss=0.2, longest_burst_ms=40.0)
+    room.tell(chance, "s0")
+    assert room.adapt(0)
+    assert programme.codes == (Code(15, 17),)
+    (order,) = room.station.orders().programmes
+    assert [stream.code for stream in order.streams] == [Code(15, 17)]
+    assert all(stream.copies for stream in order.streams)
+    assert not room.adapt(2)
+    (again,) = remembered(room.station).programmes.values()
+    assert again.codes == programme.codes
+    room.tell(replace(chance, longest_burst_ms=200.0), "s0")
+    assert room.adapt(4)
+    assert programme.streams[0].code is None
+
+
 def test_bursts_put_the_copy_far_away_and_chance_brings_it_near(room: Room) -> None:
     programme, names = a_programme(room, delivery="wan")
     room.tell(replace(LOSSY, loss=0.2, longest_burst_ms=100.0), *names)
@@ -146,6 +167,16 @@ def test_bursts_put_the_copy_far_away_and_chance_brings_it_near(room: Room) -> N
     room.tell(replace(LOSSY, loss=0.2, longest_burst_ms=400.0), *names)
     assert room.adapt(2)
     assert copies_of(programme) == (FAR,)
+
+
+def test_the_copy_is_as_far_back_as_it_is_in_time_for_nine_in_ten(room: Room) -> None:
+    programme, names = a_programme(room, 10, delivery="wan")
+    bursts = replace(LOSSY, longest_burst_ms=400.0)
+    room.tell(bursts, *names[:8])
+    room.tell(replace(bursts, margin_ms=305.0), names[8])
+    room.tell(replace(bursts, margin_ms=100.0), names[9])
+    assert room.adapt()
+    assert copies_of(programme) == ((300 * MS,),)
 
 
 def test_what_was_told_long_ago_says_nothing_of_now(room: Room) -> None:

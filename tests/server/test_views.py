@@ -10,6 +10,7 @@ from server.enrolment import Code, Enrolment, Waiting
 from server.processes.bus import LATENESS_BOUNDS_US, SenderReport
 from server.programmes import LiveRequest
 from server.station import Station
+from server.stepping import Step, Steps
 from server.views import (
     enrolment_rows,
     is_online,
@@ -32,6 +33,7 @@ from tests.support.stations import (
 )
 from transport.control.messages import Telemetry
 from transport.control.priority import Priority
+from transport.recovery import erasure
 from transport.security.keys import shown_fingerprint
 
 NOW = 1_000 * S
@@ -201,10 +203,11 @@ def test_codes_are_shown_without_what_checks_them_and_who_waits_by_its_key() -> 
 def test_how_the_way_to_a_loudspeaker_is_now_is_shown_beside_what_it_lost_in_all(
     station: Station,
 ) -> None:
-    told = replace(PLAYING, loss=0.02, longest_burst_ms=60.0, jitter_ms=7.5)
+    told = replace(PLAYING, loss=0.02, longest_burst_ms=60.0, jitter_ms=7.5, packets_missed=1)
     station.speakers["a"].telemetry = told
     (row,) = speaker_rows(station, ["a"], {}, 0)
     assert row["loss"] == 0.25
+    assert row["missed"] == round(1 / (told.packets_received + told.packets_lost), 6)
     assert (row["recent_loss"], row["longest_burst_ms"], row["jitter_ms"]) == (0.02, 60.0, 7.5)
 
 
@@ -217,7 +220,9 @@ def test_a_programme_is_shown_without_its_ticket(station: Station) -> None:
     assert (row["to"], row["zones"], row["priority"]) == (["a"], ["z"], "emergency")
     assert (row["state"], row["seconds"], row["level_dbfs"]) == ("live", 1.0, -20.0)
     assert (row["playout_delay_ms"], row["frames_ms"], row["speakers"]) == (40.0, [10.0], 1)
-    assert row["copies_ms"] == [[20.0]]
+    assert (row["copies_ms"], row["codes"]) == ([[20.0]], [None])
+    programme.codes = (erasure.Code(11, 21),)
+    assert programme_row(station)["codes"] == [[11, 21]]
     assert programme.ticket not in str(row)
 
 
@@ -325,3 +330,32 @@ def test_a_loudspeaker_that_hears_nothing_of_what_is_on_air_to_it_has_a_fault(
         assert said.startswith("it hears nothing of live-1") is fault
         assert speaker_row(station, PLAYING)["fault"] == ""
     assert speaker_row(station, replace(deaf, uptime_s=1.0))["fault"] == ""
+
+
+# ------------------------------------------------------------------ neighbours
+def stepping_row(station: Station, step: Step | None, telemetry: Telemetry) -> dict[str, Any]:
+    station.speakers["a"].telemetry = telemetry
+    steps = Steps({} if step is None else {"a": step})
+    return speaker_rows(station, ["a"], {}, NOW, steps)[0]
+
+
+def test_how_far_it_is_from_its_neighbours_is_shown_or_unknown(station: Station) -> None:
+    row = stepping_row(station, Step(-120.5, 4), PLAYING)
+    assert (row["step_error_us"], row["step_neighbours"]) == (-120.5, 4)
+    assert (row["in_step"], row["fault"]) == (True, "")
+    row = stepping_row(station, None, PLAYING)
+    assert (row["step_error_us"], row["step_neighbours"]) == (None, 0)
+
+
+def test_one_that_is_out_of_step_with_its_neighbours_has_a_fault(station: Station) -> None:
+    row = stepping_row(station, Step(2_500.0, 3), PLAYING)
+    assert row["in_step"] is False
+    assert "2.5 ms before its neighbours" in row["fault"]
+    worse = replace(PLAYING, fault="the amplifier hums")
+    assert stepping_row(station, Step(2_500.0, 3), worse)["fault"] == "the amplifier hums"
+
+
+def test_of_one_that_is_offline_no_step_is_known(station: Station) -> None:
+    station.speakers["a"].session = None
+    row = stepping_row(station, Step(2_500.0, 3), PLAYING)
+    assert (row["step_error_us"], row["fault"]) == (None, "it cannot be reached")

@@ -30,7 +30,8 @@ from transport.clock.estimator import ClockEstimate, ClockEstimator
 from transport.clock.exchange import Exchange
 from transport.control.messages import EpochSpec, Listen, SealSpec, StreamSpec
 from transport.control.priority import Priority
-from transport.recovery.copies import CopyBook
+from transport.recovery.along import Provision
+from transport.recovery.erasure import Code
 from transport.recovery.request import seal_request
 from transport.rtp.packet import RtpPacket
 from transport.security.certificates import StreamCertificate
@@ -103,7 +104,8 @@ class Programme:
 
     In clear, or sealed with an epoch of `epoch_packets`; `rekeys` are the numbers of the frames
     before which the station has a new key drawn. `told` is what loudspeakers are told, and when.
-    Each frame has copies of those that began `copies` samples before, and a packet in `repairs`.
+    Each frame has copies of those that began `copies` samples before, or symbols of the `code`, and
+    a packet in `repairs`.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Programme:
         epoch_packets: int = EPOCH_PACKETS,
         rekeys: Sequence[int] = (),
         copies: Sequence[int] = (),
+        code: Code | None = None,
     ) -> None:
         settings = EncoderSettings(
             frame_ms=frame_ms, dtx=dtx, inband_fec=fec, expected_loss_percent=20 if fec else 0
@@ -160,7 +163,8 @@ class Programme:
         self.payloads: list[bytes] = []
         self.packets: list[Packet] = []
         self.repairs: list[Packet] = []
-        self._offsets, self._book = copies, CopyBook()
+        self._provision = Provision(self.frame)
+        self._provision.adapt(tuple(copies), code)
         for index, frame in enumerate(self._frames(sound, encoder.lookahead)):
             captured = start + (index + 1) * self.frame
             if index in rekeys and isinstance(self.sender, SealedSender):
@@ -178,9 +182,8 @@ class Programme:
     def _send(self, payload: bytes, media_sample: int, true_ns: int) -> None:
         self.payloads.append(payload)
         if payload:
-            copies = self._book.copies(media_sample, self._offsets, 1_000)
-            self._book.remember(media_sample, payload)
-            data = self.sender.packet(payload, media_sample, copies)
+            along = self._provision.along(media_sample, payload, 1_000)
+            data = self.sender.packet(payload, media_sample, along)
             self.packets.append(Packet(true_ns, data))
             self.repairs.append(Packet(true_ns, self.sender.repair()))
         spec = replace(self.spec, seal=self._seal(self.spec.priority))

@@ -8,7 +8,7 @@ from server.processes.ring import REPAIR, RTCP, Entry
 from tests.support.stations import CERTIFIER, GENERATION, KEY
 from transport.control.messages import EpochSpec, SealSpec, StreamSpec
 from transport.control.priority import Priority
-from transport.recovery.copies import Copy
+from transport.recovery.along import Along
 from transport.rtp.packet import RtpPacket
 from transport.rtp.rtcp import RtcpPacket, parse_compound
 from transport.security.keys import VerifyKey
@@ -54,7 +54,7 @@ class Ear:
         self.control: list[tuple[int, RtcpPacket]] = []
         self.epochs: list[int] = []
         # What came along with each packet, in their order, and what may be sent again of it.
-        self.copies: list[tuple[Copy, ...]] = []
+        self.along: list[Along] = []
         self.repairs: list[Entry] = []
         # When each packet's frame begins, by the identity of the packet.
         self.times: dict[int, int] = {}
@@ -81,6 +81,6 @@ class Ear:
             else:
                 opened = opener.open(entry.datagram, now_sample)
                 self.packets.append((entry.stream, opened.packet))
-                self.copies.append(opened.copies)
+                self.along.append(opened.along)
                 self.epochs.append(opened.epoch)
                 self.times[id(opened.packet)] = opened.media_sample

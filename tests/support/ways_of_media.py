@@ -24,20 +24,22 @@ class FakePlayer:
 
     def __init__(self) -> None:
         self.received: list[tuple[bytes, int]] = []
+        self.came_ns: list[int | None] = []
 
     @property
     def heard(self) -> list[bytes]:
         return [data for data, _ in self.received]
 
-    def receive(self, data: bytes, now_ns: int) -> None:
+    def receive(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:
         self.received.append((data, now_ns))
+        self.came_ns.append(came_ns)
 
 
-def media_for(player: FakePlayer, said: list[str]) -> Media:
+def media_for(player: FakePlayer, said: list[str], clock: TrioClock | None = None) -> Media:
     numbers = count(1)
     return Media(
         player,
-        TrioClock(AHEAD_NS),
+        clock or TrioClock(AHEAD_NS),
         lambda: 1.0,
         lambda length: next(numbers).to_bytes(length),
         said.append,

@@ -12,11 +12,12 @@ estimate is the mean over all skews, weighted so and by what crystals are like. 
 exchanges say nothing of the skew, that keeps a slope from being read into their jitter.
 
 While a programme is heard, its packets tell how our clock runs, wander and all (see `arrivals`):
-what they tell is taken out of the bounds first, and the corridor is then all but level.
+what they tell is taken out of the bounds first, and the corridor is then all but level. They only
+refine: where that leads out of what exchanges alone allow, it was not the clock, and is forgotten.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ _MAX_SKEW = 500e-6
 _USUAL_SKEW = 30e-6
 # How fast a crystal's rate wanders, per second: 0.5 * a * age**2 is what an old bound may be off.
 _WANDER_PER_S = 2e-8
+# By so much a rate may differ from its mean over the window.
+_WANDERED = _WANDER_PER_S * _WINDOW_NS / 1e9
+# So many standard deviations are no chance.
+_SURE = 4.0
 # What stamps are good for: a network that never made anybody wait proves nothing finer.
 _STAMP_NOISE_NS = 50.0
 # By so much may noise and wander make two bounds cross.
@@ -166,23 +171,28 @@ class ClockEstimator:
 
     def _fit(self) -> ClockEstimate:
         now_ns = self._epoch_ns + round(self._rows[-1][2])
-        course = self._arrivals.course(now_ns)
-        corridor = self._corridor(course)
-        if corridor.is_misfit and course is not None:
-            # The path of the programme has changed, or its sender: what it told was not the clock.
-            self._arrivals.forget()
-            course, corridor = None, self._corridor(None)
-        while corridor.is_misfit and len(self._rows) > _MIN_EXCHANGES:
+        alone = self._corridor(None)
+        told = self._told(self._arrivals.course(now_ns), alone)
+        while told is None and alone.is_misfit and len(self._rows) > _MIN_EXCHANGES:
             # One of the clocks has changed its rate: the oldest bounds no longer hold.
             del self._rows[: len(self._rows) // 4]
-            corridor = self._corridor(None)
-        return ClockEstimate(
-            at_ns=now_ns,
-            offset_ns=corridor.offset_ns,
-            base_ns=self._base_ns,
-            skew=corridor.skew + (0.0 if course is None else course.slope),
-            uncertainty_ns=max(corridor.width_ns, 0.0) / 2 + 2 * corridor.spread_ns,
-        )
+            alone = self._corridor(None)
+        best = told or alone
+        return ClockEstimate(now_ns, best.offset_ns, self._base_ns, best.skew, best.uncertainty_ns)
+
+    def _told(self, course: Course | None, alone: "_Corridor") -> "_Corridor | None":
+        """The corridor by this course; None if there is none, or if exchanges deny it.
+
+        Then the path of the programme has changed, or its sender: what it told was not the clock.
+        """
+        if course is None:
+            return None
+        told = self._corridor(course)
+        told = replace(told, skew=told.skew + course.slope)
+        if told.is_misfit or not (alone.is_misfit or alone.allows(told)):
+            self._arrivals.forget()
+            return None
+        return told
 
     def _corridor(self, course: Course | None) -> "_Corridor":
         rows = np.array(self._rows)
@@ -200,14 +210,28 @@ class ClockEstimator:
 class _Corridor:
     """Its middle at the newest row's end, its slope, and the width of the widest there is.
 
-    `spread_ns` is the standard deviation of the middles of all that are likely.
+    `spread_ns` is the standard deviation of the middles of all that are likely, `skew_spread` that
+    of their slopes.
     """
 
     offset_ns: float
     spread_ns: float
     skew: float
+    skew_spread: float
     width_ns: float
     least_width_ns: float
+
+    @property
+    def uncertainty_ns(self) -> float:
+        """How far from its middle the truth may be."""
+        return max(self.width_ns, 0.0) / 2 + 2 * self.spread_ns
+
+    def allows(self, other: "_Corridor") -> bool:
+        """Whether both may be true of one clock, now and until the next exchange."""
+        faster = abs(other.skew - self.skew)
+        away_ns = abs(other.offset_ns - self.offset_ns)
+        is_near = away_ns <= self.uncertainty_ns + other.uncertainty_ns
+        return is_near and faster <= _SURE * self.skew_spread + _WANDERED
 
     @property
     def is_misfit(self) -> bool:
@@ -236,7 +260,9 @@ def _likely_corridor(rows: _Floats, unknown_ns: _Floats, usual_skew: float) -> _
     share = weights / weights.sum()
     offset = float(share @ middles)
     spread = float(share @ (middles - offset) ** 2) ** 0.5
-    return _Corridor(offset, spread, float(share @ skews), width, _least_width(rows))
+    skew = float(share @ skews)
+    skew_spread = float(share @ (skews - skew) ** 2) ** 0.5
+    return _Corridor(offset, spread, skew, skew_spread, width, _least_width(rows))
 
 
 def _least_width(rows: _Floats) -> float:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from codec.format import FRAME_MS
 from transport.control.delivery import check_delivery
+from transport.control.lateness import Lateness
 from transport.control.priority import Priority
 from transport.control.wire import vocabulary
 from transport.rtp.packet import repair_ssrc
@@ -137,11 +138,13 @@ class Telemetry:
     `state` is one of "syncing", "idle", "playing"; level in dBFS; `sync_error_us` the distance
     between where it is and where the media clock says it should be; counts since it started;
     `underruns` are holes that the output made because this machine was too busy to fill it in
-    time. `hearing` names the programme that is heard, `fault` what is wrong in one line; either
-    may be empty. `way` is how sound comes: "udp", "gateway", "multicast", or "none" that is known
-    of; `authenticated` is false while a stream in clear is heard. `loss` (0 to 1),
-    `longest_burst_ms` and `jitter_ms` are a `LossSummary` of what is heard, before anything is
-    mended.
+    time; `packets_missed` are those of the lost that were not made good. `hearing` names the
+    programme that is heard, `fault` what is wrong in one line; either may be empty. `way` is how
+    sound comes: "udp", "gateway", "multicast", or "none" that is known of; `authenticated` is false
+    while a stream in clear is heard. `loss` (0 to 1), `longest_burst_ms`, `jitter_ms` and
+    `margin_ms` (None: unknown) are a `LossSummary` of what is heard, before anything is mended.
+    `lateness` is of the newest window that is over, of a sealed stream that is heard by multicast;
+    None where there is none.
     """
 
     state: str
@@ -154,6 +157,7 @@ class Telemetry:
     packets_dropped: int
     uptime_s: float
     underruns: int = 0
+    packets_missed: int = 0
     hearing: str = ""
     volume: int = 100
     muted: bool = False
@@ -163,6 +167,8 @@ class Telemetry:
     loss: float = 0.0
     longest_burst_ms: float = 0.0
     jitter_ms: float = 0.0
+    lateness: Lateness | None = None
+    margin_ms: float | None = None
 
     def __post_init__(self) -> None:
         _check_volume(self.volume)
@@ -172,7 +178,7 @@ class Telemetry:
             raise ValueError(f"unknown way {self.way!r}")
         if self.state not in {"syncing", "idle", "playing"}:
             raise ValueError(f"unknown state {self.state!r}")
-        way = (self.loss, self.longest_burst_ms, self.jitter_ms)
+        way = (self.loss, self.longest_burst_ms, self.jitter_ms, self.margin_ms or 0.0)
         distances = (self.sync_error_us, self.clock_uncertainty_us, self.uptime_s, *way)
         if not all(map(math.isfinite, (self.level_dbfs, *distances))):
             raise ValueError("telemetry must be finite")  # JSON knows no other
@@ -181,7 +187,7 @@ class Telemetry:
         if self.loss > 1:
             raise ValueError("no more is lost than was sent")
         counts = (self.packets_received, self.packets_lost, self.packets_late, self.packets_dropped)
-        if min(*counts, self.underruns) < 0:
+        if min(*counts, self.packets_missed, self.underruns) < 0:
             raise ValueError("a count is not negative")
 
 

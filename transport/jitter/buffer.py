@@ -56,6 +56,13 @@ class JitterBuffer:
         self._frames[frame.start_sample] = frame
         return Insertion.ACCEPTED
 
+    def margin(self, start_sample: int) -> int | None:
+        """How many samples before its turn a frame that begins there would come now.
+
+        None before anything has been played.
+        """
+        return None if self._played_to is None else start_sample - self._played_to
+
     def first(self) -> EncodedFrame | None:
         """The earliest frame held."""
         return self._frames[self._starts[0]] if self._starts else None

@@ -1,7 +1,12 @@
-"""The one place that reads the machine's clocks."""
+"""The one place that reads the machine's clocks.
+
+A machine's own clock is CLOCK_BOOTTIME: as CLOCK_MONOTONIC, but it goes on while the machine is
+suspended, as the station's time does. Where a system has none, CLOCK_MONOTONIC takes its place.
+"""
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -14,6 +19,7 @@ class Clock(Protocol):
         """When a packet arrived, on this clock; None if the stamp cannot be trusted."""
 
 
+_OWN: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # A wall clock that moved more than this between two looks has been stepped, not slewed.
 _STEP_NS = 1_000_000
 # Two readings of a clock next to each other take about a tenth of a microsecond.
@@ -21,34 +27,53 @@ _TIGHT_NS = 2_000
 _TRIES = 20
 
 
+def now_ns() -> int:
+    """CLOCK_BOOTTIME, which all processes of this machine share."""
+    return time.clock_gettime_ns(_OWN)
+
+
 def wall_offset_ns() -> int:
-    """CLOCK_REALTIME minus CLOCK_MONOTONIC.
+    """CLOCK_REALTIME minus CLOCK_BOOTTIME."""
+    return _ahead_ns(time.time_ns)
+
+
+def slept_ns() -> int:
+    """How long this machine has been suspended, in all, since it was started.
+
+    0 where there is no CLOCK_BOOTTIME; no two answers differ by more than some microseconds unless
+    it has slept between them.
+    """
+    return -_ahead_ns(time.monotonic_ns)
+
+
+def _ahead_ns(other_ns: Callable[[], int]) -> int:
+    """What another clock shows beyond CLOCK_BOOTTIME.
 
     Between two readings the scheduler may take the processor away for milliseconds; half of
     that would be the error. So several tries, and the tightest pair of readings counts.
     """
     best_gap_ns, best_ns = 1 << 62, 0
     for _ in range(_TRIES):
-        before = time.monotonic_ns()
-        realtime = time.time_ns()
-        after = time.monotonic_ns()
+        before = now_ns()
+        other = other_ns()
+        after = now_ns()
         if after - before < best_gap_ns:
-            best_gap_ns, best_ns = after - before, realtime - (before + after) // 2
+            best_gap_ns, best_ns = after - before, other - (before + after) // 2
         if best_gap_ns < _TIGHT_NS:
             break
     return best_ns
 
 
 class HostClock:
-    """CLOCK_MONOTONIC, and kernel stamps (CLOCK_REALTIME) brought over to it."""
+    """CLOCK_BOOTTIME, and kernel stamps (CLOCK_REALTIME) brought over to it."""
 
     def __init__(self) -> None:
         self._offset_ns = wall_offset_ns()
         self._stepped_ns = 0
 
     def now_ns(self) -> int:
-        """CLOCK_MONOTONIC."""
-        return time.monotonic_ns()
+        """CLOCK_BOOTTIME."""
+        return now_ns()
 
     def of_kernel_stamp(self, realtime_ns: int) -> int | None:
         """Convert at once: after a step of the wall clock the old stamps mean nothing.
@@ -57,22 +82,22 @@ class HostClock:
         seems to be of the future, is refused for good.
         """
         previous, self._offset_ns = self._offset_ns, wall_offset_ns()
-        now_ns = time.monotonic_ns()
+        own_ns = now_ns()
         if abs(self._offset_ns - previous) > _STEP_NS:
-            self._stepped_ns = now_ns
+            self._stepped_ns = own_ns
             return None
         arrival_ns = realtime_ns - self._offset_ns
-        trusted = self._stepped_ns <= arrival_ns <= now_ns + _STEP_NS
+        trusted = self._stepped_ns <= arrival_ns <= own_ns + _STEP_NS
         return arrival_ns if trusted else None
 
 
 def media_epoch_ns() -> int:
-    """What to add to CLOCK_MONOTONIC for a media clock that starts at the right wall time."""
+    """What to add to CLOCK_BOOTTIME for a media clock that starts at the right wall time."""
     return wall_offset_ns()
 
 
 class MediaClock:
-    """The station's clock: CLOCK_MONOTONIC set once, at the station's start, to the wall time.
+    """The station's clock: CLOCK_BOOTTIME set once, at the station's start, to the wall time.
 
     All processes of one station are given the same `epoch_ns`, so they agree without talking.
     """

@@ -71,19 +71,13 @@ def unpack(payload: bytes) -> tuple[bytes, tuple[Copy, ...]]:
 
 
 def digest(payload: bytes, primary: bytes) -> bytes:
-    """What stands for the copies in a signature: all that `payload` has before `primary`."""
-    before = payload[: len(payload) - len(primary)]
-    return hashlib.sha256(before).digest()[:DIGEST_BYTES]
-
-
-def signed_part(payload: bytes) -> bytes:
-    """What is signed of a payload of type 97, so that its frame can be verified without copies.
+    """What stands in a signature for all that `payload` has before `primary`.
 
     Half of SHA-256 is enough: whoever would pass other copies off needs a second preimage of what
-    the station chose, not two of his own that collide. MalformedPacket("copies") as `unpack`.
+    the station chose, not two of his own that collide.
     """
-    primary, _ = unpack(payload)
-    return primary + digest(payload, primary)
+    before = payload[: len(payload) - len(primary)]
+    return hashlib.sha256(before).digest()[:DIGEST_BYTES]
 
 
 class CopyBook:

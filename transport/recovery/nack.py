@@ -5,9 +5,14 @@ delay seen) and one after which an answer is of no use (its playout). Between th
 for in rounds, each thrice because requests get lost too; the next round begins when both answers
 to the last should have come. Shortly before the end, where few are left, it is asked for as often
 as the station will answer. All times are media samples (48 kHz), `now_sample` the media clock's.
+
+Of a group thousands may miss the same packet. Each of them waits for a while drawn by chance before
+it asks, so that the few who ask first have the packet sent to all, and nobody else need ask.
 """
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from codec.format import SAMPLE_RATE
@@ -42,6 +47,10 @@ _RTTS = 16
 _RTT_PLACE = 4  # of the sorted ones: what is above it was asked for more than once
 _RTT_FORGOTTEN = 30 * SAMPLE_RATE
 _DELAYS = 128
+# Of a group: the longest wait, four times what an answer takes that reaches all (RFC 5401 section
+# 3.2, from which the law is as well), and the logarithm of how many they may be.
+_SLOT = 40 * _MS
+_E_FOLDS = math.log(10_000) + 1
 # A repair that comes too late to be heard still tells the round trip.
 _LINGER = SAMPLE_RATE
 # A numbering that goes on this far from where it was is another one.
@@ -109,10 +118,17 @@ class _RoundTrips:
 class RepairSchedule:
     """Which packets of one stream to ask for, and when; of 512 missing ones at most.
 
-    `frame_samples` is what a packet holds, `delay_samples` the playout delay.
+    `frame_samples` is what a packet holds, `delay_samples` the playout delay. `uniform`, which
+    draws from [0, 1), is given where the stream is heard by a group.
     """
 
-    def __init__(self, frame_samples: int, delay_samples: int) -> None:
+    def __init__(
+        self,
+        frame_samples: int,
+        delay_samples: int,
+        *,
+        uniform: Callable[[], float] | None = None,
+    ) -> None:
         if frame_samples <= 0 or delay_samples < 0:
             raise ValueError("a frame holds samples, and the playout delay is not negative")
         self._frame = frame_samples
@@ -126,6 +142,9 @@ class RepairSchedule:
         self._supposing = _Supposing()
         self._round_trips = _RoundTrips()
         self._next: int | None = None
+        self._uniform = uniform
+        # The share of the slot that is waited for, as long as anything is missing.
+        self._turn = 0.0
 
     def __len__(self) -> int:
         return len(self._missing)
@@ -196,7 +215,8 @@ class RepairSchedule:
         # Its numbers begin at 0; what the former one ended with nobody knows but by its time.
         first = start - place * self._frame
         lost = (first - former.start) // self._frame - 1
-        if 0 < lost <= MAX_MISSING:
+        # Or there was a pause, of which thousands of a group would ask for what was never sent.
+        if 0 < lost <= MAX_MISSING and self._uniform is None:
             ahead = (former.newest + 1 + lost, former.start + (lost + 1) * self._frame)
             self._note_gap(self._epoch, former, ahead, now)
         if place <= MAX_MISSING:
@@ -241,10 +261,19 @@ class RepairSchedule:
 
     def _add(self, epoch: int, place: int, start: int, now: int, *, supposed: bool = False) -> None:
         due = max(now, start + self._delays.least + self._wait())
+        due += self._slot(start + self._useful - due)
         self._missing[epoch, place] = _Missing(start, due, supposed)
         self._wake(due)
         if len(self._missing) > MAX_MISSING:
             del self._missing[next(iter(self._missing))]
+
+    def _slot(self, left: int) -> int:
+        """How long to let others ask first, where `left` is the time for it and all the rest."""
+        if self._uniform is None:
+            return 0
+        if not self._missing:
+            self._turn = turn_in_group(self._uniform())
+        return round(self._turn * max(min(_SLOT, left // 2), 0))
 
     def _wait(self) -> int:
         """How long after its time a packet may still come by itself."""
@@ -277,6 +306,8 @@ class RepairSchedule:
         wait = max(_SUPPOSE_WAIT, self._delays.spread)
         due = start + (supposing.ahead + 1) * self._frame + self._delays.least + wait
         over = supposing.ahead >= supposing.most or due > supposing.until
+        # To a group a pause would be thousands of requests for what was never sent.
+        over |= self._uniform is not None
         supposing.due = None if over else due
         if supposing.due is not None:
             self._wake(due)
@@ -332,10 +363,19 @@ class RepairSchedule:
         missing.asked += 1
         again = now + _AGAIN
         answered = missing.round_at + self._round_trips.rtt + _ANSWERED
-        if missing.supposed:
+        if missing.supposed or self._uniform is not None:
             missing.asked = 0
             again = answered
         elif again <= last - _TAIL and missing.asked >= _ASKS:
             missing.asked = 0
             again = max(again, min(answered, last - _TAIL))
         missing.due = again if again <= last else None
+
+
+def turn_in_group(drawn: float) -> float:
+    """Which share of the longest wait to wait for, 0 to 1, where 0 to 1 was drawn evenly.
+
+    Of thousands a few are early and most late: however many there are, so few ask before the
+    answer comes that one more would hardly be noticed (RFC 5401 section 3.2.2).
+    """
+    return math.log1p(drawn * math.expm1(_E_FOLDS)) / _E_FOLDS

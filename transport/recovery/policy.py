@@ -3,15 +3,18 @@
 Who can ask for what it misses (unicast) needs one copy, for what is lost in an outage cannot be
 asked for while it lasts: the copy is as far away as the playout delay lets it be of use. Only where
 much is lost, but each frame by chance, it is near, and spares the asking. A group is sent more of
-them, spread over the playout delay, because of its listeners some can not ask.
+them, spread over the playout delay, because of its listeners some can not ask. Where it loses very
+much by chance, symbols of a block code go along instead: of fewer bytes more comes back.
 """
 
 import math
 from collections import deque
+from functools import lru_cache
 from typing import Final
 
 from codec.format import samples_of_ms
 from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
+from transport.recovery.erasure import MOST_FRAMES, MOST_SYMBOLS, Code
 from transport.recovery.report import LossSummary
 
 # For so long a network is taken for as bad as it was at its worst.
@@ -31,6 +34,11 @@ _GROUP_COPIES, _MOST_GROUP_COPIES = 3, 5
 # near copy.
 _HIGH_LOSS = 0.08
 _CLEAN_LOSS = 0.001
+# Above this what copies bring back costs a group more bytes than a code.
+_CODED_LOSS = 0.15
+# So many frames of a block at least, for of fewer a code makes too little; and when so few of all
+# frames are lost for good, fewer are not worth more bytes.
+_LEAST_BLOCK, _FEW_LOST = 6, 1e-5
 # A burst that chance alone makes no oftener than so in a hundred windows is none of chance.
 _BY_CHANCE = 0.01
 
@@ -59,6 +67,73 @@ def copies_for(
     return () if clean else _unicast_copy(frame_ms, playout_delay_ms, summary)
 
 
+def code_for(
+    delivery: str,
+    frame_ms: float,
+    playout_delay_ms: float,
+    summary: LossSummary | None,
+    *,
+    multicast: bool = False,
+) -> Code | None:
+    """Which code goes along instead of copies; None where copies are better, or as good.
+
+    As `copies_for`, whose copies go along until the code's first symbols do. A block's last symbols
+    are in the packet that comes twice a block after its first frame, and have to be in time for it.
+    """
+    if delivery == "saver" or not multicast or summary is None:
+        return None
+    if summary.loss <= _CODED_LOSS or is_bursty(summary, frame_ms):
+        return None
+    margin_ms = playout_delay_ms - frame_ms - _GROUP_SLACK_MS
+    if summary.margin_ms is not None:
+        margin_ms = min(margin_ms, summary.margin_ms)
+    # A frame less than copies reach: jitter makes the last symbols come too late now and then.
+    most_frames = min(int(margin_ms // frame_ms) // 2, MOST_FRAMES)
+    copies = _group_copies(frame_ms, playout_delay_ms, summary, clean=False)
+    # Upwards, so that a little more or less is no other code.
+    loss = min(math.ceil(summary.loss * 100) / 100, 1.0)
+    return _best_code(most_frames, loss, len(copies))
+
+
+@lru_cache(maxsize=256)
+def _best_code(most_frames: int, loss: float, copies: int) -> Code | None:
+    """The cheapest that loses no more than so many copies; of equals the one that loses least."""
+    codes = [
+        Code(frames, symbols)
+        for frames in range(_LEAST_BLOCK, most_frames + 1)
+        for symbols in sorted({min(n * frames, MOST_SYMBOLS - frames) for n in (1, 2, 3)})
+    ]
+    allowed = max(loss ** (1 + copies), _FEW_LOST)
+    good = [code for code in codes if residual_loss(code, loss) <= allowed < 1]
+    return min(
+        good,
+        key=lambda code: (code.symbols / code.frames, residual_loss(code, loss)),
+        default=None,
+    )
+
+
+@lru_cache(maxsize=1_024)
+def residual_loss(code: Code, loss: float) -> float:
+    """Which share of all frames is lost for good if of all packets `loss` is, each by chance.
+
+    A block is lost as far as it did not come itself when more of its frames did not come than
+    symbols did. Frames are in packets of their own, symbols in those of as many packets after them.
+    """
+    frames, symbols = code.frames, code.symbols
+    own = [math.comb(frames, n) * loss**n * (1 - loss) ** (frames - n) for n in range(frames + 1)]
+    # Of how many lost symbols how often, packet by packet.
+    lost = [1.0]
+    for place in range(frames):
+        here = (place + 1) * symbols // frames - place * symbols // frames
+        came = [chance * (1 - loss) for chance in lost] + [0.0] * here
+        gone = [0.0] * here + [chance * loss for chance in lost]
+        lost = [a + b for a, b in zip(came, gone, strict=True)]
+    too_few = [sum(lost[symbols - n + 1 :]) for n in range(min(frames, symbols) + 1)]
+    return (
+        sum(n * own[n] * (too_few[n] if n <= symbols else 1.0) for n in range(frames + 1)) / frames
+    )
+
+
 def _group_copies(
     frame_ms: float, playout_delay_ms: float, summary: LossSummary | None, *, clean: bool
 ) -> tuple[int, ...]:
@@ -69,6 +144,8 @@ def _group_copies(
     reach = int((playout_delay_ms - frame_ms - _GROUP_SLACK_MS) // frame_ms)
     if reach < 1:
         return ()
+    if summary is not None and summary.margin_ms is not None:
+        reach = max(min(int(summary.margin_ms // frame_ms), reach), 1)
     if clean:
         return _offsets(frame_ms, [reach])
     count = min(_GROUP_COPIES, reach)
@@ -81,13 +158,16 @@ def _group_copies(
 def _unicast_copy(
     frame_ms: float, playout_delay_ms: float, summary: LossSummary | None
 ) -> tuple[int, ...]:
-    slack_ms = frame_ms + _UNICAST_SLACK_MS
-    near = int((playout_delay_ms - frame_ms - _GROUP_SLACK_MS) // frame_ms)
-    near = max(min(near, _NEAR_FRAMES), 0)
-    if summary is not None:
-        # A copy that comes too late is none.
-        slack_ms += max(summary.jitter_ms - _USUAL_JITTER_MS, 0.0)
-    back = max(int((playout_delay_ms - slack_ms) // frame_ms), near)
+    most = max(int((playout_delay_ms - frame_ms - _GROUP_SLACK_MS) // frame_ms), 0)
+    near = min(most, _NEAR_FRAMES)
+    # A copy that comes too late is none.
+    if summary is not None and summary.margin_ms is not None:
+        back = min(int(summary.margin_ms // frame_ms), most)
+    else:
+        jitter_ms = 0.0 if summary is None else summary.jitter_ms
+        slack_ms = frame_ms + _UNICAST_SLACK_MS + max(jitter_ms - _USUAL_JITTER_MS, 0.0)
+        back = int((playout_delay_ms - slack_ms) // frame_ms)
+    back = max(back, near)
     if summary is not None and summary.loss > _HIGH_LOSS and not is_bursty(summary, frame_ms):
         back = near
     return _offsets(frame_ms, [back] if back else [])
@@ -145,6 +225,7 @@ class LossWatch:
             max(summary.loss for summary in told),
             max(summary.longest_burst_ms for summary in told),
             max(summary.jitter_ms for summary in told),
+            min((s.margin_ms for s in told if s.margin_ms is not None), default=None),
         )
 
     @property
@@ -159,4 +240,9 @@ def _covers(summary: LossSummary, other: LossSummary) -> bool:
         summary.loss >= other.loss
         and summary.longest_burst_ms >= other.longest_burst_ms
         and summary.jitter_ms >= other.jitter_ms
+        and _margin_of(summary) <= _margin_of(other)
     )
+
+
+def _margin_of(summary: LossSummary) -> float:
+    return math.inf if summary.margin_ms is None else summary.margin_ms

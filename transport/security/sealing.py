@@ -9,7 +9,7 @@ repair SSRC, with its own sequence number and signature.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -17,7 +17,7 @@ from codec.format import samples_of_ms
 from transport.clock.timeline import NS_PER_SECOND, samples_of_ns
 from transport.control.messages import SEAL_KEY_BYTES, EpochSpec, SealSpec, StreamSpec
 from transport.errors import MalformedPacket
-from transport.recovery.copies import Copy
+from transport.recovery.along import Along
 from transport.recovery.repair import repair_of
 from transport.rtp.packet import RtpPacket, repair_ssrc
 from transport.security.certificates import StreamCertificate
@@ -110,17 +110,17 @@ class SealedSender:
         told = (self._former, self._current, self._next)
         return tuple((e.number, e.ssrc, e.key) for e in told if e is not None)
 
-    def packet(self, payload: bytes, media_sample: int, copies: Sequence[Copy] = ()) -> bytes:
+    def packet(self, payload: bytes, media_sample: int, along: Along = ()) -> bytes:
         """One frame as a datagram; its first sample is captured at `media_sample`.
 
-        `copies` are of frames that were sent before, in whatever epoch.
+        `along` is of frames that were sent before, in whatever epoch.
         """
         if self._is_over(media_sample):
             self._turn()
         epoch = self._current
         if not epoch.sender.sent and self._former is not None:
             _check_after(self._former.sender.reach, media_sample)
-        plain = epoch.sender.frame(payload, media_sample, copies)
+        plain = epoch.sender.frame(payload, media_sample, along)
         signed = self._signer.sign(plain, epoch.number, media_sample)
         sealed = epoch.sealer.seal(signed.serialise())
         self._last = signed
@@ -274,8 +274,9 @@ class StreamOpener:
 
     In the order of their cost: SSRC, replay, time, the signature's place (all four in clear), seal,
     form, signature. What fails raises MalformedPacket with "ssrc", "replay", "implausible_time",
-    "epoch_over", "unsigned", "seal", "copies", "repair", "signature", or "verification_limit" where
-    more came than is worth verifying. Repairs go the same way and share the packets' allowance.
+    "epoch_over", "unsigned", "seal", "copies", "symbols", "repair", "signature", or
+    "verification_limit" where more came than is worth verifying. Repairs go the same way and share
+    the packets' allowance.
 
     An epoch is over where the station's first frame of a later one begins: it never goes back.
     Whoever was revoked still has the key of the epoch just over, and it stays told until the next
@@ -318,7 +319,7 @@ class StreamOpener:
     def open(self, data: bytes, now_sample: int) -> Opened:
         """The packet in a datagram, if it is the station's and new; the media clock shows now.
 
-        Of a repair it is the packet as it was the first time, but without copies.
+        Of a repair it is the packet as it was the first time, but its frame alone.
         """
         if len(data) < _HEADER.size:
             raise MalformedPacket("rtp_truncated")
@@ -331,11 +332,11 @@ class StreamOpener:
             raise MalformedPacket("epoch_over")
         check_signed(data)
         plain = epoch.unseal(data, repaired=repaired)
-        packet, copies, signed = unpacked(plain, repaired=repaired)
+        packet, along, signed = unpacked(plain, repaired=repaired)
         epoch.allowance.spend(now_sample)
         self._verifier.verify(packet, epoch.spec.number, start, signed)
         epoch.remember(sequence, start, repaired=repaired)
-        return Opened(packet, epoch.spec.number, start, copies, repaired)
+        return Opened(packet, epoch.spec.number, start, along, repaired)
 
     def open_report(self, data: bytes, now_sample: int) -> bytes:
         """The compound RTCP packet in a datagram, likewise, but that its time is not looked at.

@@ -3,15 +3,15 @@
 On RTP it is a header extension (RFC 8285 section 4.3, the two-byte form), which stock receivers
 skip; on RTCP a last packet of type APP (RFC 3550 section 6.7). Both are made before sealing.
 
-Of a packet with copies their digest is signed, so its frame holds without them: when it is sent
-again, alone, it has the same signature (`transport.recovery.repair`).
+Of copies and symbols that go along a digest is signed, so the frame holds without them: when it is
+sent again, alone, it has the same signature (`transport.recovery.repair`).
 """
 
 import struct
 from dataclasses import replace
 
 from transport.errors import MalformedPacket
-from transport.recovery.copies import COPIES_PAYLOAD_TYPE, signed_part
+from transport.recovery.along import signed_part
 from transport.rtp.packet import Extension, RtpPacket
 from transport.security.certificates import StreamCertificate
 from transport.security.keys import SigningKey, VerifyKey
@@ -42,13 +42,6 @@ def _place(packet: RtpPacket, serial: int, epoch: int, media_sample: int) -> byt
     return _SIGNED.pack(serial, epoch, packet.sequence, media_sample, kind)
 
 
-def _signed_of(packet: RtpPacket) -> bytes:
-    """What is signed of a packet's payload; MalformedPacket("copies") if it says it has some."""
-    if packet.payload_type == COPIES_PAYLOAD_TYPE:
-        return signed_part(packet.payload)
-    return packet.payload
-
-
 class PacketSigner:
     """Signs one stream's packets with the key that its certificate names."""
 
@@ -59,7 +52,8 @@ class PacketSigner:
     def sign(self, packet: RtpPacket, epoch: int, media_sample: int) -> RtpPacket:
         """The same packet with its signature."""
         place = _place(packet, self._serial, epoch, media_sample)
-        signature = self._key.sign(_RTP_DOMAIN, place, _signed_of(packet))
+        signed = signed_part(packet.payload_type, packet.payload)
+        signature = self._key.sign(_RTP_DOMAIN, place, signed)
         body = _ELEMENT + signature + _PADDING
         return replace(packet, extension=Extension(_TWO_BYTE_FORM, body))
 
@@ -72,8 +66,8 @@ class PacketSigner:
 class PacketVerifier:
     """Tells the station's packets from those of others who have the group's key.
 
-    MalformedPacket("unsigned") or ("signature"), or ("copies") for a payload that is not of its
-    type's form.
+    MalformedPacket("unsigned") or ("signature"), or ("copies") or ("symbols") for a payload that is
+    not of its type's form.
     """
 
     def __init__(self, certificate: StreamCertificate) -> None:
@@ -89,8 +83,9 @@ class PacketVerifier:
         """
         signature = _signature_of(packet.extension)
         place = _place(packet, self._serial, epoch, media_sample)
-        told = _signed_of(packet) if signed is None else signed
-        self._key.verify(signature, _RTP_DOMAIN, place, told)
+        if signed is None:
+            signed = signed_part(packet.payload_type, packet.payload)
+        self._key.verify(signature, _RTP_DOMAIN, place, signed)
 
     def verify_report(self, data: bytes, epoch: int) -> bytes:
         """The compound RTCP packet without its signature."""

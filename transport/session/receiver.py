@@ -1,6 +1,7 @@
 """The receiving end of one RTP stream: datagrams in, frames by media time out. Sans-I/O."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -11,7 +12,10 @@ from transport.clock.timeline import media_sample
 from transport.control.messages import StreamSpec
 from transport.errors import MalformedPacket
 from transport.jitter.buffer import EncodedFrame, Insertion, JitterBuffer
-from transport.recovery.copies import COPIES_PAYLOAD_TYPE, Copy, digest, unpack
+from transport.recovery.along import ALONG_PAYLOAD_TYPES, Along, unpack
+from transport.recovery.blocks import BlockReader
+from transport.recovery.copies import digest
+from transport.recovery.erasure import CODE_PAYLOAD_TYPE, Symbols
 from transport.recovery.nack import RepairSchedule
 from transport.recovery.repair import REPAIR_PAYLOAD_TYPE, restore
 from transport.recovery.report import LossReport
@@ -29,14 +33,14 @@ _FILLED_KEPT = 1_024
 class Opened(NamedTuple):
     """A packet that is of this stream, the epoch it came in, and when its frame begins.
 
-    The packet's payload is its own frame alone; `copies` are of frames before it. `repaired` if it
-    came as a repair; it is as it was the first time then, without its copies.
+    The packet's payload is its own frame alone; `along` are copies or symbols of frames before it.
+    `repaired` if it came as a repair; it is as it was the first time then, with nothing along.
     """
 
     packet: RtpPacket
     epoch: int
     media_sample: int
-    copies: tuple[Copy, ...] = ()
+    along: Along = ()
     repaired: bool = False
 
 
@@ -51,7 +55,11 @@ class Opener(Protocol):
 
 
 class ClearOpener:
-    """The opener of a stream in clear: whoever knows its SSRC is believed."""
+    """The opener of a stream in clear: whoever knows its SSRC is believed.
+
+    But for symbols: what is made of them is only as true as all of them are. In clear there are
+    none, so they are refused as another payload type would be.
+    """
 
     def __init__(self, spec: StreamSpec) -> None:
         self._spec = spec
@@ -62,9 +70,11 @@ class ClearOpener:
         repaired = packet.ssrc == repair_ssrc(self._spec.ssrc)
         if not repaired and packet.ssrc != self._spec.ssrc:
             raise MalformedPacket("ssrc")
+        if packet.payload_type == CODE_PAYLOAD_TYPE:
+            raise MalformedPacket("payload_type")
         start = plausible_sample(self._spec, packet.timestamp, now_sample)
-        packet, copies, _ = unpacked(packet, repaired=repaired)
-        return Opened(packet, 0, start, copies, repaired)
+        packet, along, _ = unpacked(packet, repaired=repaired)
+        return Opened(packet, 0, start, along, repaired)
 
     def open_report(self, data: bytes, now_sample: int) -> bytes:  # noqa: ARG002 - see Opener
         """As it came."""
@@ -79,19 +89,19 @@ def plausible_sample(spec: StreamSpec, timestamp: int, now_sample: int) -> int:
     return start
 
 
-def unpacked(packet: RtpPacket, *, repaired: bool) -> tuple[RtpPacket, tuple[Copy, ...], bytes]:
-    """A packet with its own frame alone, its copies, and what is signed of its payload.
+def unpacked(packet: RtpPacket, *, repaired: bool) -> tuple[RtpPacket, Along, bytes]:
+    """A packet with its own frame alone, what goes along, and what is signed of its payload.
 
-    MalformedPacket("copies"), ("repair") or, for a repair of another, ("payload_type").
+    MalformedPacket("copies"), ("symbols"), ("repair"), or ("payload_type") for one that is neither.
     """
     if repaired:
         packet, signed = restore(packet)
         return packet, (), signed
-    if packet.payload_type != COPIES_PAYLOAD_TYPE:
+    if packet.payload_type not in ALONG_PAYLOAD_TYPES:
         return packet, (), packet.payload
-    primary, copies = unpack(packet.payload)
+    primary, along = unpack(packet.payload_type, packet.payload)
     signed = primary + digest(packet.payload, primary)
-    return replace(packet, payload=primary), copies, signed
+    return replace(packet, payload=primary), along, signed
 
 
 class StreamReceiver:
@@ -101,19 +111,24 @@ class StreamReceiver:
     by its reason and goes no further. Each epoch numbers its packets anew, so what is missing is
     counted within each; their frames are one stream's, by media time.
 
-    `recovered` counts frames that came otherwise than by their own packet: "copy", "repair". A
-    repair comes twice, and may cross its packet: what came for nothing is counted in `spare`.
-    `schedule` knows what to ask for, `report` how the network is.
+    `recovered` counts frames that came otherwise than by their own packet: "copy", "repair",
+    "erasure". A repair comes twice, and may cross its packet: what came for nothing is counted in
+    `spare`. `schedule` knows what to ask for, `report` how the network is.
     """
 
-    def __init__(self, spec: StreamSpec, opener: Opener) -> None:
+    def __init__(
+        self, spec: StreamSpec, opener: Opener, uniform: Callable[[], float] | None = None
+    ) -> None:
+        """`uniform` draws from [0, 1): whoever hears a group asks at times drawn by chance."""
         self.spec = spec
         self.opener = opener
         frame_samples = samples_of_ms(spec.frame_ms)
         # Room for every frame of a plausible time, were they all to come at once.
         self.buffer = JitterBuffer(PLAUSIBLE_SAMPLES // frame_samples)
+        self._blocks = BlockReader(frame_samples)
         delay_samples = round(spec.playout_delay_ms * SAMPLE_RATE / 1000)
-        self.schedule = RepairSchedule(frame_samples, delay_samples)
+        turns = None if spec.group is None else uniform
+        self.schedule = RepairSchedule(frame_samples, delay_samples, uniform=turns)
         self.report = LossReport(frame_samples)
         self.dropped: Counter[str] = Counter()
         self.recovered: Counter[str] = Counter()
@@ -121,6 +136,8 @@ class StreamReceiver:
         self.ended = False
         # The end of the last frame there is, in media samples; None before the first.
         self.reach: int | None = None
+        # Where the frame begins of the packet that came last by itself, no repair nor copy.
+        self.came: int | None = None
         self._stats: dict[int, ReceptionStats] = {}
         self._past: Counter[str] = Counter()
         # Where frames begin that did not come by their own packet, oldest first.
@@ -161,22 +178,20 @@ class StreamReceiver:
 
     def _receive_packet(self, opened: Opened, now_sample: int) -> None:
         packet = opened.packet
-        if packet.payload_type not in {self.spec.payload_type, COPIES_PAYLOAD_TYPE}:
+        if packet.payload_type not in {self.spec.payload_type, *ALONG_PAYLOAD_TYPES}:
             raise MalformedPacket("payload_type")
         samples = packet_samples(packet.payload)
         self._note(opened, now_sample)
         frame = EncodedFrame(opened.media_sample, samples, packet.payload)
         insertion = self._keep(frame, "repair" if opened.repaired else None)
-        for copy in opened.copies:
-            start = opened.media_sample - copy.offset
-            if start > now_sample - PLAUSIBLE_SAMPLES:
-                self._take_copy(EncodedFrame(start, packet_samples(copy.payload), copy.payload))
+        self._take_along(opened, now_sample - PLAUSIBLE_SAMPLES)
         if insertion is not Insertion.ACCEPTED and not self._is_made_good(opened, insertion):
             raise MalformedPacket(insertion.value)
 
     def _note(self, opened: Opened, now_sample: int) -> None:
         """Have those know who count and ask; MalformedPacket for a packet that came before."""
-        (packet, epoch, start, _, repaired), sequence = opened, opened.packet.sequence
+        packet, epoch, start, _, repaired = opened
+        sequence = packet.sequence
         if not repaired:
             stats = self._stats.get(epoch)
             if stats is None:
@@ -184,7 +199,8 @@ class StreamReceiver:
             verdict = stats.update(sequence, packet.timestamp, now_sample)
             if verdict in (Verdict.DUPLICATE, Verdict.DROPPED):
                 raise MalformedPacket(verdict.name.lower())
-            self.report.arrived(start, now_sample, sequence, epoch)
+            self.report.arrived(start, now_sample, sequence, epoch, self.buffer.margin(start))
+            self.came = start
         self.schedule.arrived(epoch, sequence, start, now_sample, repaired=repaired)
 
     def _keep(self, frame: EncodedFrame, recovered: str | None) -> Insertion:
@@ -200,9 +216,25 @@ class StreamReceiver:
                     del self._filled[next(iter(self._filled))]
         return insertion
 
-    def _take_copy(self, frame: EncodedFrame) -> None:
-        if self._keep(frame, "copy") is Insertion.ACCEPTED:
-            self.schedule.filled(frame.start_sample)
+    def _take_along(self, opened: Opened, earliest: int) -> None:
+        """Fill holes by what goes along with a packet, and by what follows from its own frame."""
+        start, along = opened.media_sample, opened.along
+        decoded = self._blocks.take(start, opened.packet.payload)
+        if isinstance(along, Symbols):
+            decoded += self._blocks.hear(start, along)
+        else:
+            for copy in along:
+                decoded += self._blocks.take(start - copy.offset, copy.payload)
+                self._fill(start - copy.offset, copy.payload, earliest, "copy")
+        for begin, payload in decoded:
+            self._fill(begin, payload, earliest, "erasure")
+
+    def _fill(self, start: int, payload: bytes, earliest: int, how: str) -> None:
+        if start <= earliest:
+            return
+        frame = EncodedFrame(start, packet_samples(payload), payload)
+        if self._keep(frame, how) is Insertion.ACCEPTED:
+            self.schedule.filled(start)
 
     def _is_made_good(self, opened: Opened, insertion: Insertion) -> bool:
         """Whether a packet comes to a frame that has come another way before it: no harm."""

@@ -1,12 +1,12 @@
 """The sending end of one RTP stream: packets, sender reports, and a goodbye. Sans-I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from codec.format import samples_of_ms
 from transport.clock.exchange import ntp_of_ns
 from transport.clock.timeline import samples_of_ns
-from transport.recovery.copies import COPIES_PAYLOAD_TYPE, Copy, pack
+from transport.recovery.along import Along, pack
 from transport.recovery.repair import repair_of
 from transport.rtp.packet import RtpPacket
 from transport.rtp.packetizer import Packetizer
@@ -71,19 +71,19 @@ class StreamSender:
         """The end of its last frame, in media samples; None before the first."""
         return self._packetizer.next_media_sample
 
-    def frame(self, payload: bytes, media_sample: int, copies: Sequence[Copy] = ()) -> RtpPacket:
+    def frame(self, payload: bytes, media_sample: int, along: Along = ()) -> RtpPacket:
         """One frame as a packet; its first sample is captured at `media_sample`.
 
-        `copies` are of frames that were sent before: without any it is a packet as any player
-        knows it.
+        `along` are copies or symbols of frames that were sent before: without any it is a packet as
+        any player knows it.
         """
-        whole = pack(payload, copies) if copies else payload
+        payload_type, whole = pack(payload, along, OPUS_PAYLOAD_TYPE)
         packet = self._packetizer.packetize(whole, media_sample, self._frame_samples)
-        return replace(packet, payload_type=COPIES_PAYLOAD_TYPE) if copies else packet
+        return replace(packet, payload_type=payload_type) if along else packet
 
-    def packet(self, payload: bytes, media_sample: int, copies: Sequence[Copy] = ()) -> bytes:
+    def packet(self, payload: bytes, media_sample: int, along: Along = ()) -> bytes:
         """The same as a datagram in clear."""
-        self._last = self.frame(payload, media_sample, copies)
+        self._last = self.frame(payload, media_sample, along)
         return self._last.serialise()
 
     def repair(self) -> bytes:

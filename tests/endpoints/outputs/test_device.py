@@ -22,9 +22,16 @@ LATENCY_S = 0.0125
 WALL_S = 1_790_000_000.0
 
 
+@dataclass
 class WorldClock:
+    """Goes on while the machine sleeps, for `sleeps_s` from `at_s` on; timers and cards do not."""
+
+    at_s: float = 1e9
+    sleeps_s: float = 0.0
+
     def now_ns(self) -> int:
-        return WORLD_NS + round(trio.current_time() * SECOND)
+        now_s = trio.current_time()
+        return WORLD_NS + round((now_s + (self.sleeps_s if now_s >= self.at_s else 0.0)) * SECOND)
 
     def of_kernel_stamp(self, realtime_ns: int) -> int | None:
         return realtime_ns
@@ -118,8 +125,14 @@ class Puller:
         return (at_s + np.arange(samples) / SAMPLE_RATE).astype(np.float32)
 
 
-async def run_for(seconds: float, card: FakeCard, pull: Puller, said: list[str]) -> DeviceOutput:
-    output = DeviceOutput(card, WorldClock(), said.append)
+async def run_for(
+    seconds: float,
+    card: FakeCard,
+    pull: Puller,
+    said: list[str],
+    clock: WorldClock | None = None,
+) -> DeviceOutput:
+    output = DeviceOutput(card, clock or WorldClock(), said.append)
     async with trio.open_nursery() as nursery:
         card.nursery = nursery
         with trio.move_on_after(seconds):
@@ -296,3 +309,21 @@ async def test_a_card_that_is_not_there_at_the_start_ends_it_with_one_line(
 async def test_a_card_that_never_asks_for_sound_ends_it_too(autojump_clock: MockClock) -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(OutputError, match="takes no sound")):
         await run_for(9.0, FakeCard(hangs_after=0.0), Puller(), [])
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("sleeps_s", [0.2, 7.0, 60.0])
+async def test_after_a_sleep_nothing_is_heard_that_the_card_did_not_have_before(
+    autojump_clock: MockClock, sleeps_s: float
+) -> None:
+    card, pull, said = FakeCard(), Puller(), list[str]()
+    output = await run_for(2.0, card, pull, said, WorldClock(1.0, sleeps_s))
+    assert np.abs(errors_us(card, 0.05, 1.0)).max() < 1.0
+    after = [(at_s, block) for at_s, block in card.played if at_s >= 1.0]
+    stale = [at_s for at_s, block in after if block.any() and block[0] < at_s + sleeps_s - 0.001]
+    # What the card itself buffers, and what was ready for it.
+    assert max(stale) < 1.0 + LATENCY_S + 0.011
+    sounding = [at_s for at_s, block in after if block.all() and at_s not in stale]
+    assert sounding[0] < 1.05
+    assert np.abs(errors_us(card, sounding[0], 2.0) / 1e6 - sleeps_s).max() < 1e-5
+    assert (output.fault, said) == ("", [])

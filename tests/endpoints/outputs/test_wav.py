@@ -61,7 +61,7 @@ def test_beside_it_lies_the_true_time_of_its_first_sample(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "a.wav.json").read_text()) == {
         "sample_rate": SAMPLE_RATE,
         "first_sample_time_ns": START_NS,
-        "clock": "CLOCK_MONOTONIC",
+        "clock": "CLOCK_BOOTTIME",
     }
 
 

@@ -375,3 +375,38 @@ async def test_what_belongs_to_the_beginning_is_not_said_later(
 ) -> None:
     visitor, _ = await visit(after_the_welcome(TO_SPEAKER.encode(word)), 1)
     assert set(visitor.session.refused) == {"message_order"}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_after_a_sleep_whatever_was_begun_is_begun_anew_at_once(
+    world: MockClock, tmp_path: Path, hangs: bool
+) -> None:
+    """A session, and a connection that is still being made: it would be waited for for 30 s."""
+    came_s: list[float] = []
+    async with running_station() as station, trio.open_nursery() as nursery:
+
+        async def connect(stream: trio.SocketStream) -> None:
+            came_s.append(trio.current_time())
+            if hangs:
+                await trio.sleep_forever()
+            cut = trio.Event()
+            behind = await trio.open_tcp_stream("127.0.0.1", station.port)
+            async with stream, behind, trio.open_nursery() as ways:
+                ways.start_soon(pass_on, stream, behind, cut)
+                ways.start_soon(pass_on, behind, stream, cut)
+                await trio.sleep(5)
+                cut.set()
+
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, connect, [listener])
+        visitor = Visitor(store_of(tmp_path, listener.socket.getsockname()[1]))
+        nursery.start_soon(visitor.run_for, 8)
+        await trio.sleep(6)
+        visitor.session.woken()
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    assert len(came_s) == 2
+    assert came_s[1] - came_s[0] == pytest.approx(6.25, abs=0.2)
+    assert "this machine has slept; trying again" in visitor.said
+    assert hangs or visitor.said[0].startswith("joined the station at ")

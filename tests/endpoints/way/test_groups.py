@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from endpoints.way import groups
+from tests.support.station import TrioClock
 from tests.support.ways import station_peer, welcome_to
 from tests.support.ways_of_media import (
     RTCP,
@@ -22,6 +23,7 @@ from tests.support.ways_of_media import (
     send,
 )
 from transport.control.messages import Listen, StreamSpec
+from transport.recovery.bundle import bundle
 
 SPEC = StreamSpec("p", 1, 2, 96, 3, 20.0, inband_fec=False, playout_delay_ms=100.0)
 GROUP = "239.255.78.1"
@@ -44,6 +46,20 @@ async def test_a_group_is_joined_and_so_is_its_rtcp(world: MockClock) -> None:
         await send(RTP, (GROUP, spec.port))
         await send(RTCP, (GROUP, spec.port + 1))
     assert player.heard == [RTP, RTCP]
+    assert player.came_ns == [now_ns for _, now_ns in player.received]
+
+
+@pytest.mark.trio
+async def test_a_stamp_that_is_not_trusted_is_no_reason_not_to_play(world: MockClock) -> None:
+    spec = replace(SPEC, group=GROUP, port=free_port())
+    player = FakePlayer()
+    media = media_for(player, [], TrioClock(stamps_trusted=False))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(media.run)
+        media.join(Listen(1, (spec,)), "127.0.0.1")
+        await send(RTP, (GROUP, spec.port or 0))
+        nursery.cancel_scope.cancel()
+    assert (player.heard, player.came_ns) == ([RTP], [None])
 
 
 @pytest.mark.trio
@@ -55,6 +71,16 @@ async def test_what_is_no_rtp_in_a_group_is_dropped_and_counted(world: MockClock
         await send(b"", (GROUP, spec.port or 0))
     assert player.heard == []
     assert media.dropped == {"first_byte": 2}
+
+
+@pytest.mark.trio
+async def test_repairs_for_all_come_by_the_group(world: MockClock) -> None:
+    spec = replace(SPEC, group=GROUP, port=free_port())
+    repairs = bundle([RTP])[0]
+    async with running_media() as (media, player):
+        media.join(Listen(1, (spec,)), "127.0.0.1")
+        await send(repairs, (GROUP, spec.port or 0))
+    assert player.heard == [repairs]
 
 
 @pytest.mark.trio

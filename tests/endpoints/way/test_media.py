@@ -79,6 +79,7 @@ async def test_what_the_station_sends_reaches_the_player_with_our_own_time(
         await here.port.send(SESSION, RTCP)
         await trio.sleep(0.1)
     assert here.player.received[0] == (RTP, sent_ns + AHEAD_NS)
+    assert set(here.player.came_ns) == {None}
     assert here.player.heard == [RTP, RTCP]
 
 

@@ -35,7 +35,7 @@ class Missing:
     looked: int = 0
     round_trip_ns: int = 100 * MS
 
-    def receive(self, data: bytes, now_ns: int) -> None:  # noqa: ARG002 - see `Wanting`
+    def receive(self, data: bytes, now_ns: int, came_ns: int | None = None) -> None:  # noqa: ARG002 - see `Wanting`
         self.heard.append(data)
 
     def requests(self, now_ns: int) -> list[Wanted]:

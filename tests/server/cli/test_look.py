@@ -20,6 +20,7 @@ def _speaker(name: str, **different: Any) -> dict[str, Any]:
         "volume": 100,
         "muted": False,
         "loss": 0.0,
+        "missed": 0.0,
         "sync_error_us": 3.0,
         "level_dbfs": -96.0,
         "hearing": "",
@@ -42,7 +43,8 @@ def _programme(name: str, **different: Any) -> dict[str, Any]:
         "seconds": 3.0,
         "level_dbfs": -30.0,
         "playout_delay_ms": 40.0,
-        "copies_ms": [[10.0, 20.0], []],
+        "copies_ms": [[10.0, 20.0], [], [10.0]],
+        "codes": [None, None, [11, 21]],
         "speakers": 4,
         "interrupted_at": 0,
         "not_in_step": [],
@@ -85,15 +87,16 @@ def test_who_needs_attention_comes_first_and_the_others_by_name() -> None:
     look = _look(
         _speaker("b"),
         _speaker("a"),
-        _speaker("lossy", loss=0.02),
+        _speaker("holed", loss=0.02, missed=0.001),
+        _speaker("mended", loss=0.3, missed=0.0009),
         _speaker("late", in_step=False),
         _speaker("gone", **OFFLINE),
         _speaker("broken", fault="the amplifier is hot"),
     )
     rows = draw([look])[6:]
     names = [text.split()[0] for text, _ in rows]
-    assert names == ["broken", "gone", "late", "lossy", "a", "b"]
-    assert [style for _, style in rows] == ["yellow", "red", "yellow", "yellow", "", ""]
+    assert names == ["broken", "gone", "late", "holed", "a", "b", "mended"]
+    assert [style for _, style in rows] == ["yellow", "red", "yellow", "yellow", "", "", ""]
 
 
 def test_the_station_is_on_one_line_and_its_senders_are_on_the_next() -> None:
@@ -131,7 +134,7 @@ def test_a_programme_has_a_level_meter() -> None:
 
 def test_of_each_encoding_the_copies_are_shown_by_how_far_back_they_are() -> None:
     (line,) = [text for text in _texts(_look(programmes=1)) if text.startswith("live-0")]
-    assert "  40 ms  10+20, -  " in line
+    assert "  40 ms  10+20, -, code 11+21  " in line
 
 
 @pytest.mark.parametrize("height", [10, 13, 24, 50])

@@ -32,7 +32,7 @@ def test_who_was_muted_is_heard_again(at_desk: AtDesk) -> None:
         desk.room.join("a")
         assert (await desk.says("mute", "--to", "all")).out == "muted: a\n"
         assert await _loudness(desk) == {"a": (100, True)}
-        assert (await desk.says("speakers")).cells()[8] == "100 muted"
+        assert "100 muted" in (await desk.says("speakers")).cells()
         assert (await desk.says("mute", "--to", "all", "--off")).out == "to be heard: a\n"
         assert await _loudness(desk) == {"a": (100, False)}
 

@@ -15,7 +15,9 @@ from transport.discovery.records import FoundSpeaker
 Desk = Any  # the fixture's; see conftest
 AtDesk = Callable[[Callable[[Desk], Awaitable[None]]], None]
 
-WELL = Telemetry("playing", -23.04, 12.4, 30.0, 970, 30, 0, 0, 60.0, hearing="live-1")
+WELL = Telemetry(
+    "playing", -23.04, 12.4, 30.0, 970, 30, 0, 0, 60.0, packets_missed=1, hearing="live-1"
+)
 
 
 def _join(desk: Desk, name: str, telemetry: Telemetry | None = None) -> None:
@@ -34,7 +36,9 @@ def test_a_loudspeaker_s_figures_are_in_the_table(at_desk: AtDesk) -> None:
             "seen": "0 s",
             "in step": "yes",
             "loss": "3.0 %",
+            "missed": "0.1 %",
             "sync error": "12 µs",
+            "step error": "-",
             "level": "-23.0 dBFS",
             "volume": "100",
             "trim": "-",
@@ -51,8 +55,8 @@ def test_what_an_offline_loudspeaker_said_last_is_not_shown_as_of_now(at_desk: A
         desk.room.control.station.speakers["a"].session = None
         table = await desk.says("speakers")
         assert table.cells()[2] == "offline"
-        assert table.cells()[4:8] == ["-"] * 4
-        assert table.cells()[9:] == ["-", "-", "it cannot be reached"]
+        assert table.cells()[4:10] == ["-"] * 6
+        assert table.cells()[11:] == ["-", "-", "it cannot be reached"]
 
     at_desk(scenario)
 

@@ -12,6 +12,7 @@ from server.live.clock import SourceClock
 from server.live.station import LiveError
 from server.usher.timekeeper import TimeKeeper
 from transport.clock.timeline import NS_PER_MS, NS_PER_SECOND
+from transport.net.clocks import HostClock
 from transport.net.stamped import udp_socket
 
 Station = Any  # the fixture's; see conftest
@@ -32,7 +33,7 @@ def test_it_reads_as_the_station_s_own(station: Station, clock: SourceClock) -> 
 
 
 def test_a_media_time_is_found_again_on_this_machine_s_own_clock(clock: SourceClock) -> None:
-    own_ns = time.monotonic_ns()
+    own_ns = HostClock().now_ns()
     media_ns = clock._known().theirs(own_ns)
     assert abs(clock.own_ns(media_ns) - own_ns) < NS_PER_MS
 

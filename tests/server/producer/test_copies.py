@@ -1,5 +1,6 @@
 """What goes along with each packet, and what may be sent again of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,9 @@ from server.producer.programme import Programme
 from tests.support.produced import Ear, seeded, spec_of
 from tests.support.stations import GENERATION, KEY
 from transport.clock.timeline import ns_of_samples
+from transport.recovery.blocks import BlockReader
 from transport.recovery.copies import Copy
+from transport.recovery.erasure import Code, Symbols
 from transport.rtp.packet import RtpPacket
 from transport.security.keys import VerifyKey
 from transport.security.sealing import StreamOpener
@@ -45,12 +48,16 @@ class OnAir:
         self.ear.hear(self.programme.report(), self.written[already:], now_sample)
 
     @property
-    def sent(self) -> list[tuple[int, bytes, tuple[Copy, ...]]]:
+    def sent(self) -> list[tuple[int, bytes, Sequence[Copy]]]:
         """Of each sealed packet when its frame begins, the frame, and what went along."""
         packets = [packet for stream, packet in self.ear.packets if stream == 3]
         return [
-            (self.ear.times[id(packet)], packet.payload, copies)
-            for packet, copies in zip(packets, self.ear.copies, strict=True)
+            (
+                self.ear.times[id(packet)],
+                packet.payload,
+                () if isinstance(along, Symbols) else along,
+            )
+            for packet, along in zip(packets, self.ear.along, strict=True)
         ]
 
     def open_repairs(self) -> list[Opened]:
@@ -124,7 +131,7 @@ def test_copies_go_over_into_the_next_epoch() -> None:
 def test_each_frame_can_be_sent_again_and_is_the_same() -> None:
     on_air = OnAir(order_of(NEAR, FAR))
     on_air.say(noise(0.3))
-    repaired = [(r.media_sample, r.packet.payload, r.copies) for r in on_air.open_repairs()]
+    repaired = [(r.media_sample, r.packet.payload, r.along) for r in on_air.open_repairs()]
     assert repaired == [(start, payload, ()) for start, payload, _ in on_air.sent]
     assert all(r.repaired for r in on_air.open_repairs())
 
@@ -165,3 +172,56 @@ def test_a_frame_as_long_as_can_be_sent_goes_alone_and_can_be_sent_again() -> No
     longest = max(len(payload) for _, payload, _ in on_air.sent)
     assert longest == 1271
     assert len(on_air.open_repairs()) == 20
+
+
+# ------------------------------------------------------------------ a code instead
+def coded(*copies: int) -> ProgrammeOrder:
+    order = order_of(*copies)
+    return replace(order, streams=(replace(order.streams[0], code=Code(4, 8)),))
+
+
+def test_with_a_code_symbols_go_along_that_bring_the_frames_back() -> None:
+    on_air = OnAir(coded())
+    on_air.say(noise(0.3))
+    frames = {start: payload for start, payload, _ in on_air.sent}
+    symbols = [along for along in on_air.ear.along if isinstance(along, Symbols)]
+    assert len(symbols) == len(frames) - 4
+    reader = BlockReader(FRAME)
+    found: dict[int, bytes] = {}
+    for (start, payload, _), along in zip(on_air.sent, on_air.ear.along, strict=True):
+        if start // FRAME % 3:  # every third packet is lost
+            found |= dict(reader.take(start, payload))
+            if isinstance(along, Symbols):
+                found |= dict(reader.hear(start, along))
+    lost = [start for start in frames if not start // FRAME % 3]
+    assert found == {start: frames[start] for start in lost if start in found}
+    assert len(found) >= len(lost) - 2  # of the last block no symbols were sent
+
+
+def test_a_code_is_begun_with_copies_and_ended_at_once_and_nothing_else_changes() -> None:
+    plain, on_air = OnAir(order_of(NEAR)), OnAir(order_of(NEAR))
+    for each, order in ((plain, order_of(NEAR)), (on_air, coded(NEAR))):
+        each.say(noise(0.1))
+        each.programme.adapt(order)
+        each.say(noise(0.1), START + SAMPLE_RATE // 10)
+        each.programme.adapt(order_of(NEAR))
+        each.say(noise(0.1), START + SAMPLE_RATE // 5)
+    kinds = ["symbols" if isinstance(a, Symbols) else len(a) for a in on_air.ear.along]
+    assert kinds == [0, 0, *12 * [1], *6 * ["symbols"], *10 * [1]]
+    assert [sent[:2] for sent in plain.sent] == [sent[:2] for sent in on_air.sent]
+
+
+def test_what_had_symbols_can_be_sent_again_without_them() -> None:
+    on_air = OnAir(coded())
+    on_air.say(noise(0.2))
+    repaired = [(r.media_sample, r.packet.payload, r.along) for r in on_air.open_repairs()]
+    assert repaired == [(start, payload, ()) for start, payload, _ in on_air.sent]
+
+
+def test_frames_without_room_for_symbols_are_sent_without() -> None:
+    order = order_of(bitrate=512_000)
+    order = replace(order, streams=(replace(order.streams[0], code=Code(4, 8)),))
+    on_air = OnAir(order)
+    on_air.say(noise(0.2))
+    assert max(len(entry.datagram) for entry in on_air.written) <= MAX_DATAGRAM
+    assert not any(isinstance(along, Symbols) for along in on_air.ear.along)

@@ -13,6 +13,7 @@ from server.producer.programme import ENDED, LIVE, WAITING, Programme
 from server.producer.registry import Registry
 from tests.support.produced import seeded
 from transport.clock.timeline import NS_PER_SECOND
+from transport.recovery.erasure import Code
 
 ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0, 1),), "ticket-1", 24_000, 9, False, False, 0)
 OTHER = replace(ORDER, programme="live-2", streams=(StreamOrder(2, 10.0, 2),), ticket="ticket-2")
@@ -164,7 +165,8 @@ def test_other_copies_are_no_other_programme_and_change_no_key(room: Room) -> No
     programme = room.claim()
     programme.feed(0, SOUND, 0)
     before = room.reports()
-    adapted = replace(ORDER, streams=(replace(ORDER.streams[0], copies=(480,)),))
+    other = replace(ORDER.streams[0], copies=(480,), code=Code(4, 4))
+    adapted = replace(ORDER, streams=(other,))
     room.declare(adapted, OTHER)
     assert room.claim() is programme
     assert programme.order == adapted

@@ -7,17 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.processes.ring import REPAIR, RTP, Entry
+from server.processes.routing import Route, Routes, pack_destination
 from server.usher import repairs as module
+from server.usher.crowd import PRIVATELY
 from server.usher.paths import Address
 from server.usher.repairs import (
     AGAIN_NS,
-    BYTES_A_SECOND,
-    BYTES_AT_ONCE,
     HOLD_NS,
     MAX_KEPT,
     MAX_QUEUED,
+    MAX_TO_GROUPS,
     Repairs,
 )
+from server.usher.share import BYTES_A_SECOND, BYTES_AT_ONCE
 from transport.recovery.bundle import unbundle
 from transport.recovery.request import Wanted, seal_request
 from transport.rtp.packet import repair_ssrc
@@ -28,6 +30,9 @@ NOW = 1_000 * S
 SECRET = bytes(range(32))
 ONE, TWO = 1 << 24 | 17, 2 << 24 | 17
 HOMES = {ONE: ("192.0.2.7", 5_004), TWO: ("2001:db8::7", 5_004)}
+# Of whom some hear the stream by its group.
+MANY = {n << 24 | 17: (f"198.51.100.{n}", 5_004) for n in range(3, 100)}
+GROUP = ("239.192.76.1", 7_470)
 SSRC = 0xCAFE_0000
 
 
@@ -64,7 +69,17 @@ class Station:
         self.receive(data, source or HOMES[session], now_ns)
 
     def receive(self, data: bytes, source: Address, now_ns: int = NOW) -> None:
-        self.repairs.receive(data, source, now_ns, HOMES.get)
+        self.repairs.receive(data, source, now_ns, (HOMES | MANY).get)
+
+    def declare(self, *apart: Address) -> None:
+        """It goes to its group, and to these alone."""
+        rows = [pack_destination(host, port, port) for host, port in apart]
+        there = pack_destination(*GROUP, GROUP[1] + 1) + b"".join(rows)
+        self.repairs.declare(Routes((Route(1, 10.0, there),)))
+
+    def ask_all(self, *sequences: int, first: int = 0, many: int, now_ns: int = NOW) -> None:
+        for session in list(MANY)[first : first + many]:
+            self.ask(*sequences, session=session, source=MANY[session], now_ns=now_ns)
 
     def next_due_ns(self) -> int | None:
         return self.repairs.next_due_ns
@@ -222,6 +237,94 @@ def test_the_queue_is_bounded_and_says_what_it_drops(monkeypatch: pytest.MonkeyP
     assert station.repairs.limited == 2
     assert len(station.sent(NOW + S)) == 6
     assert MAX_QUEUED > 6
+
+
+def test_what_waits_is_sent_in_turns_so_that_there_is_time_for_the_time() -> None:
+    station = Station()
+    station.write(repair(5))
+    station.ask_all(5, many=70)
+    assert len(station.sent()) == 64
+    assert station.next_due_ns() == NOW
+    assert len(station.sent()) == 6
+    assert station.next_due_ns() == NOW + AGAIN_NS
+
+
+def test_what_many_of_a_group_miss_the_group_is_sent_twice_and_no_more_are_answered_alone(
+    station: Station,
+) -> None:
+    station.declare()
+    station.write(repair(5))
+    station.ask_all(5, many=90)
+    sent = station.sent()
+    assert [home for _, home in sent].count(GROUP) == 1
+    assert len(sent) == PRIVATELY + 1
+    assert GROUP in {home for _, home in station.sent(NOW + AGAIN_NS)}
+    counted = station.repairs
+    assert (counted.requests, counted.packets, counted.to_groups) == (90, PRIVATELY + 1, 1)
+    assert counted.covered == 90 - PRIVATELY - 1
+
+
+def test_what_goes_to_a_group_goes_before_what_waits_for_others(station: Station) -> None:
+    station.declare()
+    station.write(repair(5))
+    station.ask_all(5, many=PRIVATELY + 1)
+    assert station.sent()[0] == ((repair(5),), GROUP)
+
+
+def test_what_is_missed_together_goes_to_the_group_together(station: Station) -> None:
+    station.declare()
+    station.write(*(repair(n) for n in range(5, 10)))
+    station.ask_all(*range(5, 10), many=PRIVATELY + 1)
+    assert station.sent()[0] == (tuple(repair(n) for n in range(5, 10)), GROUP)
+
+
+def test_whoever_is_alone_in_what_it_misses_does_not_trouble_its_group(station: Station) -> None:
+    station.declare()
+    station.write(*(repair(n) for n in range(90)))
+    for n in range(90):
+        station.ask_all(n, first=n, many=1)
+    for tick in range(50):
+        station.ask_all(5, many=1, now_ns=NOW + tick * HOLD_NS)
+    assert station.repairs.to_groups == 0
+    assert station.repairs.packets == 90 + 50
+
+
+def test_who_hears_no_group_is_answered_alone_however_many_ask(station: Station) -> None:
+    apart = list(MANY.values())[-1]
+    station.declare(apart)
+    station.write(repair(5))
+    station.ask_all(5, many=len(MANY))
+    assert apart in {home for _, home in station.sent()}
+
+
+def test_without_a_group_each_is_answered_alone(station: Station) -> None:
+    station.write(repair(5))
+    station.ask_all(5, many=60)
+    assert {home for _, home in station.sent()} == set(list(MANY.values())[:60])
+
+
+def test_a_group_has_its_share_and_no_more(station: Station) -> None:
+    station.declare()
+    station.write(*(repair(n) for n in range(400)))
+    for at in range(0, 400, 50):
+        station.ask_all(*range(at, at + 50), many=PRIVATELY + 1)
+    packets = BYTES_AT_ONCE // (2 * (2 + 190))
+    assert station.repairs.to_groups == packets
+    assert station.repairs.limited > 0
+
+
+@pytest.mark.parametrize(("room", "reached"), [(MAX_TO_GROUPS, True), (0, False)])
+def test_a_full_queue_has_room_for_what_goes_to_groups(
+    monkeypatch: pytest.MonkeyPatch, room: int, reached: bool
+) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUED", 6)
+    monkeypatch.setattr(module, "MAX_TO_GROUPS", room)
+    station = Station()
+    station.declare()
+    station.write(repair(5))
+    station.ask_all(5, many=PRIVATELY + 1)
+    assert (GROUP in {home for _, home in station.sent()}) is reached
+    assert station.repairs.limited == PRIVATELY - 3 + (not reached)
 
 
 def test_those_who_asked_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

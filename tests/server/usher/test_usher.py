@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,15 @@ from server.processes.bus import (
 )
 from server.processes.child import Birth, adopt, read_secret
 from server.processes.ring import REPAIR, Entry, RingWriter
-from server.processes.routing import Route, RouteBook
+from server.processes.routing import Route, RouteBook, pack_destination
 from server.usher import __main__ as module
 from server.usher.announcer import Announcer
+from server.usher.crowd import PRIVATELY
+from server.usher.repairs import Repairs
+from server.usher.timekeeper import TimeKeeper
 from transport.clock.exchange import ExchangeClient
 from transport.net.clocks import HostClock
-from transport.net.stamped import udp_socket
+from transport.net.stamped import multicast_socket, udp_socket
 from transport.recovery.bundle import unbundle
 from transport.recovery.request import Wanted, seal_request
 from transport.rtp.rtcp import ReceiverReport, SourceDescription, serialise_compound
@@ -238,6 +242,69 @@ def test_who_has_a_path_and_asks_is_sent_what_was_lost_twice(running: Running) -
     report = running.report_when(lambda r: r.repair_bundles == 2)
     assert (report.repair_requests, report.repairs, report.refused) == (1, 1, 1)
     assert (report.repairs_unknown, report.repairs_limited, report.overruns) == (0, 0, 0)
+
+
+GROUP = "239.255.76.9"
+
+
+def test_what_many_miss_comes_by_the_group(running: Running) -> None:
+    """Each has a socket and a path of its own, and the group another socket."""
+    running.report()  # so that it reads the ring from here on
+    packet = b"\x80\x62\x00\x05" + bytes(4) + (0xCAFE_0001).to_bytes(4) + b"sound"
+    ring = RingWriter(running.birth.ring, now_ns=HostClock().now_ns)
+    with ExitStack() as held:
+        group = held.enter_context(multicast_socket(GROUP, 0, "127.0.0.1"))
+        group.settimeout(PATIENCE_S)
+        port = group.getsockname()[1]
+        running.declare(Route(1, 10.0, pack_destination(GROUP, port, port + 1)))
+        ring.write(Entry(1, REPAIR, packet))
+        ears = []
+        for session in range(1 << 24, PRIVATELY + 2 << 24, 1 << 24):
+            running.ear = held.enter_context(udp_socket("127.0.0.1", 0))
+            running.ear.setblocking(True)
+            running.ear.settimeout(PATIENCE_S)
+            challenge = running.ask_for_a_path(session, None)
+            assert isinstance(challenge, stun.Challenge)
+            running.ask_for_a_path(session, challenge.nonce)
+            ears.append((session, running.ear))
+        for session, ear in ears:
+            request = seal_request([Wanted(0xCAFE_0000, (5,))], session, running.key(session))
+            ear.sendto(request, running.address("rtp"))
+        assert [unbundle(group.recv(200)) for _ in range(2)] == [(packet,), (packet,)]
+        report = running.report_when(lambda r: r.repair_bundles == 2 * PRIVATELY + 2)
+    assert (report.repairs, report.repairs_to_groups) == (PRIVATELY + 1, 1)
+
+
+def test_a_flood_of_requests_does_not_keep_the_time_waiting(
+    born: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two batches of questions for the time one of requests at most is dealt with."""
+    questions, dealt_with = 200, list[int]()
+    receive, serve = Repairs.receive, TimeKeeper.serve
+    requests = 0
+
+    def counted(self: Repairs, *request: Any) -> None:
+        nonlocal requests
+        requests += 1
+        receive(self, *request)
+
+    def timed(self: TimeKeeper) -> None:
+        serve(self)
+        dealt_with.append(requests)
+
+    monkeypatch.setattr(Repairs, "receive", counted)
+    monkeypatch.setattr(TimeKeeper, "serve", timed)
+    request = seal_request([Wanted(0xCAFE_0000, (5,))], 7, born.key(7))
+    for _ in range(300):
+        born.ear.sendto(request, born.address("rtp"))
+    for number in range(questions):
+        question = ExchangeClient(itertools.repeat(number).__next__).request()[1]
+        born.ear.sendto(question, born.address("time"))
+    born.thread.start()
+    born.report_when(lambda r: r.time_answers == questions and r.refused == 300)
+    assert len(dealt_with) >= -(-questions // 64)
+    assert all(after - before <= 64 for before, after in itertools.pairwise(dealt_with))
+    assert dealt_with[0] == 0
 
 
 def announced(monkeypatch: pytest.MonkeyPatch, to: tuple[str, int]) -> None:

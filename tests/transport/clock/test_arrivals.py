@@ -153,6 +153,21 @@ def test_a_way_of_the_programme_that_changes_is_not_taken_for_the_clock(jump_ms:
     assert after[:, 1].max() < 50
 
 
+@pytest.mark.parametrize("profile", ["L0", "L1"])
+@pytest.mark.parametrize("ppm", [-20, 20, 100, 400, 2000])
+def test_a_programme_whose_times_creep_cannot_pull_further_than_exchanges_allow(
+    ppm: int, profile: str
+) -> None:
+    """As of a sender that stamps by a crystal of its own, or a relay that falls behind."""
+    arrived = [
+        (at + max(at - 120 * SECOND, 0) * ppm // 1_000_000, m)
+        for at, m in packets(PROFILES[profile].path, 240)
+    ]
+    errors = offset_errors_us(OwnClock(5.0, 20), sorted(arrived), profile)
+    after = errors[errors[:, 0] > 120, 1]
+    assert after.max() < (10 if profile == "L0" else 200)
+
+
 def test_a_clock_that_is_set_is_found_as_without_them() -> None:
     arrived = packets(WIFI, 120)
     estimator = ClockEstimator()

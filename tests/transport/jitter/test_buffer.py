@@ -200,3 +200,13 @@ def test_what_is_kept_behind_the_playout_position_can_be_taken_but_not_added_to(
         960,
         1_920,
     ]
+
+
+def test_the_margin_is_what_is_left_until_a_frames_turn() -> None:
+    buffer = JitterBuffer()
+    assert buffer.margin(0) is None
+    buffer.drop_before(1_000)
+    assert buffer.margin(4_000) == 3_000
+    assert buffer.margin(400) == -600
+    buffer.rewind()
+    assert buffer.margin(0) is None

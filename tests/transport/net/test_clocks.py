@@ -12,16 +12,29 @@ WALL_NS = 1_790_000_000 * SECOND
 
 
 class FakeTime:
-    """A machine whose two clocks and whose scheduler the test commands."""
+    """A machine whose clocks, scheduler and sleep the test commands."""
+
+    CLOCK_BOOTTIME = 7
 
     def __init__(self) -> None:
         self.now_ns = 500 * SECOND
-        self.wall_ns = WALL_NS  # what CLOCK_REALTIME shows when CLOCK_MONOTONIC shows 0
+        self.slept_ns = 0
+        self.wall_ns = WALL_NS  # what CLOCK_REALTIME shows when CLOCK_BOOTTIME shows 0
         self.preemptions: Iterator[int] = iter(())
 
     def monotonic_ns(self) -> int:
         self._read()
+        return self.now_ns - self.slept_ns
+
+    def clock_gettime_ns(self, clock: int) -> int:
+        assert clock == self.CLOCK_BOOTTIME
+        self._read()
         return self.now_ns
+
+    def sleep(self, seconds: int) -> None:
+        """The machine is suspended."""
+        self.now_ns += seconds * SECOND
+        self.slept_ns += seconds * SECOND
 
     def time_ns(self) -> int:
         self._read()
@@ -42,11 +55,43 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     return fake
 
 
-def test_now_is_the_monotonic_clock(machine: FakeTime) -> None:
-    assert HostClock().now_ns() == machine.now_ns
+def test_now_is_the_clock_that_goes_on_while_the_machine_sleeps(machine: FakeTime) -> None:
+    clock = HostClock()
+    before_ns = clock.now_ns()
+    machine.sleep(7)
+    assert clock.now_ns() - before_ns == pytest.approx(7 * SECOND, abs=100)
+    assert clocks.now_ns() == machine.now_ns
 
 
-def test_a_kernel_stamp_is_brought_to_the_monotonic_clock(machine: FakeTime) -> None:
+def test_how_long_it_has_slept_is_known(machine: FakeTime) -> None:
+    assert clocks.slept_ns() == pytest.approx(0, abs=100)
+    machine.now_ns += 100 * SECOND
+    assert clocks.slept_ns() == pytest.approx(0, abs=100)
+    machine.sleep(7)
+    assert clocks.slept_ns() == pytest.approx(7 * SECOND, abs=100)
+
+
+def test_stamps_of_before_and_after_a_sleep_are_trusted(machine: FakeTime) -> None:
+    """The wall clock goes on, too: it was not set."""
+    clock = HostClock()
+    arrived_ns, stamp_ns = machine.now_ns, machine.stamp_ns()
+    machine.sleep(7)
+    assert clock.of_kernel_stamp(stamp_ns) == pytest.approx(arrived_ns, abs=100)
+    arrived_ns, stamp_ns = machine.now_ns, machine.stamp_ns()
+    assert clock.of_kernel_stamp(stamp_ns) == pytest.approx(arrived_ns, abs=100)
+
+
+def test_the_media_clock_goes_on_while_the_station_sleeps(machine: FakeTime) -> None:
+    clock = MediaClock(media_epoch_ns())
+    machine.sleep(7)
+    assert clock.now_ns() == pytest.approx(machine.stamp_ns(), abs=1_000)
+
+
+def test_the_real_machine_has_not_slept_between_two_looks() -> None:
+    assert abs(clocks.slept_ns() - clocks.slept_ns()) < MS
+
+
+def test_a_kernel_stamp_is_brought_to_the_machines_own_clock(machine: FakeTime) -> None:
     clock = HostClock()
     arrived_ns, stamp_ns = machine.now_ns, machine.stamp_ns()
     machine.now_ns += 5 * MS  # until somebody looked

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.errors import MalformedPacket
+from transport.recovery.along import signed_part
 from transport.recovery.copies import (
     COPY_BYTES,
     COUNT_BYTES,
@@ -17,7 +18,6 @@ from transport.recovery.copies import (
     CopyBook,
     digest,
     pack,
-    signed_part,
     unpack,
 )
 
@@ -122,7 +122,7 @@ def test_what_could_not_be_unpacked_is_not_packed(primary: bytes, copies: list[C
 def test_signed_is_the_frame_and_the_digest_of_all_before_it() -> None:
     packed = pack(b"now", [Copy(960, b"before")])
     before = hashlib.sha256(packed[:-3]).digest()
-    assert signed_part(packed) == b"now" + before[:16]
+    assert signed_part(97, packed) == b"now" + before[:16]
     assert digest(packed, b"now") == before[:16]
 
 
@@ -132,12 +132,12 @@ def test_every_byte_of_a_payload_is_signed(primary: bytes, copies: list[Copy], a
     spoilt = bytearray(packed)
     spoilt[at % len(packed)] ^= 1 << at % 8
     with suppress(MalformedPacket):
-        assert signed_part(bytes(spoilt)) != signed_part(packed)
+        assert signed_part(97, bytes(spoilt)) != signed_part(97, packed)
 
 
 def test_what_has_not_the_form_has_nothing_to_sign() -> None:
     with pytest.raises(MalformedPacket, match="copies"):
-        signed_part(b"\0now")
+        signed_part(97, b"\0now")
 
 
 # ------------------------------------------------------------------ what is remembered

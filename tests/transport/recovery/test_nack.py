@@ -9,51 +9,13 @@ from hypothesis import strategies as st
 from bench.network import MS as NS_PER_MS
 from bench.network import SECOND as NS_PER_SECOND
 from bench.network import Burst, Impairments, Jitter, Outages
+from tests.support.ear import FRAME, MS, WAY, Ear
 from tests.support.repairing import Scene, each_way
 from transport.recovery.nack import MAX_MISSING, RepairSchedule
-
-MS = 48
-FRAME = 20 * MS
-WAY = 50 * MS  # after the frame's end
 
 
 def ms(samples: int | None) -> float | None:
     return None if samples is None else samples / MS
-
-
-class Ear:
-    """A schedule that hears a stream; times are in ms since the start of its frame 0."""
-
-    def __init__(self, *, delay_ms: int = 500, epoch: int = 0, first: int = 0) -> None:
-        self.schedule = RepairSchedule(FRAME, delay_ms * MS)
-        self.epoch, self.first = epoch, first
-        self.asked: list[tuple[float, int, tuple[int, ...]]] = []
-
-    def number(self, frame: int) -> int:
-        return (self.first + frame) & 0xFFFF
-
-    def until(self, now_ms: float) -> None:
-        """Ask whenever it is due."""
-        while (due := self.schedule.next_due()) is not None and due <= now_ms * MS:
-            for epoch, numbers in self.schedule.due(due).items():
-                self.asked.append((due / MS, epoch, numbers))
-
-    def hear(self, *frames: int, late_ms: int = 0) -> None:
-        """Each at its time."""
-        for frame in frames:
-            now = (frame + 1) * FRAME + WAY + late_ms * MS
-            self.until(now / MS - 0.001)
-            self.schedule.arrived(self.epoch, self.number(frame), frame * FRAME, now)
-
-    def repair(self, frame: int, at_ms: float) -> None:
-        self.until(at_ms - 0.001)
-        number = self.number(frame)
-        start, now = frame * FRAME, round(at_ms * MS)
-        self.schedule.arrived(self.epoch, number, start, now, repaired=True)
-
-    def times_of(self, frame: int) -> list[float]:
-        """When it was asked for."""
-        return [at for at, _, numbers in self.asked if self.number(frame) in numbers]
 
 
 def test_while_all_come_in_time_nothing_is_asked_for() -> None:
@@ -81,9 +43,9 @@ def test_it_is_asked_for_again_when_both_answers_should_have_come_and_at_last_mo
     assert max(ear.times_of(10)) <= 10 * 20 + 500 - 20
 
 
-def learnt(rtt_ms: int, **options: int) -> Ear:
+def learnt(rtt_ms: int, *, delay_ms: int = 500) -> Ear:
     """An ear that knows the round trip from frame 10's repair."""
-    ear = Ear(**options)
+    ear = Ear(delay_ms=delay_ms)
     ear.hear(*range(10), *range(11, 11 + rtt_ms // 20))
     ear.repair(10, 290 + rtt_ms)
     assert ear.schedule.rtt_samples == rtt_ms * MS

@@ -1,6 +1,7 @@
 """Which copies go along: for each delivery before any report, and by what is reported."""
 
 import random
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import pytest
@@ -11,11 +12,25 @@ from codec.format import FRAME_MS, SAMPLE_RATE, samples_of_ms
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.delivery import DELIVERIES
 from transport.recovery.copies import KEPT_SAMPLES, MAX_COPIES
-from transport.recovery.policy import BETTER_AFTER_NS, LossWatch, copies_for, is_bursty
+from transport.recovery.erasure import MOST_FRAMES, Code
+from transport.recovery.policy import (
+    BETTER_AFTER_NS,
+    LossWatch,
+    code_for,
+    copies_for,
+    is_bursty,
+    residual_loss,
+)
 from transport.recovery.report import LossSummary
 
 CLEAN = LossSummary(0.0, 0.0, 2.0)
-FIGURES = st.builds(LossSummary, st.floats(0, 1), st.floats(0, 30_000), st.floats(0, 10_000))
+FIGURES = st.builds(
+    LossSummary,
+    st.floats(0, 1),
+    st.floats(0, 30_000),
+    st.floats(0, 10_000),
+    st.none() | st.floats(-1_000, 20_000),
+)
 
 
 def copies_ms(
@@ -134,6 +149,24 @@ def test_jitter_brings_the_copy_as_much_nearer_as_it_would_come_too_late() -> No
     assert copies_ms("wan", LossSummary(0.01, 100.0, 5_000.0)) == [60.0]
 
 
+@pytest.mark.parametrize(("margin_ms", "back_ms"), [(430.0, 420.0), (475.0, 460.0), (10.0, 60.0)])
+def test_who_tells_how_early_packets_come_gets_the_copy_as_far_back_as_it_is_in_time(
+    margin_ms: float, back_ms: float
+) -> None:
+    # Whatever the way takes, and the output keeps ready for its device; jitter is in it too.
+    assert copies_ms("wan", LossSummary(0.02, 400.0, 90.0, margin_ms)) == [back_ms]
+
+
+def test_a_group_whose_outputs_take_long_has_its_copies_nearer() -> None:
+    assert copies_ms("wifi", LossSummary(0.02, 10.0, 2.0, 55.0), multicast=True) == [
+        10.0,
+        30.0,
+        40.0,
+        50.0,
+    ]
+    assert copies_ms("wifi", LossSummary(0.02, 10.0, 2.0, 0.0), multicast=True) == [10.0]
+
+
 def test_a_network_that_loses_nothing_for_long_needs_no_copy_or_of_a_group_one() -> None:
     assert copies_ms("wan", CLEAN) == []
     assert copies_ms("lan", CLEAN, multicast=True) == [20.0]
@@ -203,7 +236,16 @@ def test_the_worst_is_that_of_the_last_minute(told: list[tuple[int, LossSummary]
         max(s.loss for s in late),
         max(s.longest_burst_ms for s in late),
         max(s.jitter_ms for s in late),
+        min((s.margin_ms for s in late if s.margin_ms is not None), default=None),
     )
+
+
+def test_the_least_time_to_spare_counts_and_unknown_is_none() -> None:
+    told = [(0, replace(WORSE, margin_ms=90.0)), (1, replace(WORSE, margin_ms=40.0)), (2, WORSE)]
+    watch = heard(*told)
+    assert watch.worst == replace(WORSE, margin_ms=40.0)
+    watch.hear(WORSE, 70 * S)
+    assert watch.worst == WORSE
 
 
 def test_it_is_settled_after_a_minute_without_a_pause() -> None:
@@ -221,3 +263,88 @@ def test_what_is_told_for_hours_takes_no_room() -> None:
     for at_s in range(10_000, 20_000, 2):
         watch.hear(LossSummary(draws.random(), 0.0, draws.random()), at_s * S)
     assert len(watch._told) <= 30
+
+
+# ------------------------------------------------------------------ a code instead
+def code(loss: float, *, frame_ms: float = 10.0, delay_ms: float = 500.0) -> Code | None:
+    summary = LossSummary(loss, 4 * frame_ms, 5.0)
+    return code_for("lan", frame_ms, delay_ms, summary, multicast=True)
+
+
+def test_a_group_that_loses_very_much_by_chance_has_a_code() -> None:
+    assert code(0.15) is None
+    assert code(0.16) == Code(16, 16)
+    assert code(0.2) == Code(15, 17)
+    assert code(0.3) == Code(11, 21)
+    assert code(0.3, frame_ms=20.0) == Code(11, 21)
+    assert code(0.33) == Code(8, 24)
+
+
+def test_where_copies_bring_back_more_they_go_along() -> None:
+    assert code(0.4) is None
+    assert code(1.0) is None
+
+
+def test_only_a_group_whose_losses_are_of_chance_has_a_code() -> None:
+    lossy = LossSummary(0.2, 40.0, 5.0)
+    assert code_for("wifi", 10.0, 500.0, lossy, multicast=True)
+    assert code_for("wifi", 10.0, 500.0, lossy) is None
+    assert code_for("saver", 60.0, 5_000.0, lossy, multicast=True) is None
+    assert code_for("lan", 10.0, 500.0, None, multicast=True) is None
+    bursts = replace(lossy, longest_burst_ms=200.0)
+    assert is_bursty(bursts, 10.0)
+    assert code_for("lan", 10.0, 500.0, bursts, multicast=True) is None
+
+
+@pytest.mark.parametrize("delay_ms", [40.0, 100.0, 130.0])
+def test_without_room_for_two_blocks_there_is_none(delay_ms: float) -> None:
+    assert code(0.2, delay_ms=delay_ms) is None
+
+
+def test_what_comes_too_late_is_not_counted_on() -> None:
+    late = LossSummary(0.2, 40.0, 5.0, margin_ms=180.0)
+    narrow = code_for("lan", 10.0, 500.0, late, multicast=True)
+    assert narrow == code(0.2, delay_ms=200.0)
+    none = replace(late, margin_ms=-20.0)
+    assert code_for("lan", 10.0, 500.0, none, multicast=True) is None
+
+
+@given(st.sampled_from(FRAME_MS), st.floats(1, 10_000), FIGURES)
+def test_whatever_is_told_the_last_symbol_is_in_time_and_no_more_is_lost_than_with_copies(
+    frame_ms: float, delay_ms: float, summary: LossSummary
+) -> None:
+    found = code_for("wifi", frame_ms, delay_ms, summary, multicast=True)
+    if found is None:
+        return
+    assert (2 * found.frames - 1) * frame_ms <= delay_ms - frame_ms - 10.0
+    copies = copies_for("wifi", frame_ms, delay_ms, summary, multicast=True)
+    loss = min(summary.loss + 0.01, 1.0)
+    assert residual_loss(found, summary.loss) <= max(loss ** (1 + len(copies)), 1e-5)
+    assert found.symbols / found.frames < max(len(copies), 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "loss"), [(Code(6, 6), 0.25), (Code(8, 24), 0.35), (Code(12, 20), 0.35)]
+)
+def test_what_is_reckoned_is_what_is_lost(one: Code, loss: float) -> None:
+    rng, blocks, unheard = random.Random(1), 30_000, 0
+    for _ in range(blocks):
+        own = sum(rng.random() < loss for _ in range(one.frames))
+        came = sum(
+            (place + 1) * one.symbols // one.frames - place * one.symbols // one.frames
+            for place in range(one.frames)
+            if rng.random() >= loss
+        )
+        unheard += own if own > came else 0
+    expected = residual_loss(one, loss)
+    assert unheard / blocks / one.frames == pytest.approx(expected, rel=0.25)
+    assert one.frames <= MOST_FRAMES
+
+
+def test_the_code_is_not_taken_away_as_soon_as_less_is_lost() -> None:
+    watch = LossWatch()
+    watch.hear(LossSummary(0.2, 40.0, 5.0), 0)
+    watch.hear(LossSummary(0.1, 40.0, 5.0), 30 * NS_PER_SECOND)
+    assert code_for("lan", 10.0, 500.0, watch.worst, multicast=True)
+    watch.hear(LossSummary(0.1, 40.0, 5.0), 61 * NS_PER_SECOND)
+    assert code_for("lan", 10.0, 500.0, watch.worst, multicast=True) is None

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.errors import MalformedPacket
-from transport.recovery.copies import Copy, pack, signed_part
+from transport.recovery.along import signed_part
+from transport.recovery.copies import Copy, pack
 from transport.recovery.repair import REPAIR_PAYLOAD_TYPE, repair_of, restore
 from transport.rtp.packet import Extension, RtpPacket, is_rtcp, repair_ssrc
 
@@ -38,7 +39,7 @@ def test_a_repair_is_the_packet_again_without_its_copies(
     primary, signed = packet.payload, packet.payload
     if copies:
         packet = replace(packet, payload_type=97, payload=pack(primary, copies))
-        signed = signed_part(packet.payload)
+        signed = signed_part(97, packet.payload)
     repair = RtpPacket.parse(repair_of(packet).serialise())
     assert restore(repair) == (replace(packet, payload=primary), signed)
 
@@ -51,7 +52,7 @@ def test_these_are_the_bytes() -> None:
     assert (first.sequence, first.timestamp, first.extension) == (4_711, 12_345, PLAIN.extension)
     assert first.payload == b"\x60now"
     assert marked.payload == b"\xe0now"
-    assert copied.payload == b"\x61" + signed_part(COPIED.payload)[3:] + b"now"
+    assert copied.payload == b"\x61" + signed_part(97, COPIED.payload)[3:] + b"now"
     assert not any(is_rtcp(repair.serialise()) for repair in (first, marked, copied))
 
 

@@ -10,7 +10,10 @@ from transport.clock.timeline import NS_PER_SECOND as SECOND
 from transport.clock.timeline import ns_of_samples
 from transport.control.messages import StreamSpec
 from transport.errors import MalformedPacket
+from transport.recovery import erasure
+from transport.recovery.along import Along
 from transport.recovery.copies import Copy, pack
+from transport.recovery.erasure import Symbols
 from transport.recovery.repair import REPAIR_PAYLOAD_TYPE, repair_of
 from transport.rtp.packet import RtpPacket, is_rtcp, repair_ssrc
 from transport.security import sealing
@@ -26,7 +29,10 @@ NOW = 1_790_000_000 * 48_000
 NOW_NS = 1_790_000_000 * SECOND
 FRAME = 960
 COPIES = (Copy(FRAME, b"before"), Copy(21 * FRAME, b"long before"))
-WITH_AND_WITHOUT = pytest.mark.parametrize("copies", [(), COPIES], ids=["plain", "copies"])
+SYMBOLS = Symbols(2, 3 * FRAME, 0b11, 0, (b"a symbol", b"and more"))
+WITH_AND_WITHOUT = pytest.mark.parametrize(
+    "along", [(), COPIES, SYMBOLS], ids=["plain", "copies", "symbols"]
+)
 
 
 def sender_of(epoch_packets: int = EPOCH_PACKETS) -> SealedSender:
@@ -52,12 +58,10 @@ def payload_of(index: int) -> bytes:
     return b"frame %d" % index
 
 
-def sent(
-    sender: SealedSender, indices: range, copies: tuple[Copy, ...] = ()
-) -> list[tuple[bytes, bytes]]:
+def sent(sender: SealedSender, indices: range, along: Along = ()) -> list[tuple[bytes, bytes]]:
     """Each frame's packet and its repair."""
     return [
-        (sender.packet(payload_of(index), frame_at(index), copies), sender.repair())
+        (sender.packet(payload_of(index), frame_at(index), along), sender.repair())
         for index in indices
     ]
 
@@ -103,10 +107,10 @@ def test_a_packet_with_copies_opens_to_its_frame_and_them() -> None:
 
 
 @WITH_AND_WITHOUT
-def test_a_repair_opens_to_the_same_frame_at_the_same_place(copies: tuple[Copy, ...]) -> None:
+def test_a_repair_opens_to_the_same_frame_at_the_same_place(along: Along) -> None:
     sender = sender_of()
     opener, other = opener_of(sender), opener_of(sender)
-    for data, again in sent(sender, range(4), copies):
+    for data, again in sent(sender, range(4), along):
         first, second = opener.open(data, NOW), other.open(again, NOW)
         assert second == Opened(first.packet, first.epoch, first.media_sample, (), repaired=True)
 
@@ -164,10 +168,10 @@ def test_no_nonce_is_used_twice_under_a_key(monkeypatch: pytest.MonkeyPatch) -> 
 
 # ------------------------------------------------------------------ again and again
 @WITH_AND_WITHOUT
-def test_a_repair_of_what_has_been_here_is_refused(copies: tuple[Copy, ...]) -> None:
+def test_a_repair_of_what_has_been_here_is_refused(along: Along) -> None:
     sender = sender_of()
     opener = opener_of(sender)
-    for data, again in sent(sender, range(3), copies):
+    for data, again in sent(sender, range(3), along):
         opener.open(data, NOW)
         assert refused(opener, again) == "replay"
 
@@ -197,7 +201,7 @@ def test_a_repair_before_its_packet_does_not_take_the_copies_away() -> None:
     opener, thief = opener_of(sender), Thief(sender)
     ((data, _),) = sent(sender, range(1), COPIES)
     assert opener.open(thief.seal(repair_of(thief.open(data))), NOW).packet.payload == b"frame 0"
-    assert opener.open(data, NOW).copies == COPIES
+    assert opener.open(data, NOW).along == COPIES
     assert refused(opener, data) == "replay"
 
 
@@ -270,10 +274,10 @@ def test_a_repair_of_an_epoch_that_is_told_no_more_is_refused() -> None:
 # ------------------------------------------------------------------ others' packets
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("which", [0, 1], ids=["packet", "repair"])
-def test_every_flipped_bit_is_refused(which: int, copies: tuple[Copy, ...]) -> None:
+def test_every_flipped_bit_is_refused(which: int, along: Along) -> None:
     sender = sender_of()
     opener = opener_of(sender)
-    data = sent(sender, range(1), copies)[0][which]
+    data = sent(sender, range(1), along)[0][which]
     reasons = set()
     for bit in range(8 * len(data)):
         spoilt = bytearray(data)
@@ -292,7 +296,25 @@ def test_a_member_of_the_group_can_spoil_no_copy() -> None:
         spoilt = replace(true, payload=pack(payload_of(0), copies))
         assert refused(opener, thief.seal(spoilt)) == "signature"
     assert refused(opener, thief.seal(replace(true, payload=b"\0" + true.payload))) == "copies"
-    assert opener.open(data, NOW).copies == COPIES
+    assert opener.open(data, NOW).along == COPIES
+
+
+def test_a_member_of_the_group_can_spoil_no_symbol_and_none_of_his_is_decoded() -> None:
+    sender = sender_of()
+    opener, thief = opener_of(sender), Thief(sender)
+    ((data, _),) = sent(sender, range(1), SYMBOLS)
+    true = thief.open(data)
+    for wrong in (
+        replace(SYMBOLS, first=1),
+        replace(SYMBOLS, sent=1),
+        replace(SYMBOLS, offset=4 * FRAME),
+        replace(SYMBOLS, data=SYMBOLS.data[::-1]),
+    ):
+        spoilt = replace(true, payload=erasure.pack(payload_of(0), wrong))
+        assert refused(opener, thief.seal(spoilt)) == "signature"
+    assert refused(opener, thief.seal(replace(true, payload=b"\0" + true.payload))) == "symbols"
+    assert refused(opener, thief.seal(replace(true, payload_type=97))) in {"copies", "signature"}
+    assert opener.open(data, NOW).along == SYMBOLS
 
 
 def test_a_member_of_the_group_can_spoil_no_repair() -> None:
@@ -327,7 +349,7 @@ def test_what_has_not_its_form_uses_up_no_verification() -> None:
     for _ in range(100):
         assert refused(opener, thief.seal(replace(true, payload=b"\0"))) == "copies"
         assert refused(opener, thief.seal(empty)) == "repair"
-    assert opener.open(data, NOW).copies == COPIES
+    assert opener.open(data, NOW).along == COPIES
 
 
 def test_under_the_repair_ssrc_there_is_nothing_but_repairs() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.errors import MalformedPacket
-from transport.recovery.copies import Copy, pack, signed_part
+from transport.recovery.along import signed_part
+from transport.recovery.copies import Copy, pack
 from transport.rtp.packet import Extension, RtpPacket
 from transport.rtp.rtcp import Bye, ReceiverReport, SourceDescription, serialise_compound
 from transport.security.certificates import StreamCertificate
@@ -101,7 +102,7 @@ def test_of_a_packet_with_copies_their_digest_is_signed() -> None:
 def test_a_packet_is_believed_with_its_copies_and_without() -> None:
     verifier().verify(COPIES_SIGNED, EPOCH, SAMPLE)
     alone = replace(COPIES_SIGNED, payload=b"now")
-    verifier().verify(alone, EPOCH, SAMPLE, signed_part(COPIED.payload))
+    verifier().verify(alone, EPOCH, SAMPLE, signed_part(97, COPIED.payload))
     with pytest.raises(MalformedPacket, match="signature"):
         verifier().verify(alone, EPOCH, SAMPLE, b"now" + bytes(16))
 
@@ -115,7 +116,7 @@ def test_every_bit_of_the_copies_counts(bit: int) -> None:
 
 def test_neither_kind_of_packet_can_be_taken_for_the_other() -> None:
     assert refused(replace(COPIES_SIGNED, payload_type=96)) == "signature"
-    told = replace(COPIES_SIGNED, payload_type=96, payload=signed_part(COPIED.payload))
+    told = replace(COPIES_SIGNED, payload_type=96, payload=signed_part(97, COPIED.payload))
     assert refused(told) == "signature"
     assert refused(replace(SIGNED, payload_type=97)) == "copies"
 
