@@ -27,7 +27,7 @@ demo: setup  ## a station and six loudspeakers on this machine, measured
 
 test: $(VENV)/dev.ok  ## all tests: the pure ones in parallel, then the real-time ones one by one
 	$(BIN)/pytest -n auto -m "not realtime"
-	$(BIN)/pytest -m realtime
+	$(BIN)/pytest -m realtime --durations=15
 
 attack: $(VENV)/dev.ok  ## a million hostile datagrams, a hundred kills: a tenth of it is in `make test`; root
 	LOA_ATTACK=full $(BIN)/pytest -m realtime -s tests/attack
