@@ -18,6 +18,7 @@ GROUPS = {
         "backup": ("server.cli.backup", "write all of it into one file, while it runs"),
         "restore": ("server.cli.restore", "make a station of what `loa backup` wrote"),
         "database": ("server.cli.database", "where its database is, and of which tables"),
+        "doctor": ("server.cli.doctor", "what may be wrong with it or its machine; what to do"),
     },
     "people": {
         "login": ("server.cli.login:login", "sign in at a station"),

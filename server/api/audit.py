@@ -9,6 +9,7 @@ from fastapi import FastAPI, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.document import said_in
 from server.api.rights import Auditor
 from server.app import Control
 from server.audit.caller import Caller
@@ -122,7 +123,7 @@ def add_audit(api: FastAPI, control: Control) -> None:
             "anchors": list(map(asdict, vouching.anchors)),
         }
 
-    @api.get("/api/audit/export", response_class=StreamingResponse)
+    @api.get("/api/audit/export", response_class=StreamingResponse, responses=said_in(JSON_LINES))
     async def export(asker: Auditor) -> StreamingResponse:  # noqa: ARG001 - it states the right
         """The whole log in JSON lines, with its signed heads, for whoever verifies it: AUDIT.md."""
         headers = {"Content-Disposition": 'attachment; filename="loa-audit.jsonl"'}

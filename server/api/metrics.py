@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Response
 
+from server.api.document import said_in
 from server.api.rights import RootViewer
 from server.app import Control
 from server.lag import LoopLag
@@ -18,7 +19,7 @@ def add_metrics(api: FastAPI, control: Control, handshakes: Callable[[], int]) -
     # How late the loop is is counted from the first look on: nobody pays who does not look.
     lags: list[LoopLag] = []
 
-    @api.get("/metrics", response_class=Response)
+    @api.get("/metrics", response_class=Response, responses=said_in("text/plain"))
     async def metrics(asker: RootViewer) -> Response:  # noqa: ARG001 - it states the right
         """Every queue, lateness, packets, drops and sessions, in Prometheus' text format."""
         if not lags:

@@ -10,6 +10,7 @@ from server.api.audit import Watch, add_audit
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
 from server.api.docs import add_docs
+from server.api.document import DocumentedAPI, said_in
 from server.api.enrolment import add_enrolment
 from server.api.errors import BodyLimit, add_errors
 from server.api.login import add_login
@@ -32,7 +33,7 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
 
     `handshakes` says how many connections are not through TLS, for whoever watches.
     """
-    api = FastAPI(
+    api = DocumentedAPI(
         title="Loa",
         docs_url=None,
         openapi_url="/api/openapi.json",
@@ -115,7 +116,12 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
         asker.check(deed_of(programme.priority), _sounding_at(control.station, programme))
         return key_row(control.station, programme)
 
-    @api.get("/programmes/{name}.sdp", dependencies=[OPEN])
+    @api.get(
+        "/programmes/{name}.sdp",
+        dependencies=[OPEN],
+        response_class=Response,
+        responses=said_in("application/sdp"),
+    )
     async def description(name: Annotated[str, Path(max_length=64)]) -> Response:
         """What of a programme goes out in clear, in SDP, for stock players."""
         return Response(control.description(name), media_type="application/sdp")
