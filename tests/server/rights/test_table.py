@@ -101,7 +101,7 @@ def test_the_line_says_which_units_and_which_roles() -> None:
         asker.check_somewhere(Deed.ENROL)
 
 
-@pytest.mark.parametrize("deed", sorted(DANGEROUS, key=lambda deed: deed.name))
+@pytest.mark.parametrize("deed", sorted(DANGEROUS))
 def test_a_token_does_nothing_dangerous_unless_it_says_so(deed: Deed) -> None:
     everything = frozenset(Grant(role, "R") for role in Role)
     for urgent in (False, True):
