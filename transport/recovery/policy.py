@@ -145,7 +145,8 @@ def _group_copies(
     if reach < 1:
         return ()
     if summary is not None and summary.margin_ms is not None:
-        reach = max(min(int(summary.margin_ms // frame_ms), reach), 1)
+        # And one beyond, for it is in time more often than not.
+        reach = max(min(int(summary.margin_ms // frame_ms) + 1, reach), 1)
     if clean:
         return _offsets(frame_ms, [reach])
     count = min(_GROUP_COPIES, reach)

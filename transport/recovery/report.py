@@ -10,8 +10,8 @@ from transport.seq import unwrap
 __all__ = ["DelaySpread", "LossReport", "LossSummary"]
 
 _PERCENTILE = 0.95
-# Nine in ten packets come so long before they are needed; of fewer than these nobody can tell.
-_SELDOM, _LEAST_MARGINS = 0.1, 50
+# Three in four packets come so long before they are needed; of fewer than these nobody can tell.
+_SELDOM, _LEAST_MARGINS = 0.25, 50
 _REFRESH = 16  # packets from one reckoning of the percentile to the next
 _WINDOW_SAMPLES = 30 * SAMPLE_RATE
 # 30 s of 20 ms frames are 1,500 packets; of shorter frames less than 30 s is remembered.
@@ -53,8 +53,8 @@ class LossSummary:
 
     `loss` is the share of packets that did not come themselves, 0 to 1; `longest_burst_ms` the
     sound that the longest run of them held; `jitter_ms` how much later than the quickest packet
-    95 % of them came at most; `margin_ms` how long before their sound was to be decoded nine in ten
-    of them came at least (below 0: too late), None while nothing is heard.
+    95 % of them came at most; `margin_ms` how long before their sound was to be decoded three in
+    four of them came at least (below 0: too late), None while nothing is heard.
     """
 
     loss: float = 0.0
