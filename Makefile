@@ -29,7 +29,7 @@ test: $(VENV)/dev.ok  ## all tests: the pure ones in parallel, then the real-tim
 	$(BIN)/pytest -n auto -m "not realtime"
 	$(BIN)/pytest -m realtime --durations=15
 
-attack: $(VENV)/dev.ok  ## a million hostile datagrams, a hundred kills: a tenth of it is in `make test`; root
+attack: $(VENV)/dev.ok  ## a million hostile datagrams, hundreds of kills: a tenth of it is in `make test`; root
 	LOA_ATTACK=full $(BIN)/pytest -m realtime -s tests/attack
 
 check: $(VENV)/dev.ok  ## formatter, linter, strict types, import contracts

@@ -23,6 +23,7 @@ from transport.recovery.report import LossSummary
 Copies = tuple[tuple[int, ...], ...]
 """Of each encoding of a programme; see `StreamOrder.copies`."""
 Audience = frozenset[str]
+_Along = tuple[tuple[int, ...], Code | None]
 
 # So often is enough where loudspeakers tell how they fare twice a second at most.
 ADAPT_S = 2.0
@@ -43,35 +44,18 @@ class _Hearers:
         if endpoint.delivery != _SAVER:
             self.delivery = endpoint.delivery
 
-    def copies(
-        self, programme: Programme, stream: StreamOrder, watch: LossWatch
-    ) -> tuple[int, ...]:
-        """What such hearers need, who have told this."""
-        return copies_for(
-            self.delivery,
-            stream.frame_ms,
-            programme.plan.playout_delay_ms,
-            watch.worst,
-            multicast=self.multicast,
-            settled=watch.settled,
-        )
-
-    def code(self, programme: Programme, stream: StreamOrder, watch: LossWatch) -> Code | None:
-        """What they are served better by than by copies, if there is anything."""
-        return code_for(
-            self.delivery,
-            stream.frame_ms,
-            programme.plan.playout_delay_ms,
-            watch.worst,
-            multicast=self.multicast,
-        )
+    def needs(self, programme: Programme, stream: StreamOrder, watch: LossWatch) -> _Along:
+        """What such hearers need, who have told this: copies, and what is better if there is."""
+        way = self.delivery, stream.frame_ms, programme.plan.playout_delay_ms, watch.worst
+        copies = copies_for(*way, multicast=self.multicast, settled=watch.settled)
+        return copies, code_for(*way, multicast=self.multicast)
 
 
 def first_copies(programme: Programme, endpoints: Iterable[Endpoint]) -> Copies:
     """Before anybody has told how it fares; `endpoints` are those whom it is meant for."""
     on_air = _OnAir(programme)
     on_air.meet(endpoints)
-    return on_air.copies({stream.stream for stream in programme.streams})
+    return tuple(copies for copies, _ in on_air.along({s.stream for s in programme.streams}))
 
 
 class Recovery:
@@ -170,28 +154,22 @@ class _OnAir:
             self._watches[stream].hear(_summary(told), now_ns)
         programme = self._programme
         before = programme.streams
-        programme.copies, programme.codes = self.copies(self._told), self._codes(self._told)
+        along = self.along(self._told)
+        programme.copies = tuple(copies for copies, _ in along)
+        programme.codes = tuple(code for _, code in along)
         self._told.clear()
         return programme.streams != before
 
-    def copies(self, streams: Container[int]) -> Copies:
+    def along(self, streams: Container[int]) -> list[_Along]:
         """What these need, as far as anybody knows, and of the others what they carry now."""
-        programme = self._programme
-        return tuple(
-            self._hearers[stream.stream].copies(programme, stream, self._watches[stream.stream])
+        return [
+            self._hearers[stream.stream].needs(
+                self._programme, stream, self._watches[stream.stream]
+            )
             if stream.stream in streams
-            else stream.copies
-            for stream in programme.streams
-        )
-
-    def _codes(self, streams: Container[int]) -> tuple[Code | None, ...]:
-        programme = self._programme
-        return tuple(
-            self._hearers[stream.stream].code(programme, stream, self._watches[stream.stream])
-            if stream.stream in streams
-            else stream.code
-            for stream in programme.streams
-        )
+            else (stream.copies, stream.code)
+            for stream in self._programme.streams
+        ]
 
 
 def _summary(told: list[tuple[float, ...]]) -> LossSummary:

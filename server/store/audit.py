@@ -1,5 +1,6 @@
 """The audit log in the store: rows go in with the change that they speak of, or not at all."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
@@ -17,15 +18,16 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class AuditTrail:
+class AuditTrail(ABC):
     """What the store knows of the log; the store itself is one, so that both change together."""
 
     # The transaction that others of the same thread join meanwhile, and which thread that is.
     _joining: tuple[int, Connection] | None = None
     _units: dict[str, int]
 
+    @abstractmethod
     def _transaction(self) -> AbstractContextManager[Connection]:
-        raise NotImplementedError
+        """The store's own, or the one that it joins."""
 
     @property
     def _joined(self) -> Connection | None:
