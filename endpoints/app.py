@@ -115,6 +115,9 @@ class Loudspeaker:
 
     def _clock_changed(self) -> None:
         self._say("the station's clock began anew: finding the place in it")
+        self._find_place()
+
+    def _find_place(self) -> None:
         self._player.clock_changed()
         self._lateness.forget()
 
@@ -175,8 +178,7 @@ class Loudspeaker:
             if napped_ns > _NAP_NS:
                 self._say(f"this machine has slept for {napped_ns / NS_PER_SECOND:.0f} s")
                 self._sync.woken()
-                self._player.clock_changed()
-                self._lateness.forget()
+                self._find_place()
                 self._session.woken()
 
     # ------------------------------------------------------------- what the session asks

@@ -92,6 +92,25 @@ def heard(bench: Bench, name: str, booted_s: int = 0) -> Recording:
     return Recording(recording.samples, recording.rate, true_ns)
 
 
+def check_both(
+    bench: Bench, names: tuple[str, str], times_ns: list[tuple[int, int, int]], what: str
+) -> None:
+    """Both are back in step, and neither sounds anything of before.
+
+    Times are when the station ceased, when it went on, and until when they were heard.
+    """
+    time.sleep(0.5)
+    recordings = [heard(bench, name) for name in names]
+    for ceased_ns, went_on_ns, ended_ns in times_ns:
+        found = outcome(recordings[0], recordings[1], went_on_ns, ended_ns)
+        print(f"{what}: {found}")
+        assert found.back_s < BACK_S
+        assert abs(found.apart_s) < IN_STEP_S
+        assert [
+            said_before(recording, ceased_ns, ended_ns, DELAY_S) for recording in recordings
+        ] == [[], []]
+
+
 def test_what_is_stale_is_heard_as_stale() -> None:
     """Or the tests below would show nothing."""
     voice = np.concatenate([*FileSource(VOICE)])
@@ -190,16 +209,7 @@ def test_a_station_is_restarted_with_another_boot_time(station: Bench) -> None:
         speak(station, number)
         wait_for_sound(station, *names)
         times_ns.append((killed_ns, answered_ns, rest(3.0)))
-    time.sleep(0.5)
-    recordings = [heard(station, name) for name in names]
-    for killed_ns, answered_ns, ended_ns in times_ns:
-        found = outcome(recordings[0], recordings[1], answered_ns, ended_ns)
-        print(f"the station is restarted with another boot time: {found}")
-        assert found.back_s < BACK_S
-        assert abs(found.apart_s) < IN_STEP_S
-        assert [
-            said_before(recording, killed_ns, ended_ns, DELAY_S) for recording in recordings
-        ] == [[], []]
+    check_both(station, names, times_ns, "the station is restarted with another boot time")
 
 
 @needs_time_namespace
@@ -276,16 +286,7 @@ def test_a_station_that_stood_still_sends_nothing_of_before(station: Bench) -> N
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
         times_ns.append((began_ns, now_ns(), rest(4.0)))
-    time.sleep(0.5)
-    recordings = [heard(station, name) for name in names]
-    for began_ns, went_on_ns, ended_ns in times_ns:
-        found = outcome(recordings[0], recordings[1], went_on_ns, ended_ns)
-        print(f"the station stood still: {found}")
-        assert found.back_s < BACK_S
-        assert abs(found.apart_s) < IN_STEP_S
-        assert [
-            said_before(recording, began_ns, ended_ns, DELAY_S) for recording in recordings
-        ] == [[], []]
+    check_both(station, names, times_ns, "the station stood still")
 
 
 def children(bench: Bench, module: str = "server") -> list[int]:
