@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> dict[st
     with Bench(folder) as bench:
         console.print("starting a station and six loudspeakers with wrong clocks ...")
         bench.start_station()
-        console.print(f"station at https://{bench.address} (API: /api/docs)")
+        console.print(f"station at https://{bench.address} (API: /api/v1/docs)")
         for number, (name, multicast) in enumerate(SPEAKERS.items()):
             words = ("--buffer-ms", "30", *(["--multicast"] if multicast else []))
             bench.start_speaker(name, *words, simulate=wrong_world(draw, number))

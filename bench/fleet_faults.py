@@ -111,7 +111,7 @@ def control_killed(scene: Scene) -> ControlKilled:
 def _answers(scene: Scene) -> bool:
     # One that hangs up and calls again is behind every loudspeaker that calls meanwhile.
     try:
-        call(scene.bench.address, "GET", "/api/station", None, _BACK_S, scene.bench.credentials)
+        call(scene.bench.address, "GET", "/api/v1/station", None, _BACK_S, scene.bench.credentials)
     except ApiError:
         return False
     return True

@@ -128,7 +128,7 @@ class Bench:
 
     def code(self, name: str) -> str:
         """A code to enrol a loudspeaker with."""
-        (made,) = self.send("POST", "/api/enrolments", {"names": [name]})["codes"]
+        (made,) = self.send("POST", "/api/v1/enrolments", {"names": [name]})["codes"]
         return str(made["code"])
 
     def start(
@@ -201,16 +201,16 @@ class Bench:
     def define_zones(self, zones: Mapping[str, Sequence[str]]) -> None:
         """Zones by the names of their loudspeakers."""
         for name, speakers in zones.items():
-            self.send("PUT", f"/api/zones/{name}", {"definition": {"speakers": list(speakers)}})
+            self.send("PUT", f"/api/v1/zones/{name}", {"definition": {"speakers": list(speakers)}})
 
     def clear_zone(self, name: str) -> None:
         """A zone for stock players; no loudspeaker is in it."""
         body = {"definition": {"tag": "stock player"}, "clear": True}
-        self.send("PUT", f"/api/zones/{name}", body)
+        self.send("PUT", f"/api/v1/zones/{name}", body)
 
     def speakers(self) -> dict[str, dict[str, Any]]:
         """The station's list of loudspeakers, by name."""
-        return {row["name"]: row for row in self.get("/api/speakers")}
+        return {row["name"]: row for row in self.get("/api/v1/speakers")}
 
     def wait_until_idle(self, names: Sequence[str]) -> None:
         """Returns when all these have joined and know the time."""

@@ -107,7 +107,7 @@ def add_audit(api: FastAPI, control: Control) -> None:
     """The log, read; nobody can write it here."""
     vouching = control.audit.vouching
 
-    @api.get("/api/audit")
+    @api.get("/api/v1/audit")
     async def newest(
         asker: Auditor,  # noqa: ARG001 - it states the right
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
@@ -123,7 +123,9 @@ def add_audit(api: FastAPI, control: Control) -> None:
             "anchors": list(map(asdict, vouching.anchors)),
         }
 
-    @api.get("/api/audit/export", response_class=StreamingResponse, responses=said_in(JSON_LINES))
+    @api.get(
+        "/api/v1/audit/export", response_class=StreamingResponse, responses=said_in(JSON_LINES)
+    )
     async def export(asker: Auditor) -> StreamingResponse:  # noqa: ARG001 - it states the right
         """The whole log in JSON lines, with its signed heads, for whoever verifies it: AUDIT.md."""
         headers = {"Content-Disposition": 'attachment; filename="loa-audit.jsonl"'}

@@ -26,18 +26,18 @@ def add_directory(api: FastAPI, control: Control) -> None:
 
 
 def _add_units(api: FastAPI, control: Control) -> None:
-    @api.get("/api/units")
+    @api.get("/api/v1/units")
     async def units(asker: Viewer) -> list[str]:
         """Every unit by its path, the station's own first."""
         return Seen(asker, control.station).units()
 
-    @api.post("/api/units", status_code=201)
+    @api.post("/api/v1/units", status_code=201)
     async def add(body: UnitBody, asker: UnitEditor) -> dict[str, Any]:
         """Add a unit below one that exists; it is the one above that you need the right at."""
         check = _check_above(asker, control.station, body.path)
         return {"path": await control.editing.add_unit(body.path, check=check)}
 
-    @api.delete("/api/units/{path:path}", status_code=204)
+    @api.delete("/api/v1/units/{path:path}", status_code=204)
     async def remove(path: UnitPath, asker: UnitEditor) -> None:
         """Remove an empty unit, and the rights that are held there."""
         await control.editing.remove_unit(path, check=_check_above(asker, control.station, path))
@@ -72,7 +72,7 @@ def _zone(asker: Identity, station: Station, name: str) -> dict[str, Any]:
 def _add_zones(api: FastAPI, control: Control) -> None:
     station = control.station
 
-    @api.get("/api/zones")
+    @api.get("/api/v1/zones")
     async def zones(asker: Viewer) -> list[dict[str, Any]]:
         """Every zone, how many loudspeakers are in it, and how it is defined."""
         seen = Seen(asker, station)
@@ -80,12 +80,12 @@ def _add_zones(api: FastAPI, control: Control) -> None:
             _zone_row(seen, station, name, len(its)) for name, its in sorted(seen.zones().items())
         ]
 
-    @api.get("/api/zones/{name}")
+    @api.get("/api/v1/zones/{name}")
     async def zone(name: Name, asker: Viewer) -> dict[str, Any]:
         """One zone, and who is in it now."""
         return _zone(asker, station, spelt_alike(name))
 
-    @api.post("/api/zones/preview")
+    @api.post("/api/v1/zones/preview")
     async def preview(body: ZoneBody, asker: Viewer) -> dict[str, Any]:
         """Who would be in a zone, without defining it."""
         members = station.zones.preview(parse(body.definition), station.directory)
@@ -103,7 +103,7 @@ def _add_changes_of_zones(api: FastAPI, control: Control) -> None:
             units = units_of_zone(station, zones.definition(name), members)
             asker.check(Deed.EDIT_ZONES, units)
 
-    @api.put("/api/zones/{name}")
+    @api.put("/api/v1/zones/{name}")
     async def put(name: Name, body: ZoneBody, asker: ZoneEditor) -> dict[str, Any]:
         """Define a zone, or define it anew; you need the right wherever somebody is in it."""
 
@@ -116,13 +116,13 @@ def _add_changes_of_zones(api: FastAPI, control: Control) -> None:
         defined = await editing.put_zone(name, body.definition, clear=body.clear, check=check)
         return _zone(asker, station, defined)
 
-    @api.patch("/api/zones/{name}")
+    @api.patch("/api/v1/zones/{name}")
     async def change(name: Name, body: ZoneChangeBody, asker: ZoneEditor) -> dict[str, Any]:
         """Have a zone heard by stock players too, in clear, or no longer."""
         check = partial(check_as_it_is, asker, name)
         return _zone(asker, station, await editing.set_clear(name, clear=body.clear, check=check))
 
-    @api.delete("/api/zones/{name}", status_code=204)
+    @api.delete("/api/v1/zones/{name}", status_code=204)
     async def remove(name: Name, asker: ZoneEditor) -> None:
         """Forget a zone that nothing uses."""
         check = partial(check_as_it_is, asker, name)

@@ -15,9 +15,9 @@ h2{margin:2rem 0 .2rem;font-size:1rem}.method{display:inline-block;width:4.5rem;
 
 
 def add_docs(api: FastAPI) -> None:
-    """`/api/docs`, for people; programs read `/api/openapi.json`."""
+    """`/api/v1/docs`, for people; programs read `/api/v1/openapi.json`."""
 
-    @api.get("/api/docs", include_in_schema=False, dependencies=[OPEN])
+    @api.get("/api/v1/docs", include_in_schema=False, dependencies=[OPEN])
     async def docs() -> HTMLResponse:
         return HTMLResponse(_page(api.openapi()))
 
@@ -34,10 +34,10 @@ def _page(openapi: dict[str, Any]) -> str:
         f"<style>{_STYLE}</style><h1>Loa's API</h1><p>Every error is "
         '<code>{"error": "one line"}</code>. Every call, but for this page and the description, '
         "needs a session or a token in its head: <code>Authorization: Bearer SESSION</code>. "
-        "<code>POST /api/login</code> gives a session; on the station's machine <code>loa keys "
+        "<code>POST /api/v1/login</code> gives a session; on the station's machine <code>loa keys "
         "token</code> prints the operator's token, and <code>loa keys show</code> "
         "the SHA-256 of the certificate by which a program knows the station. For programs: "
-        f"<a href=/api/openapi.json>OpenAPI</a>.{''.join(parts)}</html>"
+        f"<a href=/api/v1/openapi.json>OpenAPI</a>.{''.join(parts)}</html>"
     )
 
 

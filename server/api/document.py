@@ -14,7 +14,7 @@ from server.api.rights import Of, right_of
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "A session, which `POST /api/login` gives, or a token (RFC 6750).",
+    "description": "A session, which `POST /api/v1/login` gives, or a token (RFC 6750).",
 }
 _ERROR = {
     "type": "object",

@@ -26,7 +26,7 @@ def add_enrolment(api: FastAPI, control: Control) -> None:
 def _add_codes(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
-    @api.get("/api/enrolments")
+    @api.get("/api/v1/enrolments")
     async def enrolments(asker: Enroller) -> dict[str, list[dict[str, Any]]]:
         """Codes that nobody has used, and loudspeakers that wait to be approved."""
         rows = enrolment_rows(enrolling.enrolment, enrolling.now_ns())
@@ -44,7 +44,7 @@ def _add_codes(api: FastAPI, control: Control) -> None:
             for kind, its in rows.items()
         }
 
-    @api.post("/api/enrolments", status_code=201)
+    @api.post("/api/v1/enrolments", status_code=201)
     async def issue(
         body: EnrolmentBody, request: Request, asker: Enroller
     ) -> dict[str, list[dict[str, Any]]]:
@@ -72,7 +72,7 @@ def _add_codes(api: FastAPI, control: Control) -> None:
     def _text(station: StationAddress, secret: bytes) -> str:
         return EnrolmentCode(station, enrolling.root_fingerprint, secret).text
 
-    @api.delete("/api/enrolments/{number}", status_code=204)
+    @api.delete("/api/v1/enrolments/{number}", status_code=204)
     async def cancel(number: CodeNumber, asker: Enroller) -> None:
         """Have a code be none."""
         await enrolling.cancel(bytes.fromhex(number), asker)
@@ -87,17 +87,17 @@ def _called(request: Request) -> str:
 def _add_pending(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
-    @api.post("/api/enrolments/pending/{key}/approve")
+    @api.post("/api/v1/enrolments/pending/{key}/approve")
     async def approve(key: Key, body: ApprovalBody, asker: Enroller) -> dict[str, Any]:
         """Admit a loudspeaker that waits, by its key's fingerprint, under this name."""
         return {"name": await enrolling.approve(key, body.name, body.unit, asker)}
 
-    @api.delete("/api/enrolments/pending/{key}", status_code=204)
+    @api.delete("/api/v1/enrolments/pending/{key}", status_code=204)
     async def refuse(key: Key, asker: Enroller) -> None:
         """Send a loudspeaker that waits away for good."""
         await enrolling.refuse(key, asker)
 
-    @api.post("/api/speakers/{name}/revoke", status_code=204)
+    @api.post("/api/v1/speakers/{name}/revoke", status_code=204)
     async def revoke(name: Name, asker: Enroller) -> None:
         """Have a loudspeaker be admitted no more; what is on air goes on with other keys."""
         await enrolling.revoke(spelt_alike(name), asker)

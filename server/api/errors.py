@@ -20,14 +20,14 @@ _LONG = 4 << 20
 _SHORT = 64 << 10
 # Those that take lists of names.
 _LONG_PATHS = (
-    "/api/live",
-    "/api/volume",
-    "/api/mute",
-    "/api/tone",
-    "/api/identify",
-    "/api/restart",
+    "/api/v1/live",
+    "/api/v1/volume",
+    "/api/v1/mute",
+    "/api/v1/tone",
+    "/api/v1/identify",
+    "/api/v1/restart",
 )
-_LONG_FOLDER = "/api/zones/"
+_LONG_FOLDER = "/api/v1/zones/"
 
 
 class SenselessError(StationError):

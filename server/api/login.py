@@ -15,7 +15,7 @@ def add_login(api: FastAPI, control: Control) -> None:
     """A session for a name and a password."""
     accounts = control.accounts
 
-    @api.post("/api/login", status_code=201, dependencies=[OPEN])
+    @api.post("/api/v1/login", status_code=201, dependencies=[OPEN])
     async def sign_in(body: LoginBody, request: Request, response: Response) -> dict[str, Any]:
         """Sign in; the session is shown like a token. Instants are UTC seconds.
 
@@ -32,7 +32,7 @@ def add_login(api: FastAPI, control: Control) -> None:
             "must_choose_password": accounts.book.user(session.user).must_choose,
         }
 
-    @api.get("/api/login")
+    @api.get("/api/v1/login")
     async def who(asker: Anybody) -> dict[str, Any]:
         """Who you are here, and what you may do where."""
         return {
@@ -43,7 +43,7 @@ def add_login(api: FastAPI, control: Control) -> None:
             "must_choose_password": asker.held_up,
         }
 
-    @api.delete("/api/login", status_code=204)
+    @api.delete("/api/v1/login", status_code=204)
     async def sign_out(asker: Anybody, request: Request) -> None:  # noqa: ARG001 - states the right
         """End the session that is shown."""
         await accounts.sign_out(request.state.shown)

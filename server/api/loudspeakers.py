@@ -39,13 +39,13 @@ def add_loudspeakers(api: FastAPI, control: Control) -> None:
 
 
 def _add_list(api: FastAPI, control: Control) -> None:
-    @api.get("/api/speakers", response_model=list[dict[str, Any]])
+    @api.get("/api/v1/speakers", response_model=list[dict[str, Any]])
     async def speakers(asker: Viewer) -> Response:
         """Every registered loudspeaker."""
         seen = sorted(Seen(asker, control.station).names)
         return Response(await _in_json(control, seen), media_type="application/json")
 
-    @api.patch("/api/speakers/{name}")
+    @api.patch("/api/v1/speakers/{name}")
     async def change(name: Name, body: SpeakerBody, asker: Changer) -> dict[str, Any]:
         """Say where a loudspeaker belongs and stands.
 
@@ -66,7 +66,7 @@ def _add_list(api: FastAPI, control: Control) -> None:
         await control.editing.change_endpoints([name], wanted, check=check)
         return control.speakers([name])[0]
 
-    @api.delete("/api/speakers/{name}", status_code=204)
+    @api.delete("/api/v1/speakers/{name}", status_code=204)
     async def remove(name: Name, asker: Enroller) -> None:
         """Forget a loudspeaker that is switched off."""
         name = spelt_alike(name)
@@ -96,19 +96,19 @@ def _add_loudness(api: FastAPI, control: Control) -> None:
         await control.editing.change_endpoints(names, change, check=check)
         return {"changed": names}
 
-    @api.post("/api/volume")
+    @api.post("/api/v1/volume")
     async def volume(body: VolumeBody, asker: Manager) -> dict[str, Any]:
         """Set how loud loudspeakers are, now and when they come back."""
         return await change(asker, body, EndpointChange(volume=body.volume))
 
-    @api.post("/api/mute")
+    @api.post("/api/v1/mute")
     async def mute(body: MuteBody, asker: Manager) -> dict[str, Any]:
         """Silence loudspeakers, or let them be heard again."""
         return await change(asker, body, EndpointChange(muted=body.muted))
 
 
 def _add_distance(api: FastAPI, control: Control) -> None:
-    @api.post("/api/trim/distance")
+    @api.post("/api/v1/trim/distance")
     async def distance(body: DistanceBody, asker: Changer) -> dict[str, Any]:
         """The trims by which sound that spreads from one place is heard once along a street.
 
@@ -149,17 +149,17 @@ def _add_commands(api: FastAPI, control: Control) -> None:
             "failed": {name: error for name, error in answers.items() if error},
         }
 
-    @api.post("/api/tone")
+    @api.post("/api/v1/tone")
     async def tone(body: ToneBody, asker: Manager) -> dict[str, Any]:
         """Sound a test tone where no programme is heard."""
         return await command(asker, body, "tone", body.seconds)
 
-    @api.post("/api/identify")
+    @api.post("/api/v1/identify")
     async def identify(body: Target, asker: Manager) -> dict[str, Any]:
         """Have loudspeakers beep three times."""
         return await command(asker, body, "identify")
 
-    @api.post("/api/restart")
+    @api.post("/api/v1/restart")
     async def restart(body: Target, asker: Manager) -> dict[str, Any]:
         """Have loudspeakers begin anew."""
         return await command(asker, body, "restart")

@@ -19,7 +19,7 @@ from server.station import Station
 from server.zones.definition import Definition, Difference, Union, Unit
 
 # The one route that FastAPI makes by itself; it describes the others.
-_DESCRIPTION = "/api/openapi.json"
+_DESCRIPTION = "/api/v1/openapi.json"
 
 
 class Of(StrEnum):

@@ -36,7 +36,7 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
     api = DocumentedAPI(
         title="Loa",
         docs_url=None,
-        openapi_url="/api/openapi.json",
+        openapi_url="/api/v1/openapi.json",
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -67,12 +67,12 @@ def _sounding_at(station: Station, programme: Programme) -> set[str]:
 
 
 def _add_station(api: FastAPI, control: Control) -> None:
-    @api.get("/api/station")
+    @api.get("/api/v1/station")
     async def station(asker: Viewer) -> dict[str, Any]:
         """Where the station's other ports are, and how its processes do."""
         return control.summary(Seen(asker, control.station))
 
-    @api.get("/api/found")
+    @api.get("/api/v1/found")
     async def found(asker: Viewer) -> list[dict[str, Any]]:
         """Loudspeakers that mDNS has found, joined or not.
 
@@ -88,17 +88,17 @@ def _add_station(api: FastAPI, control: Control) -> None:
 
 
 def _add_programmes(api: FastAPI, control: Control) -> None:
-    @api.post("/api/live", status_code=201)
+    @api.post("/api/v1/live", status_code=201)
     async def live(body: LiveBody, asker: Speaker) -> dict[str, Any]:
         """Grant a ticket to speak."""
         return await control.open_live(body.request(), asker)
 
-    @api.get("/api/programmes")
+    @api.get("/api/v1/programmes")
     async def programmes(asker: Viewer) -> list[dict[str, Any]]:
         """What is on air."""
         return Seen(asker, control.station).programmes(control.programmes())
 
-    @api.get("/api/programmes/past")
+    @api.get("/api/v1/programmes/past")
     async def past(
         asker: Viewer, limit: Annotated[int, Query(ge=1, le=1000)] = 50
     ) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
         found = await control.past_programmes(limit)
         return list(map(asdict, Seen(asker, control.station).past(found)))
 
-    @api.get("/api/programmes/{name}/key")
+    @api.get("/api/v1/programmes/{name}/key")
     async def key(name: Name, asker: Speaker) -> dict[str, Any]:
         """What opens a programme's sound now, for a stock player; it changes with the epoch.
 
@@ -128,14 +128,14 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
 
 
 def _add_ends(api: FastAPI, control: Control) -> None:
-    @api.delete("/api/programmes/{name}")
+    @api.delete("/api/v1/programmes/{name}")
     async def end(name: Name, asker: Stopper) -> dict[str, Any]:
         """End one programme, everywhere at the same moment."""
         programme = control.station.programme(name)
         asker.check(Deed.STOP, _sounding_at(control.station, programme))
         return {"ended": control.stop([name], "it was stopped")}
 
-    @api.post("/api/stop")
+    @api.post("/api/v1/stop")
     async def stop(body: StopBody, asker: Stopper) -> dict[str, Any]:
         """End programmes; if none is named, all that you may end."""
         station = control.station

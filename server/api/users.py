@@ -73,24 +73,24 @@ def _administers(asker: Identity, user: User) -> bool:
 def _add_list(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.get("/api/users")
+    @api.get("/api/v1/users")
     async def users(asker: UserManager) -> list[dict[str, Any]]:
         """Every user who has a right in a unit that you administer."""
         return [_user_row(u, asker) for u in accounts.book.users if _administers(asker, u)]
 
-    @api.post("/api/users", status_code=201)
+    @api.post("/api/v1/users", status_code=201)
     async def add(body: UserBody, asker: UserManager) -> dict[str, Any]:
         """Add a user, who chooses another password at the first sign-in."""
         grants = [grant.grant() for grant in body.grants]
         return _user_row(await accounts.add(asker, body.name, body.password, grants), asker)
 
-    @api.patch("/api/users/{name}")
+    @api.patch("/api/v1/users/{name}")
     async def change(name: Name, body: UserChangeBody, asker: UserManager) -> dict[str, Any]:
         """Shut a user out at once, or let him in again."""
         name = spelt_alike(name)
         return _user_row(await accounts.disable(asker, name, disabled=body.disabled), asker)
 
-    @api.delete("/api/users/{name}", status_code=204)
+    @api.delete("/api/v1/users/{name}", status_code=204)
     async def remove(name: Name, asker: UserManager) -> None:
         """Forget a user, with his sessions and tokens."""
         await accounts.remove(asker, spelt_alike(name))
@@ -99,12 +99,12 @@ def _add_list(api: FastAPI, control: Control) -> None:
 def _add_grants(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.post("/api/users/{name}/grants")
+    @api.post("/api/v1/users/{name}/grants")
     async def grant(name: Name, body: GrantBody, asker: UserManager) -> dict[str, Any]:
         """Give a user a role at a unit and everything below it."""
         return _user_row(await accounts.grant(asker, spelt_alike(name), body.grant()), asker)
 
-    @api.post("/api/users/{name}/grants/withdraw")
+    @api.post("/api/v1/users/{name}/grants/withdraw")
     async def withdraw(name: Name, body: GrantBody, asker: UserManager) -> dict[str, Any]:
         """Take a role at a unit from a user; what he says on air by it is ended."""
         return _user_row(await accounts.withdraw(asker, spelt_alike(name), body.grant()), asker)
@@ -113,12 +113,12 @@ def _add_grants(api: FastAPI, control: Control) -> None:
 def _add_secrets(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.put("/api/users/{name}/password", status_code=204)
+    @api.put("/api/v1/users/{name}/password", status_code=204)
     async def password(name: Name, body: PasswordBody, asker: Anybody) -> None:
         """Choose a password of your own, just after you signed in; or give another a first one."""
         await accounts.set_password(asker, spelt_alike(name), body.password)
 
-    @api.put("/api/users/{name}/codes")
+    @api.put("/api/v1/users/{name}/codes")
     async def codes(name: Name, body: CodesBody, asker: Anybody) -> dict[str, Any]:
         """Have one-time codes wanted too: first without a code, for a secret; then with one."""
         name = spelt_alike(name)
@@ -129,7 +129,7 @@ def _add_secrets(api: FastAPI, control: Control) -> None:
         await accounts.begin_codes(asker, name, body.code)
         return {"codes": True}
 
-    @api.delete("/api/users/{name}/codes", status_code=204)
+    @api.delete("/api/v1/users/{name}/codes", status_code=204)
     async def no_codes(name: Name, asker: Anybody) -> None:
         """Have the password be enough again."""
         await accounts.end_codes(asker, spelt_alike(name))
@@ -138,7 +138,7 @@ def _add_secrets(api: FastAPI, control: Control) -> None:
 def _add_tokens(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.get("/api/tokens")
+    @api.get("/api/v1/tokens")
     async def tokens(asker: Anybody) -> list[dict[str, Any]]:
         """Your tokens, and those of users whom you administer."""
         book = accounts.book
@@ -149,7 +149,7 @@ def _add_tokens(api: FastAPI, control: Control) -> None:
             or _administers(asker, book.user(token.owner))
         ]
 
-    @api.post("/api/tokens", status_code=201)
+    @api.post("/api/v1/tokens", status_code=201)
     async def add(body: TokenBody, asker: Anybody) -> dict[str, Any]:
         """Make a token of yours; it is shown this once."""
         grants = [grant.grant() for grant in body.grants]
@@ -158,7 +158,7 @@ def _add_tokens(api: FastAPI, control: Control) -> None:
         )
         return _token_row(token) | {"token": text}
 
-    @api.delete("/api/tokens/{number}", status_code=204)
+    @api.delete("/api/v1/tokens/{number}", status_code=204)
     async def remove(number: TokenNumber, asker: Anybody) -> None:
         """Have a token open nothing any more; what is said on air by it is ended."""
         await accounts.remove_token(asker, number)

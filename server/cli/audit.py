@@ -32,7 +32,7 @@ from transport.security.keys import (
     shown_fingerprint,
 )
 
-_AUDIT = "/api/audit"
+_AUDIT = "/api/v1/audit"
 _STANDARD = "-"
 _LONGEST_DETAILS = 60
 # How often progress is shown, in lines.

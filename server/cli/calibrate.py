@@ -32,7 +32,7 @@ from server.live.timed import play_together
 from server.remote import ApiError, call, path_of, rows
 from transport.control.messages import MAX_TRIM_US, spelt_alike
 
-_SPEAKERS = "/api/speakers"
+_SPEAKERS = "/api/v1/speakers"
 _MOST_M = 1000.0
 _MOST_WAIT_S = 600.0
 # What is less certain than this would be no better than no trim.

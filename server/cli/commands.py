@@ -45,7 +45,7 @@ def _seconds(text: str) -> float:
 
 
 def _do(verb: str, options: argparse.Namespace, more: dict[str, Any]) -> int:
-    answer = call(options.server, "POST", f"/api/{verb}", {**target(options), **more})
+    answer = call(options.server, "POST", f"/api/v1/{verb}", {**target(options), **more})
     done, failed = answer["done"], answer["failed"]
     if options.json:
         show_json(answer)

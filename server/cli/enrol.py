@@ -18,7 +18,7 @@ from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 from transport.security.enrolment import EnrolmentCode
 
-_ENROLMENTS = "/api/enrolments"
+_ENROLMENTS = "/api/v1/enrolments"
 _PENDING = f"{_ENROLMENTS}/pending"
 _VERBS = ("list", "approve", "refuse", "cancel")
 # So many names, however long, fit a request.

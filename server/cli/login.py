@@ -25,7 +25,7 @@ from server.signed_in import Kept, SignedIn, SignedInError, file_of
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 
-_LOGIN = "/api/login"
+_LOGIN = "/api/v1/login"
 _CODES = "one-time codes"
 
 
@@ -66,7 +66,7 @@ def _login(options: argparse.Namespace) -> int:
         raise ApiError(str(error)) from None
     if answer["must_choose_password"]:
         print("this password was given to you by another: choose one of your own")
-        path = f"{path_of('/api/users', name)}/password"
+        path = f"{path_of('/api/v1/users', name)}/password"
         call(options.server, "PUT", path, {"password": new_password(name)}, 30.0, mine)
     if options.json:
         show_json({key: value for key, value in answer.items() if key != "session"})

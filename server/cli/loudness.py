@@ -33,12 +33,12 @@ def _percent(text: str) -> int:
 
 def _set_volume(options: argparse.Namespace) -> int:
     body = {**target(options), "volume": options.volume}
-    return _change(options, "/api/volume", body, f"volume {options.volume}")
+    return _change(options, "/api/v1/volume", body, f"volume {options.volume}")
 
 
 def _set_muted(options: argparse.Namespace) -> int:
     body = {**target(options), "muted": not options.off}
-    return _change(options, "/api/mute", body, "to be heard" if options.off else "muted")
+    return _change(options, "/api/v1/mute", body, "to be heard" if options.off else "muted")
 
 
 def _change(options: argparse.Namespace, path: str, body: dict[str, Any], what: str) -> int:
@@ -48,7 +48,7 @@ def _change(options: argparse.Namespace, path: str, body: dict[str, Any], what: 
         show_json(answer)
         return OK
     changed = set(answer["changed"])
-    found = [row for row in rows(options.server, "/api/speakers") if row["name"] in changed]
+    found = [row for row in rows(options.server, "/api/v1/speakers") if row["name"] in changed]
     here = [row["name"] for row in found if row["state"] != "offline"]
     away = [row["name"] for row in found if row["state"] == "offline"]
     if here:

@@ -89,7 +89,7 @@ def _delay(options: argparse.Namespace) -> int:
         "temperature_c": options.temperature,
         "store": options.store,
     }
-    answer = call(options.server, "POST", "/api/trim/distance", body)
+    answer = call(options.server, "POST", "/api/v1/trim/distance", body)
     if options.json:
         show_json(answer)
         return OK

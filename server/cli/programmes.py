@@ -8,7 +8,7 @@ from server.cli.text import audience, duration, level, listed, moment, standing
 from server.remote import call, path_of, rows
 from transport.control.priority import Priority
 
-_ON_AIR = "/api/programmes"
+_ON_AIR = "/api/v1/programmes"
 
 
 def _lasted(row: Row) -> str:
@@ -77,7 +77,7 @@ def on_air(server: str) -> list[Row]:
 def _list(options: argparse.Namespace) -> int:
     if options.limit is not None and not options.past:
         raise UsageError("--limit goes with --past")
-    path = f"/api/programmes/past?limit={options.limit or 50}" if options.past else _ON_AIR
+    path = f"/api/v1/programmes/past?limit={options.limit or 50}" if options.past else _ON_AIR
     found = rows(options.server, path)
     if options.json:
         show_json(found)

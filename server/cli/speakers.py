@@ -12,7 +12,7 @@ from server.directory import nearest
 from server.remote import ApiError, call, path_of, rows
 from transport.control.messages import MAX_TRIM_US, spelt_alike
 
-_SPEAKERS = "/api/speakers"
+_SPEAKERS = "/api/v1/speakers"
 
 
 def is_offline(row: Row) -> bool:
@@ -149,7 +149,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.found and options.zone:
         raise UsageError("--found knows no zones")
     if options.found:
-        found = rows(options.server, "/api/found")
+        found = rows(options.server, "/api/v1/found")
     else:
         found = rows(options.server, _SPEAKERS)
         found = _within(options.server, options.zone, found)
@@ -170,7 +170,7 @@ def _within(server: str, zones: list[str], found: list[Row]) -> list[Row]:
     members = {
         name
         for zone in zones
-        for name in call(server, "GET", path_of("/api/zones", zone))["speakers"]
+        for name in call(server, "GET", path_of("/api/v1/zones", zone))["speakers"]
     }
     return [row for row in found if row["name"] in members]
 

@@ -34,7 +34,7 @@ def _stop(options: argparse.Namespace) -> int:
         if not rows:
             return _say(options, {"ended": []})
         names = [rows[0]["name"]]
-    return _say(options, call(options.server, "POST", "/api/stop", {"programmes": names}))
+    return _say(options, call(options.server, "POST", "/api/v1/stop", {"programmes": names}))
 
 
 def _say(options: argparse.Namespace, answer: dict[str, list[str]]) -> int:

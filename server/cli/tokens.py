@@ -11,7 +11,7 @@ from server.cli.users import root_of
 from server.remote import call, path_of, rows
 from server.rights.table import Role
 
-_TOKENS = "/api/tokens"
+_TOKENS = "/api/v1/tokens"
 
 
 def _rights(row: dict[str, Any]) -> str:

@@ -54,9 +54,9 @@ def _look(server: str, clock: HostClock) -> Look:
     """ApiError if the station is not there."""
     return Look(
         clock.now_ns(),
-        call(server, "GET", "/api/station", timeout_s=_TIMEOUT_S),
-        rows(server, "/api/programmes", _TIMEOUT_S),
-        rows(server, "/api/speakers", _TIMEOUT_S),
+        call(server, "GET", "/api/v1/station", timeout_s=_TIMEOUT_S),
+        rows(server, "/api/v1/programmes", _TIMEOUT_S),
+        rows(server, "/api/v1/speakers", _TIMEOUT_S),
     )
 
 

@@ -9,7 +9,7 @@ from server.cli.text import counted, printable
 from server.directory import SEPARATOR
 from server.remote import call, path_of, rows
 
-_UNITS = "/api/units"
+_UNITS = "/api/v1/units"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def _tree(options: argparse.Namespace) -> int:
         show_json(units)
         return OK
     held: Counter[str] = Counter()
-    for row in rows(options.server, "/api/speakers"):
+    for row in rows(options.server, "/api/v1/speakers"):
         held.update(_and_above(row["unit"]))
     # By parts: as texts, `Thôn 1 A` would come between `Thôn 1` and what is below it.
     for *above, label in sorted(path.split(SEPARATOR) for path in units):

@@ -11,7 +11,7 @@ from server.remote import call, path_of, rows
 from server.rights.table import Role
 from transport.control.messages import spelt_alike
 
-_USERS = "/api/users"
+_USERS = "/api/v1/users"
 _SLOW_S = 30.0  # a password takes its time, and others may be before it
 
 
@@ -81,7 +81,7 @@ def _say(options: argparse.Namespace, row: dict[str, Any], done: str) -> int:
 
 def root_of(server: str) -> str:
     """The station's own unit, which is called as the station is."""
-    return str(call(server, "GET", "/api/station")["name"])
+    return str(call(server, "GET", "/api/v1/station")["name"])
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -135,7 +135,7 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _password(options: argparse.Namespace) -> int:
-    me = call(options.server, "GET", "/api/login")
+    me = call(options.server, "GET", "/api/v1/login")
     own = me["kind"] == "user" and me["name"] == spelt_alike(options.name)
     password, drawn = (new_password(options.name), False) if own else first_password(options.name)
     call(options.server, "PUT", f"{_path(options)}/password", {"password": password}, _SLOW_S)

@@ -11,7 +11,7 @@ from server.remote import call, path_of, rows
 from server.zones.errors import ZoneError
 from server.zones.geojson import Plain, from_corners, from_geojson
 
-_ZONES = "/api/zones"
+_ZONES = "/api/v1/zones"
 _CLEAR = {"on": True, "off": False}
 _COLUMNS = (
     field("zone", "name"),

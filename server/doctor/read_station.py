@@ -200,7 +200,7 @@ def answer_facts(
         return AnswerFacts(is_running)
     try:
         credentials = credentials_of(folder, environment)
-        said = call(server, "GET", "/api/station", credentials=credentials)
+        said = call(server, "GET", "/api/v1/station", credentials=credentials)
         return AnswerFacts(
             True, None, str(said["name"]), int(said["speakers"]), int(said["online"])
         )

@@ -17,7 +17,7 @@ from transport.control.address import plain_address
 _BEARER = "bearer"
 # What a person needs to learn how to show it, and sees nothing of the station; and where somebody
 # signs in.
-_OPEN = {("GET", "/api/docs"), ("GET", "/api/openapi.json"), ("POST", "/api/login")}
+_OPEN = {("GET", "/api/v1/docs"), ("GET", "/api/v1/openapi.json"), ("POST", "/api/v1/login")}
 # What stock players fetch, who can show no token: of a programme that goes out in clear anyway.
 _DESCRIPTIONS = "/programmes/", ".sdp"
 # Loudspeakers prove their own keys there.

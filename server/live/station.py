@@ -32,7 +32,7 @@ class Grant:
 def ask(server: str, request: dict[str, object], credentials: Credentials) -> Grant:
     """A ticket from the station at `server`; LiveError if it refuses or is not there."""
     try:
-        answer = call(server, "POST", "/api/live", request, credentials=credentials)
+        answer = call(server, "POST", "/api/v1/live", request, credentials=credentials)
     except ApiError as error:
         raise LiveError(str(error)) from None
     address = StationAddress.parse(server)

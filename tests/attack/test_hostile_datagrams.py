@@ -31,17 +31,17 @@ Send = tuple[tuple[str, int] | None, tuple[str, int], bytes]
 @contextmanager
 def _programme(station: Bench, *to: str) -> Iterator[Stolen]:
     """A programme that nobody speaks on; its loudspeakers wait, and know its keys."""
-    grant = station.send("POST", "/api/live", {"to": list(to), "priority": "emergency"})
+    grant = station.send("POST", "/api/v1/live", {"to": list(to), "priority": "emergency"})
     try:
         yield _stolen(station, grant["programme"])
     finally:
         with suppress(Exception):  # it ends by itself if nobody speaks
-            station.send("DELETE", f"/api/programmes/{grant['programme']}", None)
+            station.send("DELETE", f"/api/v1/programmes/{grant['programme']}", None)
 
 
 def _stolen(station: Bench, programme: str) -> Stolen:
     """What each of its loudspeakers was told."""
-    (row,) = station.get(f"/api/programmes/{programme}/key")["streams"]
+    (row,) = station.get(f"/api/v1/programmes/{programme}/key")["streams"]
     return Stolen(int(row["ssrc"], 16), bytes.fromhex(row["key"]), row["timestamp_offset"])
 
 
@@ -53,7 +53,7 @@ def _pool(attacker: Attacker, seconds: float) -> list[bytes]:
 
 def _captured(station: Bench, name: str) -> list[bytes]:
     """True packets of the station's, of a programme that is over."""
-    with Sniffer(frozenset({station.get("/api/station")["ports"]["media"]})) as wire:
+    with Sniffer(frozenset({station.get("/api/v1/station")["ports"]["media"]})) as wire:
         words = [str(VOICE), "--server", station.address, "--to", name]
         voice = station.start("live", *words, log="captured")
         wait_until(lambda: len(wire.seen) > 100, "packets to steal")
@@ -77,7 +77,7 @@ def test_an_idle_loudspeaker_is_silent_and_does_not_grow(bench: Bench) -> None:
     captured = _captured(bench, "source")
     victim = bench.start_speaker("idle")
     bench.wait_until_idle(["idle"])
-    station = "127.0.0.1", bench.get("/api/station")["ports"]["media"]
+    station = "127.0.0.1", bench.get("/api/v1/station")["ports"]["media"]
     port = _media_port(victim, station[1])
     total, sent, rates = how_many(), 0, []
     baseline = 0
@@ -111,7 +111,7 @@ def test_every_port_of_a_station_bears_it(bench: Bench) -> None:
     bench.start_speaker("listener")
     bench.wait_until_idle(["listener"])
     captured = _captured(bench, "listener")
-    ports = bench.get("/api/station")["ports"]
+    ports = bench.get("/api/v1/station")["ports"]
     before = children(bench.station.pid)
     with _programme(bench, "listener") as stolen:
         pool = _pool(Attacker(1, stolen, captured), 10.0)
@@ -148,13 +148,13 @@ def test_a_programme_on_air_stays_whole_under_a_flood(bench: Bench) -> None:
     bench.start_speaker("calm", "--buffer-ms", "40")
     bench.wait_until_idle(["victim", "calm"])
     captured = _captured(bench, "calm")
-    ports = bench.get("/api/station")["ports"]
+    ports = bench.get("/api/v1/station")["ports"]
     station = "127.0.0.1", ports["media"]
     there = "127.0.0.1", _media_port(victim, station[1])
     words = [str(VOICE), "--repeat", "50", "--server", bench.address, "--to", "all"]
     bench.start("live", *words, "--playout-delay-ms", "300", log="live")
     wait_until(lambda: bench.speakers()["victim"]["level_dbfs"] > -50, "the voice")
-    stolen = _stolen(bench, bench.get("/api/programmes")[0]["name"])
+    stolen = _stolen(bench, bench.get("/api/v1/programmes")[0]["name"])
     pool = _pool(Attacker(2, stolen, captured), 6.0)
     strangers: list[Send] = [(None, there, data) for data in pool]
     # A neighbour who forges the station's address and has everything but the group's key.
@@ -196,7 +196,7 @@ def test_kill_after_kill_no_index_repeats_under_a_key(bench: Bench) -> None:
     bench.start_station()
     bench.start_speaker("a", "--buffer-ms", "40")
     bench.wait_until_idle(["a"])
-    media = bench.get("/api/station")["ports"]["media"]
+    media = bench.get("/api/v1/station")["ports"]["media"]
     with Sniffer(frozenset({media})) as wire:
         words = ["tone", "--server", bench.address, "--to", "all", "--playout-delay-ms", "200"]
         bench.start("live", *words, log="live")

@@ -50,7 +50,9 @@ def _first_words_ns(bench: Bench, zone: str) -> int:
     """Roughly when a voice that has just begun is first heard."""
 
     def live() -> bool:
-        return any(p["zones"] == [zone] and p["seconds"] > 0 for p in bench.get("/api/programmes"))
+        return any(
+            p["zones"] == [zone] and p["seconds"] > 0 for p in bench.get("/api/v1/programmes")
+        )
 
     wait_until(live, f"a voice in {zone}")
     return now_ns() + 300_000_000
@@ -76,7 +78,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
                     time.sleep(5)  # and then interrupted
                 went_ns = now_ns() + 300_000_000
                 time.sleep(3)  # and then resumed
-            wait_until(lambda: not bench.get("/api/programmes"), "the end of both")
+            wait_until(lambda: not bench.get("/api/v1/programmes"), "the end of both")
     recordings = {name: Recording.load(bench.recording(name)) for name in everybody}
     return Heard(recordings, came_ns, went_ns)
 

@@ -28,13 +28,13 @@ def test_loudspeakers_take_a_station_put_back_for_theirs(bench: Bench, tmp_path:
     port = int(bench.address.rpartition(":")[2])
     bench.start_speaker("market")
     bench.wait_until_idle(["market"])
-    bench.send("PUT", "/api/zones/before", {"definition": {"tag": "x"}})
+    bench.send("PUT", "/api/v1/zones/before", {"definition": {"tag": "x"}})
     told = command_lines(bench.station.pid)
     assert "hush-hush" not in told
     file = tmp_path / "station.tar"
     done = bench.run("backup", str(file))
     assert done.returncode == 0, done.stderr
-    bench.send("PUT", "/api/zones/after", {"definition": {"tag": "x"}})
+    bench.send("PUT", "/api/v1/zones/after", {"definition": {"tag": "x"}})
 
     # What loudspeakers have heard since is younger than the back-up: keys, and beginnings.
     for _ in range(3):
@@ -48,7 +48,7 @@ def test_loudspeakers_take_a_station_put_back_for_theirs(bench: Bench, tmp_path:
     assert done.returncode == 0, done.stderr
     bench.start_station(port=port)
     bench.wait_until_idle(["market"])
-    zones = {zone["name"] for zone in bench.get("/api/zones")}
+    zones = {zone["name"] for zone in bench.get("/api/v1/zones")}
     assert "before" in zones
     assert "after" not in zones
     words = [str(VOICE), "--server", bench.address, "--to", "market"]

@@ -109,7 +109,7 @@ def test_a_file_without_a_sample(busy: Bench, tmp_path: Path) -> None:
 def test_a_silent_file(busy: Bench, tmp_path: Path) -> None:
     path = _wav(tmp_path / "silent.wav", bytes(2 * 48_000))
     _assert_one_line(_live(busy, path), "silent.wav", "silent")
-    assert [p["name"] for p in busy.get("/api/programmes")] == ["live-1"], "nothing went on air"
+    assert [p["name"] for p in busy.get("/api/v1/programmes")] == ["live-1"], "nothing went on air"
 
 
 def test_an_empty_standard_input(busy: Bench) -> None:

@@ -105,7 +105,7 @@ def test_a_voice_that_is_told_to_stop_ends_in_good_order(station: Bench, number:
     wait_until(lambda: station.speakers()["one"]["packets_received"] > 0, "the tone")
     voice.send_signal(number)
     assert voice.wait(5) == 0
-    wait_until(lambda: not station.get("/api/programmes"), "the programme's end", 2)
+    wait_until(lambda: not station.get("/api/v1/programmes"), "the programme's end", 2)
 
 
 def test_figures_that_could_not_be_written_are_refused_beforehand() -> None:

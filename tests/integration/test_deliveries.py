@@ -48,19 +48,19 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
         bench.wait_until_idle(tuple(MEMBERS))
         what = (str(VOICE), "--repeat", "9", "--zone", "all", "--server", bench.address)
         voice = bench.start("live", *what, log="live")
-        wait_until(lambda: bench.get("/api/programmes"), "the programme")
+        wait_until(lambda: bench.get("/api/v1/programmes"), "the programme")
         time.sleep(5)  # it is heard by its first listeners alone
-        (before,) = bench.get("/api/programmes")
+        (before,) = bench.get("/api/v1/programmes")
         world = wrong_world(draw, len(MEMBERS))
         late = ("--delivery", NEWCOMER, "--buffer-ms", "120")
         bench.start_speaker(NEWCOMER, *late, simulate=world)
         wait_until(lambda: bool(_hearing(bench)), "the newcomer's sound")
         came_ns = now_ns()
         time.sleep(6)
-        (after,), rows = bench.get("/api/programmes"), bench.speakers()
+        (after,), rows = bench.get("/api/v1/programmes"), bench.speakers()
         ended_ns = now_ns()
         assert end(voice) == 0
-        wait_until(lambda: not bench.get("/api/programmes"), "the programme's end")
+        wait_until(lambda: not bench.get("/api/v1/programmes"), "the programme's end")
     recordings = {n: Recording.load(bench.recording(n)) for n in (*MEMBERS, NEWCOMER)}
     return Heard(recordings, before, after, rows, came_ns, ended_ns)
 

@@ -68,7 +68,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
         words = [str(VOICE), "--repeat", "9", "--server", bench.address, "--to", *everybody]
         voice = bench.start("live", *words, "--playout-delay-ms", "300", log="live")
         assert voice.wait(90) == 0, bench.log("live")
-        wait_until(lambda: not bench.get("/api/programmes"), "the programme's end")
+        wait_until(lambda: not bench.get("/api/v1/programmes"), "the programme's end")
         rows = bench.speakers()
     recordings = {n: Recording.load(bench.recording(n)) for n in (*everybody, *UNADDRESSED)}
     return Heard(recordings, rows, _first_sound_ns(recordings["a"]))

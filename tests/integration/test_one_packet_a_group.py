@@ -58,7 +58,7 @@ def _sound(wire: Sniffer) -> list[Seen]:
 
 
 def _watched(scene: Scene) -> tuple[Sniffer, list[int]]:
-    media = scene.bench.get("/api/station")["ports"]["media"]
+    media = scene.bench.get("/api/v1/station")["ports"]["media"]
     with Sniffer(frozenset({media})) as wire:
         time.sleep(SECONDS / 2)
         group = next(seen.to for seen in wire.seen if IPv4Address(seen.to[0]).is_multicast)

@@ -110,7 +110,7 @@ def test_stop_ends_a_voice_that_says_so_in_one_line(commune: Bench) -> None:
     assert status in {0, 1}
     assert len(said) == 1
     assert "ended" in said[0]
-    wait_until(lambda: not commune.get("/api/programmes"), "the programme's end", 5)
+    wait_until(lambda: not commune.get("/api/v1/programmes"), "the programme's end", 5)
     assert "it was stopped" in _does(commune, "programmes", "--past")
 
 

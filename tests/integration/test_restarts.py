@@ -94,7 +94,7 @@ async def _hundred_speakers(
     """One hundred whole loudspeakers in one process, each with its own sockets and output."""
     clock = HostClock()
     names = {"names": [f"s{number}" for number in range(HUNDRED)]}
-    codes = station.send("POST", "/api/enrolments", names)["codes"]
+    codes = station.send("POST", "/api/v1/enrolments", names)["codes"]
     async with trio.open_nursery() as nursery:
         for number, row in enumerate(codes):
             crystal = Crystal(Simulation(seed=number))

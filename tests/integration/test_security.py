@@ -144,7 +144,7 @@ def _revoke_and_wait(bench: Bench, name: str, ssrcs: list[str]) -> None:
 
 def _sounding(bench: Bench) -> str:
     """The SSRC of the epoch that sounds."""
-    (stream,) = bench.get("/api/programmes/live-1/key")["streams"]
+    (stream,) = bench.get("/api/v1/programmes/live-1/key")["streams"]
     return str(stream["ssrc"])
 
 

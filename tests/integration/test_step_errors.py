@@ -37,7 +37,7 @@ def rows(station: Bench) -> dict[str, dict[str, Any]]:
         return all(station.speakers()[name]["step_neighbours"] == 3 for name in compared)
 
     wait_until(ready, "figures of all neighbours", 50)
-    found = station.speakers() | {"step": station.get("/api/station")["step"]}
+    found = station.speakers() | {"step": station.get("/api/v1/station")["step"]}
     found["metrics"] = {"text": station.text("/metrics")}
     end(voice)
     return found

@@ -25,7 +25,7 @@ def test_a_programme_in_clear_is_announced_with_its_sdp_and_deleted_at_its_end(
         words = [str(VOICE), "--server", station.address, "--zone", "open"]
         voice = station.start("live", *words, log="live")
         first = SapPacket.parse(_next_datagram(ear))
-        programme = station.get("/api/programmes")[0]
+        programme = station.get("/api/v1/programmes")[0]
         served = station.text(programme["sdp"])
         assert not first.deletion
         assert first.payload == served
@@ -34,7 +34,7 @@ def test_a_programme_in_clear_is_announced_with_its_sdp_and_deleted_at_its_end(
         assert described.session_name.endswith(" (unauthenticated)")
 
         assert voice.wait(30) == 0
-        wait_until(lambda: not station.get("/api/programmes"), "the programme's end")
+        wait_until(lambda: not station.get("/api/v1/programmes"), "the programme's end")
         last = SapPacket.parse(_next_datagram(ear))
         assert last.deletion
         assert last.message_id_hash == first.message_id_hash
@@ -55,7 +55,7 @@ def test_a_sealed_programme_is_not_announced(station: Bench) -> None:
 
 
 def _wait_for_programmes(station: Bench, count: int) -> None:
-    wait_until(lambda: len(station.get("/api/programmes")) == count, "a programme")
+    wait_until(lambda: len(station.get("/api/v1/programmes")) == count, "a programme")
 
 
 def _next_datagram(ear: socket.socket) -> bytes:

@@ -47,7 +47,7 @@ def test_the_verifier_is_short_and_has_nothing_of_ours() -> None:
 def test_the_example_is_what_we_make_and_what_we_verify() -> None:
     told = {"boot": 29_916_666, "generation": 1, "loa": "0.2.0"}
     zone = {"zone": "chợ", "definition": {"tag": "chợ"}, "clear": False}
-    asked = {"method": "POST", "path": "/api/live", "status": 401}
+    asked = {"method": "POST", "path": "/api/v1/live", "status": 401}
     why = "this needs a session or a token"
     log = Log(every=2).add(
         Entry.of(AT_NS, "station", "", "station.begin", told),

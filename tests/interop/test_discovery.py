@@ -114,8 +114,8 @@ def test_a_station_lists_the_loudspeakers_that_it_finds(bench: Bench, cable: Cab
     start(bench, 0)
     look(bench, cable, "Sân trường")
     bench.wait_until_idle(["Sân trường"])
-    wait_until(lambda: bool(bench.get("/api/found")), "the loudspeaker in the station's list")
-    (found,) = bench.get("/api/found")
+    wait_until(lambda: bool(bench.get("/api/v1/found")), "the loudspeaker in the station's list")
+    (found,) = bench.get("/api/v1/found")
     assert (found["name"], found["address"]) == ("Sân trường", SPEAKER)
 
 
@@ -128,7 +128,7 @@ def test_at_two_ends_of_a_cable_they_play(bench: Bench, cable: Cable) -> None:
     words = (str(VOICE), "--zone", "all", "--server", bench.address, "--playout-delay-ms", "120")
     voice = bench.start("live", *words, log="live")
     assert voice.wait(30) == 0, bench.log("live")
-    wait_until(lambda: not bench.get("/api/programmes"), "the programme's end")
+    wait_until(lambda: not bench.get("/api/v1/programmes"), "the programme's end")
     one, other = (Recording.load(bench.recording(name)) for name in names)
     loud = int(np.argmax(np.abs(one.samples) > 0.01))
     began_ns = one.first_sample_time_ns + loud * 1_000_000_000 // one.rate

@@ -63,7 +63,7 @@ def _play(station: Bench, command: Command, program: str) -> tuple[Samples, str]
         deque(client.speak(FileSource(VOICE).blocks(480)), maxlen=0)
         client.finish()
         # Every player has a buffer of its own to play out before it may be ended.
-        wait_until(lambda: not station.get("/api/programmes"), "the programme's end")
+        wait_until(lambda: not station.get("/api/v1/programmes"), "the programme's end")
         player.send_signal(signal.SIGINT)
         player.wait(10)
         log.seek(0)

@@ -20,7 +20,10 @@ from tests.support.tls import station_tls
 
 pytestmark = pytest.mark.realtime
 # One that changes something, and one that only looks.
-CALLS: list[tuple[str, str, object]] = [("POST", "/api/stop", {}), ("GET", "/api/speakers", None)]
+CALLS: list[tuple[str, str, object]] = [
+    ("POST", "/api/v1/stop", {}),
+    ("GET", "/api/v1/speakers", None),
+]
 GUESSES = ["admin", "loa", "operator", "0" * 64, "None", "null", "Bearer"]
 
 
@@ -114,10 +117,10 @@ def test_S3_the_token_of_a_fresh_station_is_shown_to_no_other(  # noqa: N802
     here = credentials_of(bench.data, {})
     other = credentials_of(installed(tmp_path / "other"), {})
     with pytest.raises(ApiError, match="has another certificate"):
-        call(bench.address, "GET", "/api/speakers", credentials=Credentials("t", other.trust))
+        call(bench.address, "GET", "/api/v1/speakers", credentials=Credentials("t", other.trust))
     with pytest.raises(ApiError, match="no CA of this machine"):
-        call(bench.address, "GET", "/api/speakers", credentials=Credentials("t", Trust(None)))
-    call(bench.address, "GET", "/api/speakers", credentials=here)
+        call(bench.address, "GET", "/api/v1/speakers", credentials=Credentials("t", Trust(None)))
+    call(bench.address, "GET", "/api/v1/speakers", credentials=here)
 
 
 def test_S3_plain_text_is_answered_by_nobody(bench: Bench) -> None:  # noqa: N802
@@ -125,7 +128,7 @@ def test_S3_plain_text_is_answered_by_nobody(bench: Bench) -> None:  # noqa: N80
     host, _, port = bench.address.partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=5)
     token = TokenFile(bench.data.token).load()
-    connection.request("GET", "/api/speakers", headers={"Authorization": f"Bearer {token}"})
+    connection.request("GET", "/api/v1/speakers", headers={"Authorization": f"Bearer {token}"})
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         connection.getresponse()
     connection.close()

@@ -33,7 +33,7 @@ WRONG = "nobody is signed in by that"
 
 async def sign_in(room: Room, name: str, password: str = PASSWORD, code: str | None = None) -> Any:
     return await ask_as(
-        room, "", "POST", "/api/login", {"name": name, "password": password, "code": code}
+        room, "", "POST", "/api/v1/login", {"name": name, "password": password, "code": code}
     )
 
 
@@ -54,13 +54,13 @@ def test_whoever_signs_in_is_somebody_until_he_signs_out(play_control: Play) -> 
         assert reply.status == 201
         assert reply.headers[b"cache-control"] == b"no-store"
         shown = reply.json()["session"]
-        who = await done(room, shown, "GET", "/api/login")
+        who = await done(room, shown, "GET", "/api/v1/login")
         grants = [{"role": "viewer", "unit": ROOT}]
         assert (who["name"], who["kind"], who["grants"], who["fresh"]) == (
             "ana", "user", grants, True,
         )  # fmt: skip
-        await done(room, shown, "DELETE", "/api/login")
-        assert (await ask_as(room, shown, "GET", "/api/login")).status == 401
+        await done(room, shown, "DELETE", "/api/v1/login")
+        assert (await ask_as(room, shown, "GET", "/api/v1/login")).status == 401
 
     play_control(scenario)
 
@@ -101,7 +101,9 @@ def test_nobody_learns_which_part_was_wrong(play_control: Play) -> None:
         cheap_passwords(room)
         await person(room, "ana", ("viewer", ROOT))
         await person(room, "out", ("viewer", ROOT))
-        await done(room, room.control.access.token, "PATCH", "/api/users/out", {"disabled": True})
+        await done(
+            room, room.control.access.token, "PATCH", "/api/v1/users/out", {"disabled": True}
+        )
         said = set()
         for name, password in (("ana", "wrong"), ("bob", PASSWORD), ("out", PASSWORD), ("", "")):
             reply = await sign_in(room, name, password)
@@ -153,11 +155,11 @@ def test_sessions_end_when_idle_and_at_last_in_any_case(play_control: Play) -> N
         used = (await sign_in(room, "ana")).json()["session"]
         for hours in range(1, 12):
             later.by_s = hours * 3600
-            assert (await ask_as(room, used, "GET", "/api/units")).status == 200
+            assert (await ask_as(room, used, "GET", "/api/v1/units")).status == 200
             if later.by_s > IDLE_S:
-                assert (await ask_as(room, idle, "GET", "/api/units")).status == 401
+                assert (await ask_as(room, idle, "GET", "/api/v1/units")).status == 401
         later.by_s = ABSOLUTE_S
-        assert (await ask_as(room, used, "GET", "/api/units")).status == 401
+        assert (await ask_as(room, used, "GET", "/api/v1/units")).status == 401
 
     play_control(scenario)
 
@@ -172,19 +174,19 @@ def test_what_is_dangerous_wants_a_fresh_sign_in_and_no_token(play_control: Play
         room.join("a")
         wanted = {"to": ["a"], "priority": "emergency"}
         statuses = [
-            (await ask_as(room, s, "POST", "/api/live", wanted)).status
+            (await ask_as(room, s, "POST", "/api/v1/live", wanted)).status
             for s in (shown, stale, plain, urgent)
         ]
         assert statuses == [201, 403, 403, 201]
         user = {"name": "n", "password": "long enough here", "grants": []}
         statuses = [
-            (await ask_as(room, s, "POST", "/api/users", user)).status
+            (await ask_as(room, s, "POST", "/api/v1/users", user)).status
             for s in (stale, plain, urgent, shown)
         ]
         assert statuses == [403, 403, 403, 201]
-        reply = await ask_as(room, stale, "POST", "/api/live", wanted)
+        reply = await ask_as(room, stale, "POST", "/api/v1/live", wanted)
         assert "sign in again: `loa login`" in reply.error()
-        assert (await ask_as(room, stale, "POST", "/api/live", {"to": ["a"]})).status == 201
+        assert (await ask_as(room, stale, "POST", "/api/v1/live", {"to": ["a"]})).status == 201
 
     play_control(scenario)
 
@@ -198,19 +200,19 @@ def test_what_is_withdrawn_opens_nothing_at_once_and_after_a_restart(play_contro
             opened[name] = session, token_of(room.control, name, ("operator", ROOT))
         for pair in opened.values():
             for shown in pair:
-                assert (await ask_as(room, shown, "GET", "/api/units")).status == 200
-        await done(room, operator, "PATCH", "/api/users/disabled", {"disabled": True})
-        await done(room, operator, "DELETE", "/api/users/removed")
+                assert (await ask_as(room, shown, "GET", "/api/v1/units")).status == 200
+        await done(room, operator, "PATCH", "/api/v1/users/disabled", {"disabled": True})
+        await done(room, operator, "DELETE", "/api/v1/users/removed")
         new = {"password": "some other long words"}
-        await done(room, operator, "PUT", "/api/users/changed/password", new)
+        await done(room, operator, "PUT", "/api/v1/users/changed/password", new)
         right = {"role": "operator", "unit": ROOT}
-        await done(room, operator, "POST", "/api/users/withdrawn/grants/withdraw", right)
+        await done(room, operator, "POST", "/api/v1/users/withdrawn/grants/withdraw", right)
         for restarted in (False, True):
             if restarted:
                 await room.restart_control()
             Later(room).by_s = 0
             statuses = {
-                name: [(await ask_as(room, s, "GET", "/api/units")).status for s in pair]
+                name: [(await ask_as(room, s, "GET", "/api/v1/units")).status for s in pair]
                 for name, pair in opened.items()
             }
             assert statuses == {
@@ -222,7 +224,7 @@ def test_what_is_withdrawn_opens_nothing_at_once_and_after_a_restart(play_contro
             }
         Later(room).by_s = 86_400
         for shown in opened["expired"]:
-            assert (await ask_as(room, shown, "GET", "/api/units")).status == 401
+            assert (await ask_as(room, shown, "GET", "/api/v1/units")).status == 401
 
     play_control(scenario)
 
@@ -233,16 +235,16 @@ def test_a_first_password_opens_one_door_the_one_to_ones_own(play_control: Play)
         operator = room.control.access.token
         first = "handed over on paper"
         user = {"name": "bob", "password": first, "grants": [{"role": "viewer", "unit": ROOT}]}
-        await done(room, operator, "POST", "/api/users", user)
+        await done(room, operator, "POST", "/api/v1/users", user)
         reply = (await sign_in(room, "bob", first)).json()
         assert reply["must_choose_password"]
         shown = reply["session"]
-        refused = await ask_as(room, shown, "GET", "/api/units")
+        refused = await ask_as(room, shown, "GET", "/api/v1/units")
         assert (refused.status, "choose a password" in refused.error()) == (403, True)
-        path = "/api/users/bob/password"
+        path = "/api/v1/users/bob/password"
         assert (await ask_as(room, shown, "PUT", path, {"password": first})).status == 409
         await done(room, shown, "PUT", path, {"password": PASSWORD})
-        assert await done(room, shown, "GET", "/api/units") == [ROOT]
+        assert await done(room, shown, "GET", "/api/v1/units") == [ROOT]
         assert (await sign_in(room, "bob", first)).status == 401
         assert not (await sign_in(room, "bob")).json()["must_choose_password"]
 
@@ -256,7 +258,7 @@ def test_codes_are_wanted_once_they_were_shown_to_work_and_each_is_good_once(
         cheap_passwords(room)
         later = Later(room)
         shown = await person(room, "ana", ("viewer", ROOT))
-        path = "/api/users/ana/codes"
+        path = "/api/v1/users/ana/codes"
         await done(room, shown, "PUT", path, {})
         assert (await ask_as(room, shown, "PUT", path, {"code": "000000"})).status == 409
         assert (await sign_in(room, "ana")).status == 201
@@ -285,9 +287,9 @@ def test_an_administrator_of_users_is_told_how_fresh_he_must_be(play_control: Pl
         later = Later(room)
         session = signed_in(room.control, "ana")
         later.by_s = FRESH_S + 1
-        reply = await ask_as(room, session, "PATCH", "/api/users/ana", {"disabled": True})
+        reply = await ask_as(room, session, "PATCH", "/api/v1/users/ana", {"disabled": True})
         assert (reply.status, "sign in again" in reply.error()) == (403, True)
-        assert len(await done(room, session, "GET", "/api/users")) == 1
+        assert len(await done(room, session, "GET", "/api/v1/users")) == 1
 
     play_control(scenario)
 
@@ -301,11 +303,11 @@ def test_what_is_done_about_users_stands_in_the_audit_log_without_secrets(
         shown = (await sign_in(room, "ana")).json()["session"]
         await sign_in(room, "ana", "wrong wrong wrong")
         user = {"name": "bob", "password": "handed over on paper", "grants": []}
-        await done(room, shown, "POST", "/api/users", user)
+        await done(room, shown, "POST", "/api/v1/users", user)
         token = {"label": "l", "grants": [{"role": "administrator", "unit": ROOT}]}
-        made = await done(room, shown, "POST", "/api/tokens", token)
+        made = await done(room, shown, "POST", "/api/v1/tokens", token)
         await room.settle()
-        log = await ask(room, "GET", "/api/audit?limit=100")
+        log = await ask(room, "GET", "/api/v1/audit?limit=100")
         rows = {(row["what"], row["who"]) for row in log.json()["rows"]}
         expected = {("user.sign in", "ana"), ("user.add", "ana"), ("token.add", "ana")}
         assert expected <= rows
@@ -334,15 +336,15 @@ def test_rights_of_a_token_follow_its_owners(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         shown = await person(room, "ana", ("operator", ROOT), ("viewer", ROOT))
         body = {"label": "l", "grants": [{"role": "operator", "unit": ROOT}]}
-        token = (await done(room, shown, "POST", "/api/tokens", body))["token"]
-        assert (await ask_as(room, token, "POST", "/api/volume", _volume())).status == 200
+        token = (await done(room, shown, "POST", "/api/v1/tokens", body))["token"]
+        assert (await ask_as(room, token, "POST", "/api/v1/volume", _volume())).status == 200
         user = room.control.accounts.book.user("ana")
         machine = room.control.access.identify(room.control.access.token)
         grant = Grant(Role.OPERATOR, ROOT)
         await room.control.accounts.withdraw(machine, "ana", grant)
         assert grant in user.grants
-        assert (await ask_as(room, token, "POST", "/api/volume", _volume())).status == 403
-        assert (await ask_as(room, token, "DELETE", "/api/login")).status == 409
+        assert (await ask_as(room, token, "POST", "/api/v1/volume", _volume())).status == 403
+        assert (await ask_as(room, token, "DELETE", "/api/v1/login")).status == 409
 
     play_control(scenario)
 

@@ -270,7 +270,7 @@ def test_who_says_much_is_not_heard_faster_than_control_listens() -> None:
     play(Door(serve), scenario)
 
 
-@pytest.mark.parametrize("path", ["/", "/api/live", "/control/more"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/live", "/control/more"])
 def test_there_is_nothing_else_in_a_hall(path: str) -> None:
     async def scenario(door: Door) -> None:
         with pytest.raises(InvalidStatus, match="403"):

@@ -52,7 +52,7 @@ def little_api(**budget: float) -> FastAPI:
     add_errors(api)
 
     @api.post("/short")
-    @api.post("/api/live")
+    @api.post("/api/v1/live")
     async def body(request: Request) -> int:
         return len(await request.body())
 
@@ -423,7 +423,7 @@ def post(path: str, length: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("/short", 1 << 16), ("/api/live", 4 << 20)], ids=["short", "long"]
+    ("path", "most"), [("/short", 1 << 16), ("/api/v1/live", 4 << 20)], ids=["short", "long"]
 )
 def test_only_lists_may_be_long(path: str, most: int) -> None:
     async def scenario() -> None:
@@ -449,17 +449,17 @@ def test_a_body_that_does_not_say_its_length_ends_at_the_same_size() -> None:
 def test_all_bodies_together_have_a_budget_and_short_ones_their_own() -> None:
     async def scenario() -> None:
         async with serving(Limits(), long=1 << 20) as station:
-            hog = await station.connect(post("/api/live", 2 << 20) + bytes(2 << 20)[:-1])
+            hog = await station.connect(post("/api/v1/live", 2 << 20) + bytes(2 << 20)[:-1])
             status, text = await hog.error()
             assert (status, text) == (b"503", "too many long requests at once; try again")
             most = (1 << 20) + (1 << 16)
-            patient = await station.connect(post("/api/live", most) + bytes(most - 1))
+            patient = await station.connect(post("/api/v1/live", most) + bytes(most - 1))
             await patient.writer.drain()
             assert await station.ask(post("/short", 4) + b"here") == b"200"
             patient.writer.write(b"x")
             # What is over has given back all that it took.
             assert await patient.status() == b"200"
-            assert await station.ask(post("/api/live", most) + bytes(most)) == b"200"
+            assert await station.ask(post("/api/v1/live", most) + bytes(most)) == b"200"
 
     play(scenario())
 

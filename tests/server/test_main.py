@@ -210,7 +210,7 @@ def test_the_api_is_asked_with_the_token_of_the_moment(play_control: Play) -> No
 
             def ask(token: str) -> Any:
                 credentials = Credentials(token, trust)
-                return call(address, "GET", "/api/station", credentials=credentials)
+                return call(address, "GET", "/api/v1/station", credentials=credentials)
 
             first = access.token
             assert (await asyncio.to_thread(ask, first))["name"] == room.control.name

@@ -21,7 +21,7 @@ ROOT = "Tân Phú"
 
 async def log(room: Room) -> list[dict[str, Any]]:
     """All rows, oldest first."""
-    reply = await ask(room, "GET", "/api/audit?limit=1000")
+    reply = await ask(room, "GET", "/api/v1/audit?limit=1000")
     assert reply.status == 200
     return list(reversed(reply.json()["rows"]))
 
@@ -53,43 +53,43 @@ async def pass_time(room: Room, seconds: float) -> None:
 
 # ------------------------------------------------------------------ what is done
 CHANGES: list[tuple[str, str, dict[str, Any], str, dict[str, Any]]] = [
-    ("POST", "/api/units", {"path": f"{ROOT}/Thôn 3"}, "unit.add", {"unit": f"{ROOT}/Thôn 3"}),
+    ("POST", "/api/v1/units", {"path": f"{ROOT}/Thôn 3"}, "unit.add", {"unit": f"{ROOT}/Thôn 3"}),
     (
         "PUT",
-        "/api/zones/chợ",
+        "/api/v1/zones/chợ",
         {"definition": {"tag": "chợ"}},
         "zone.put",
         {"zone": "chợ", "definition": {"tag": "chợ"}, "clear": False},
     ),
     (
         "PATCH",
-        "/api/speakers/a",
+        "/api/v1/speakers/a",
         {"tags": ["chợ"], "trim_us": 5},
         "speaker.change",
         {"count": 1, "changes": [{"speakers": ["a"], "tags": ["chợ"], "trim_us": 5}]},
     ),
     (
         "POST",
-        "/api/volume",
+        "/api/v1/volume",
         {"to": ["a"], "volume": 7},
         "speaker.change",
         {"count": 1, "changes": [{"speakers": ["a"], "volume": 7}]},
     ),
     (
         "POST",
-        "/api/identify",
+        "/api/v1/identify",
         {"to": ["all"]},
         "speaker.identify",
         {"to": ["all"], "zones": [], "loudspeakers": 1, "seconds": 0.0},
     ),
     (
         "POST",
-        "/api/enrolments",
+        "/api/v1/enrolments",
         {"names": ["market"]},
         "code.issue",
         {"names": ["market"], "unit": None, "minutes": 60},
     ),
-    ("POST", "/api/speakers/a/revoke", {}, "speaker.revoke", {"speaker": "a"}),
+    ("POST", "/api/v1/speakers/a/revoke", {}, "speaker.revoke", {"speaker": "a"}),
 ]
 
 
@@ -111,13 +111,13 @@ def test_a_change_has_one_row_with_who_where_and_on_what(
 def test_all_that_is_done_to_a_zone_or_a_unit_is_there(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await put(room, "/api/zones/z", {"definition": {"tag": "t"}})
-        await patch(room, "/api/zones/z", {"clear": True})
-        await ask(room, "DELETE", "/api/zones/z")
-        await post(room, "/api/units", {"path": f"{ROOT}/x"})
-        await ask(room, "DELETE", f"/api/units/{ROOT}/x")
+        await put(room, "/api/v1/zones/z", {"definition": {"tag": "t"}})
+        await patch(room, "/api/v1/zones/z", {"clear": True})
+        await ask(room, "DELETE", "/api/v1/zones/z")
+        await post(room, "/api/v1/units", {"path": f"{ROOT}/x"})
+        await ask(room, "DELETE", f"/api/v1/units/{ROOT}/x")
         room.control.station.leave("a", room.control.station.speakers["a"].session)
-        await ask(room, "DELETE", "/api/speakers/a")
+        await ask(room, "DELETE", "/api/v1/speakers/a")
         whats = [row["what"] for row in await log(room)]
         assert whats[-6:] == [
             *("zone.put", "zone.put", "zone.remove"),
@@ -131,8 +131,8 @@ def test_all_that_is_done_to_a_zone_or_a_unit_is_there(play_control: Play) -> No
 def test_what_sounds_begins_and_ends_in_the_log(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await post(room, "/api/live", {"to": ["all"], "priority": "emergency", "test": True})
-        await ask(room, "DELETE", "/api/programmes/live-1")
+        await post(room, "/api/v1/live", {"to": ["all"], "priority": "emergency", "test": True})
+        await ask(room, "DELETE", "/api/v1/programmes/live-1")
         begun, ended = [row for row in await log(room) if row["what"].startswith("programme.")]
         assert (begun["what"], begun["who"]) == ("programme.begin", "token")
         assert begun["on"] == {
@@ -174,9 +174,9 @@ def test_nothing_is_done_that_cannot_be_written_down(
         with monkeypatch.context() as patched:
             patched.setattr(Store, "_append", fail)
             for path, body in (
-                ("/api/units", {"path": f"{ROOT}/x"}),
-                ("/api/live", {"to": ["all"]}),
-                ("/api/tone", {"to": ["all"]}),
+                ("/api/v1/units", {"path": f"{ROOT}/x"}),
+                ("/api/v1/live", {"to": ["all"]}),
+                ("/api/v1/tone", {"to": ["all"]}),
             ):
                 reply = await post(room, path, body)
                 assert (reply.status, "disk is full" in reply.error()) == (409, True)
@@ -191,40 +191,40 @@ def test_nothing_is_done_that_cannot_be_written_down(
 
 
 # ------------------------------------------------------------------ what is refused
-async def stranger(room: Room, path: str = "/api/stop", shown: bytes = b"") -> Reply:
+async def stranger(room: Room, path: str = "/api/v1/stop", shown: bytes = b"") -> Reply:
     return await ask(room, "POST", path, shown=shown)
 
 
 def test_a_stranger_is_written_down_once_and_then_counted(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         for number in range(30):
-            assert (await stranger(room, f"/api/{number}", b"Bearer x")).status == 401
+            assert (await stranger(room, f"/api/v1/{number}", b"Bearer x")).status == 401
         await room.settle()
         row = await told(room, "refused")
         assert (row["who"], row["where"], row["outcome"]) == ("", "127.0.0.1", "refused")
-        assert row["on"] == {"method": "POST", "path": "/api/0", "status": 401}
+        assert row["on"] == {"method": "POST", "path": "/api/v1/0", "status": 401}
         assert "opens nothing here" in row["why"]
         await pass_time(room, 62)
         counted = (await log(room))[-1]["on"]
-        assert (counted["times"], counted["path"]) == (29, "/api/29")
+        assert (counted["times"], counted["path"]) == (29, "/api/v1/29")
 
     play_control(scenario)
 
 
 def test_who_asks_for_what_cannot_be_is_written_down_with_why(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/units", {"path": "Nowhere/x"})
+        reply = await post(room, "/api/v1/units", {"path": "Nowhere/x"})
         await room.settle()
         row = await told(room, "refused")
         assert (row["who"], row["why"]) == ("token", reply.error())
-        assert row["on"] == {"method": "POST", "path": "/api/units", "status": reply.status}
+        assert row["on"] == {"method": "POST", "path": "/api/v1/units", "status": reply.status}
 
     play_control(scenario)
 
 
 def test_who_looks_for_what_is_not_there_is_refused_nothing(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        assert (await ask(room, "GET", "/api/zones/none")).status == 404
+        assert (await ask(room, "GET", "/api/v1/zones/none")).status == 404
         await room.settle()
         assert "refused" not in {row["what"] for row in await log(room)}
 
@@ -235,18 +235,18 @@ def test_who_looks_for_what_is_not_there_is_refused_nothing(play_control: Play) 
 def test_the_log_is_read_in_pages_and_nobody_writes_it(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         for number in range(5):
-            await post(room, "/api/units", {"path": f"{ROOT}/{number}"})
-        first = (await ask(room, "GET", "/api/audit?limit=3")).json()
+            await post(room, "/api/v1/units", {"path": f"{ROOT}/{number}"})
+        first = (await ask(room, "GET", "/api/v1/audit?limit=3")).json()
         seqs = [row["seq"] for row in first["rows"]]
         assert seqs == sorted(seqs, reverse=True)
         assert first["next"] == seqs[-1]
-        rest = (await ask(room, "GET", f"/api/audit?before={first['next']}")).json()
+        rest = (await ask(room, "GET", f"/api/v1/audit?before={first['next']}")).json()
         assert [row["seq"] for row in rest["rows"]] == list(range(seqs[-1] - 1, 0, -1))
         assert rest["next"] is None
         for method in ("POST", "PUT", "PATCH", "DELETE"):
-            assert (await ask(room, method, "/api/audit")).status == 405
+            assert (await ask(room, method, "/api/v1/audit")).status == 405
         for query in ("limit=0", "limit=1001", "before=0", "before=x", f"before={1 << 60}"):
-            assert (await ask(room, "GET", f"/api/audit?{query}")).status == 422
+            assert (await ask(room, "GET", f"/api/v1/audit?{query}")).status == 422
 
     play_control(scenario)
 
@@ -254,13 +254,13 @@ def test_the_log_is_read_in_pages_and_nobody_writes_it(play_control: Play) -> No
 def test_an_export_is_whole_and_signed_also_while_the_log_grows(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         for number in range(7):
-            await post(room, "/api/units", {"path": f"{ROOT}/{number}"})
+            await post(room, "/api/v1/units", {"path": f"{ROOT}/{number}"})
         exporting = asyncio.create_task(export(room))
         for number in range(7, 14):
-            await post(room, "/api/units", {"path": f"{ROOT}/{number}"})
+            await post(room, "/api/v1/units", {"path": f"{ROOT}/{number}"})
         assert 8 <= verified(room, await exporting) <= 15
         assert verified(room, await export(room)) == 15
-        whole = await ask(room, "GET", "/api/audit?limit=1")
+        whole = await ask(room, "GET", "/api/v1/audit?limit=1")
         assert whole.json()["signed"]["seq"] == 15
 
     play_control(scenario)
@@ -270,7 +270,7 @@ def test_heads_are_signed_as_rows_come_and_the_chain_goes_on_over_restarts(
     play_control: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/units", {"path": f"{ROOT}/x"})
+        await post(room, "/api/v1/units", {"path": f"{ROOT}/x"})
         assert room.store.audit_heads(0, 99) == ()
         await pass_time(room, 0)
         assert room.store.audit_heads(0, 99) == ()
@@ -279,7 +279,7 @@ def test_heads_are_signed_as_rows_come_and_the_chain_goes_on_over_restarts(
         await pass_time(room, 120)
         assert len(room.store.audit_heads(0, 99)) == 1
         await room.restart_control()
-        await post(room, "/api/units", {"path": f"{ROOT}/y"})
+        await post(room, "/api/v1/units", {"path": f"{ROOT}/y"})
         assert [row["what"] for row in await log(room)] == [
             *("station.begin", "unit.add", "station.begin", "unit.add")
         ]
@@ -290,7 +290,7 @@ def test_heads_are_signed_as_rows_come_and_the_chain_goes_on_over_restarts(
 
 def test_rows_taken_out_of_the_database_behind_the_last_are_missed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/units", {"path": f"{ROOT}/x"})
+        await post(room, "/api/v1/units", {"path": f"{ROOT}/x"})
         await export(room)  # signs a head
         with room.store._transaction() as connection:
             connection.exec_driver_sql("DELETE FROM audit WHERE seq = 2")

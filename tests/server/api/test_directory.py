@@ -23,14 +23,14 @@ def nfd(text: str) -> str:
 
 async def all_zones(room: Room) -> dict[str, int]:
     """How many loudspeakers are in each zone, as it is listed."""
-    listed = (await ask(room, "GET", "/api/zones")).json()
+    listed = (await ask(room, "GET", "/api/v1/zones")).json()
     return {row["name"]: row["speakers"] for row in listed}
 
 
 # ------------------------------------------------------------------ units
 def test_a_station_begins_with_its_own_unit(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "GET", "/api/units")
+        reply = await ask(room, "GET", "/api/v1/units")
         assert (reply.status, reply.json()) == (200, [ROOT])
 
     play_control(scenario)
@@ -38,21 +38,21 @@ def test_a_station_begins_with_its_own_unit(play_control: Play) -> None:
 
 def test_a_unit_is_added_listed_and_removed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/units", {"path": nfd(VILLAGE)})
+        reply = await post(room, "/api/v1/units", {"path": nfd(VILLAGE)})
         assert (reply.status, reply.json()) == (201, {"path": VILLAGE})
-        assert (await ask(room, "GET", "/api/units")).json() == [ROOT, VILLAGE]
-        reply = await ask(room, "DELETE", f"/api/units/{nfd(VILLAGE)}")
+        assert (await ask(room, "GET", "/api/v1/units")).json() == [ROOT, VILLAGE]
+        reply = await ask(room, "DELETE", f"/api/v1/units/{nfd(VILLAGE)}")
         assert (reply.status, reply.body) == (204, b"")
-        assert (await ask(room, "GET", "/api/units")).json() == [ROOT]
+        assert (await ask(room, "GET", "/api/v1/units")).json() == [ROOT]
 
     play_control(scenario)
 
 
 def test_units_are_there_after_a_restart(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/units", {"path": VILLAGE})
+        await post(room, "/api/v1/units", {"path": VILLAGE})
         await room.restart_control()
-        assert (await ask(room, "GET", "/api/units")).json() == [ROOT, VILLAGE]
+        assert (await ask(room, "GET", "/api/v1/units")).json() == [ROOT, VILLAGE]
 
     play_control(scenario)
 
@@ -74,7 +74,7 @@ def test_a_unit_that_cannot_be_added_is_one_line(
     play_control: Play, body: object, status: int, why: str
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/units", body)
+        reply = await post(room, "/api/v1/units", body)
         assert reply.status == status
         assert why in reply.error()
         assert room.control.station.directory.units == {ROOT}
@@ -94,9 +94,9 @@ def test_a_unit_that_cannot_be_removed_is_one_line(
     play_control: Play, path: str, status: int, why: str
 ) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/units", {"path": VILLAGE})
-        await post(room, "/api/units", {"path": f"{VILLAGE}/Xóm 1"})
-        reply = await ask(room, "DELETE", f"/api/units/{path}")
+        await post(room, "/api/v1/units", {"path": VILLAGE})
+        await post(room, "/api/v1/units", {"path": f"{VILLAGE}/Xóm 1"})
+        reply = await ask(room, "DELETE", f"/api/v1/units/{path}")
         assert reply.status == status
         assert why in reply.error()
 
@@ -107,14 +107,14 @@ def test_a_unit_that_cannot_be_removed_is_one_line(
 def test_everybody_is_a_zone_from_the_beginning(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        (row,) = (await ask(room, "GET", "/api/zones")).json()
+        (row,) = (await ask(room, "GET", "/api/v1/zones")).json()
         assert row == {
             "name": "all",
             "speakers": 1,
             "definition": {"zone": "all"},
             "authenticated": True,
         }
-        reply = await ask(room, "GET", "/api/zones/all")
+        reply = await ask(room, "GET", "/api/v1/zones/all")
         assert (reply.status, reply.json()["speakers"]) == (200, ["a"])
 
     play_control(scenario)
@@ -125,12 +125,12 @@ def test_a_zone_is_defined_shown_and_removed(play_control: Play) -> None:
         room.join("a")
         definition = {"union": [{"tag": "school"}, {"speakers": ["a"]}]}
         shown = {"name": "chợ", "definition": definition, "speakers": ["a"], "authenticated": True}
-        reply = await put(room, f"/api/zones/{nfd('chợ')}", {"definition": definition})
+        reply = await put(room, f"/api/v1/zones/{nfd('chợ')}", {"definition": definition})
         assert (reply.status, reply.json()) == (200, shown)
-        reply = await ask(room, "GET", f"/api/zones/{nfd('chợ')}")
+        reply = await ask(room, "GET", f"/api/v1/zones/{nfd('chợ')}")
         assert (reply.status, reply.json()) == (200, shown)
         assert await all_zones(room) == {"all": 1, "chợ": 1}
-        reply = await ask(room, "DELETE", f"/api/zones/{nfd('chợ')}")
+        reply = await ask(room, "DELETE", f"/api/v1/zones/{nfd('chợ')}")
         assert (reply.status, reply.body) == (204, b"")
         assert await all_zones(room) == {"all": 1}
 
@@ -140,8 +140,8 @@ def test_a_zone_is_defined_shown_and_removed(play_control: Play) -> None:
 def test_a_zone_may_be_defined_anew(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await put(room, "/api/zones/z", SCHOOLS)
-        await put(room, "/api/zones/z", {"definition": {"speakers": ["a"]}})
+        await put(room, "/api/v1/zones/z", SCHOOLS)
+        await put(room, "/api/v1/zones/z", {"definition": {"speakers": ["a"]}})
         assert await all_zones(room) == {"all": 1, "z": 1}
 
     play_control(scenario)
@@ -151,7 +151,7 @@ def test_zones_are_there_after_a_restart(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
         await room.settle()
-        await put(room, "/api/zones/z", {"definition": {"speakers": ["a"]}})
+        await put(room, "/api/v1/zones/z", {"definition": {"speakers": ["a"]}})
         await room.restart_control()
         assert await all_zones(room) == {"all": 1, "z": 1}
 
@@ -163,7 +163,7 @@ def test_who_would_be_in_a_zone_is_shown_without_defining_it(play_control: Play)
         room.join("a")
         room.join("b")
         definition = {"difference": [{"zone": "all"}, {"speakers": ["a"]}]}
-        reply = await post(room, "/api/zones/preview", {"definition": definition})
+        reply = await post(room, "/api/v1/zones/preview", {"definition": definition})
         assert (reply.status, reply.json()) == (200, {"speakers": ["b"]})
         assert await all_zones(room) == {"all": 2}
 
@@ -195,8 +195,8 @@ def test_a_definition_that_is_none_is_one_line_and_defines_nothing(
     async def scenario(room: Room) -> None:
         room.join("a")
         for reply in (
-            await put(room, "/api/zones/z", {"definition": definition}),
-            await post(room, "/api/zones/preview", {"definition": definition}),
+            await put(room, "/api/v1/zones/z", {"definition": definition}),
+            await post(room, "/api/v1/zones/preview", {"definition": definition}),
         ):
             assert reply.status == status
             assert why in reply.error()
@@ -213,7 +213,7 @@ def test_a_zone_cannot_have_every_name(
     play_control: Play, name: str, status: int, why: str
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await put(room, f"/api/zones/{name}", SCHOOLS)
+        reply = await put(room, f"/api/v1/zones/{name}", SCHOOLS)
         assert reply.status == status
         assert why in reply.error()
 
@@ -222,9 +222,9 @@ def test_a_zone_cannot_have_every_name(
 
 def test_a_zone_cannot_contain_itself(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await put(room, "/api/zones/y", SCHOOLS)
-        await put(room, "/api/zones/z", {"definition": {"zone": "y"}})
-        reply = await put(room, "/api/zones/y", {"definition": {"zone": "z"}})
+        await put(room, "/api/v1/zones/y", SCHOOLS)
+        await put(room, "/api/v1/zones/z", {"definition": {"zone": "y"}})
+        reply = await put(room, "/api/v1/zones/y", {"definition": {"zone": "z"}})
         assert reply.status == 409
         assert "contain itself" in reply.error()
 
@@ -234,8 +234,8 @@ def test_a_zone_cannot_contain_itself(play_control: Play) -> None:
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_unknown_zone_is_answered_with_the_nearest(play_control: Play, method: str) -> None:
     async def scenario(room: Room) -> None:
-        await put(room, "/api/zones/schools", SCHOOLS)
-        reply = await ask(room, method, "/api/zones/school")
+        await put(room, "/api/v1/zones/schools", SCHOOLS)
+        reply = await ask(room, method, "/api/v1/zones/school")
         assert reply.status == 404
         assert reply.error() == "no zone 'school'; nearest: schools"
 
@@ -244,9 +244,9 @@ def test_an_unknown_zone_is_answered_with_the_nearest(play_control: Play, method
 
 def test_a_zone_that_another_uses_is_not_removed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await put(room, "/api/zones/y", SCHOOLS)
-        await put(room, "/api/zones/z", {"definition": {"zone": "y"}})
-        reply = await ask(room, "DELETE", "/api/zones/y")
+        await put(room, "/api/v1/zones/y", SCHOOLS)
+        await put(room, "/api/v1/zones/z", {"definition": {"zone": "y"}})
+        reply = await ask(room, "DELETE", "/api/v1/zones/y")
         assert (reply.status, reply.error()) == (409, "zone 'y' is used by z")
 
     play_control(scenario)
@@ -254,9 +254,9 @@ def test_a_zone_that_another_uses_is_not_removed(play_control: Play) -> None:
 
 def test_a_zone_that_is_spoken_to_is_not_removed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await put(room, "/api/zones/z", SCHOOLS)
+        await put(room, "/api/v1/zones/z", SCHOOLS)
         await room.control.open_live(LiveRequest(zones=("z",)))
-        reply = await ask(room, "DELETE", "/api/zones/z")
+        reply = await ask(room, "DELETE", "/api/v1/zones/z")
         assert reply.status == 409
         assert "live-1 is on air to zone 'z'" in reply.error()
 
@@ -269,7 +269,7 @@ def test_what_cannot_be_written_is_a_conflict_in_one_line(
     async def scenario(room: Room) -> None:
         with room.store._transaction() as connection:
             connection.exec_driver_sql("PRAGMA query_only = ON")
-        reply = await put(room, "/api/zones/z", SCHOOLS)
+        reply = await put(room, "/api/v1/zones/z", SCHOOLS)
         assert reply.status == 409
         assert reply.error().startswith("nothing was changed: ")
         assert await all_zones(room) == {"all": 0}

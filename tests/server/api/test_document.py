@@ -37,7 +37,7 @@ def test_the_document_is_one_of_openapi_and_every_operation_says_what_it_is(
     play_control: Play,
 ) -> None:
     async def scenario(room: Room) -> None:
-        document = (await ask(room, "GET", "/api/openapi.json")).json()
+        document = (await ask(room, "GET", "/api/v1/openapi.json")).json()
         assert document["openapi"].startswith("3.1.")
         OpenAPI.model_validate(document)
         for reference in references_in(document):
@@ -77,7 +77,7 @@ def test_every_operation_says_who_may_call_it_and_how_it_refuses(play_control: P
                 if int(status) >= 400:
                     assert response["content"]["application/json"]["schema"] == ERROR
                     assert response["description"]
-        assert "429" in document["paths"]["/api/login"]["post"]["responses"]
+        assert "429" in document["paths"]["/api/v1/login"]["post"]["responses"]
 
     play_control(scenario)
 
@@ -85,11 +85,11 @@ def test_every_operation_says_who_may_call_it_and_how_it_refuses(play_control: P
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("DELETE", "/api/login", None, 409),
-        ("POST", "/api/login", {"name": "x", "password": "y"}, 401),
-        ("POST", "/api/volume", {"to": ["nobody"], "volume": 5}, 404),
-        ("POST", "/api/volume", {"to": ["nobody"], "volume": 500}, 422),
-        ("GET", "/api/programmes/past?limit=0", None, 422),
+        ("DELETE", "/api/v1/login", None, 409),
+        ("POST", "/api/v1/login", {"name": "x", "password": "y"}, 401),
+        ("POST", "/api/v1/volume", {"to": ["nobody"], "volume": 5}, 404),
+        ("POST", "/api/v1/volume", {"to": ["nobody"], "volume": 500}, 422),
+        ("GET", "/api/v1/programmes/past?limit=0", None, 422),
     ],
 )
 def test_what_is_refused_is_refused_as_the_document_says(

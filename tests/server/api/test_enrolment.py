@@ -19,7 +19,7 @@ from transport.security.keys import fingerprint, shown_fingerprint
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
 ROOT = "Tân Phú"
-ENROLMENTS = "/api/enrolments"
+ENROLMENTS = "/api/v1/enrolments"
 
 
 async def codes(room: Room, **body: object) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def test_a_code_says_where_the_station_is_and_whose_it_is_and_is_shown_once(
 
 def test_codes_are_for_an_address_a_unit_and_a_time_that_are_said(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/units", {"path": f"{ROOT}/Thôn 3"})
+        await post(room, "/api/v1/units", {"path": f"{ROOT}/Thôn 3"})
         rows = await codes(
             room,
             names=["a", "b"],
@@ -89,7 +89,7 @@ def test_codes_are_for_an_address_a_unit_and_a_time_that_are_said(play_control: 
             assert server == StationAddress("loa.example", 7000)
         async with comes(room, rows[0]["code"]) as (_, word):
             assert word == Enrolled("a")
-        (speaker,) = (await ask(room, "GET", "/api/speakers")).json()
+        (speaker,) = (await ask(room, "GET", "/api/v1/speakers")).json()
         assert (speaker["name"], speaker["unit"]) == ("a", f"{ROOT}/Thôn 3")
         assert (speaker["state"], speaker["enrolled"]) == ("offline", True)
 

@@ -59,7 +59,7 @@ def play(play_control: Play) -> Play:
 
 
 async def speakers(room: Room) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in (await ask(room, "GET", "/api/speakers")).json()}
+    return {row["name"]: row for row in (await ask(room, "GET", "/api/v1/speakers")).json()}
 
 
 def test_of_many_loudspeakers_all_are_shown_by_name_and_others_have_their_turn(
@@ -81,11 +81,11 @@ def test_of_many_loudspeakers_all_are_shown_by_name_and_others_have_their_turn(
 # ------------------------------------------------------------------ what is said of them
 def test_a_loudspeaker_is_placed_and_listed_so(play: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/units", {"path": VILLAGE})
+        await post(room, "/api/v1/units", {"path": VILLAGE})
         room.join("chợ")
         where = {"latitude": 10.5, "longitude": 106.25}
         body = {"unit": VILLAGE, "tags": ["school", "loud"], "position": where}
-        reply = await patch(room, f"/api/speakers/{unicodedata.normalize('NFD', 'chợ')}", body)
+        reply = await patch(room, f"/api/v1/speakers/{unicodedata.normalize('NFD', 'chợ')}", body)
         row = reply.json()
         assert (reply.status, row["name"], row["unit"]) == (200, "chợ", VILLAGE)
         assert (row["tags"], row["position"]) == (["loud", "school"], where)
@@ -97,8 +97,8 @@ def test_a_loudspeaker_is_placed_and_listed_so(play: Play) -> None:
 def test_what_is_left_out_stays_as_it_is(play: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await patch(room, "/api/speakers/a", {"tags": ["school"]})
-        row = (await patch(room, "/api/speakers/a", {})).json()
+        await patch(room, "/api/v1/speakers/a", {"tags": ["school"]})
+        row = (await patch(room, "/api/v1/speakers/a", {})).json()
         assert (row["unit"], row["tags"], row["position"]) == (ROOT, ["school"], None)
 
     play(scenario)
@@ -107,9 +107,9 @@ def test_what_is_left_out_stays_as_it_is(play: Play) -> None:
 def test_what_was_said_of_a_loudspeaker_is_there_after_a_restart(play: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await patch(room, "/api/speakers/a", {"tags": ["school"]})
-        await post(room, "/api/volume", {"to": ["a"], "volume": 30})
-        await patch(room, "/api/speakers/a", {"trim_us": -1200})
+        await patch(room, "/api/v1/speakers/a", {"tags": ["school"]})
+        await post(room, "/api/v1/volume", {"to": ["a"], "volume": 30})
+        await patch(room, "/api/v1/speakers/a", {"trim_us": -1200})
         await room.restart_control()
         row = (await speakers(room))["a"]
         assert (row["state"], row["tags"], row["volume"]) == ("offline", ["school"], 30)
@@ -143,7 +143,7 @@ def test_what_cannot_be_said_of_a_loudspeaker_is_one_line_and_changes_nothing(
     async def scenario(room: Room) -> None:
         room.join("a")
         before = room.control.station.directory.endpoint("a")
-        reply = await patch(room, "/api/speakers/a", body)
+        reply = await patch(room, "/api/v1/speakers/a", body)
         assert reply.status == status
         assert why in reply.error()
         assert room.control.station.directory.endpoint("a") == before
@@ -155,7 +155,7 @@ def test_what_cannot_be_said_of_a_loudspeaker_is_one_line_and_changes_nothing(
 def test_an_unknown_loudspeaker_is_answered_with_the_nearest(play: Play, method: str) -> None:
     async def scenario(room: Room) -> None:
         room.join("market")
-        reply = await ask(room, method, "/api/speakers/markt", b"{}")
+        reply = await ask(room, method, "/api/v1/speakers/markt", b"{}")
         assert reply.status == 404
         assert reply.error() == "no loudspeaker 'markt'; nearest: market"
 
@@ -167,7 +167,7 @@ def test_who_is_switched_off_may_be_forgotten(play: Play) -> None:
         room.join("a")
         room.control.station.speakers["a"].session = None
         await room.settle()
-        reply = await ask(room, "DELETE", "/api/speakers/a")
+        reply = await ask(room, "DELETE", "/api/v1/speakers/a")
         assert (reply.status, reply.body) == (204, b"")
         assert await speakers(room) == {}
         await room.restart_control()
@@ -181,7 +181,7 @@ def test_what_goes_out_in_clear_is_for_those_of_whom_it_is_said(play: Play) -> N
         room.join("a")
         assert (await speakers(room))["a"]["authenticated"] is True
         for clear in (True, False):
-            row = (await patch(room, "/api/speakers/a", {"clear": clear})).json()
+            row = (await patch(room, "/api/v1/speakers/a", {"clear": clear})).json()
             assert (row["clear"], row["authenticated"]) == (clear, not clear)
             await room.restart_control()
             assert (await speakers(room))["a"]["clear"] is clear
@@ -195,7 +195,7 @@ def test_who_is_revoked_is_told_so_stays_registered_and_is_revoked_after_a_resta
     async def scenario(room: Room) -> None:
         room.join("a")
         peer = await connect(room, "a")
-        reply = await post(room, "/api/speakers/a/revoke", {})
+        reply = await post(room, "/api/v1/speakers/a/revoke", {})
         assert (reply.status, reply.body) == (204, b"")
         refusal = await peer.hears()
         assert isinstance(refusal, Refused)
@@ -206,9 +206,9 @@ def test_who_is_revoked_is_told_so_stays_registered_and_is_revoked_after_a_resta
             assert (row["state"], row["enrolled"]) == ("not enrolled", False)
             assert row["fault"] == "it has no key here: get a code with `loa enrol`"
             await room.restart_control()
-        reply = await post(room, "/api/speakers/a/revoke", {})
+        reply = await post(room, "/api/v1/speakers/a/revoke", {})
         assert (reply.status, "nothing to revoke" in reply.error()) == (409, True)
-        assert (await ask(room, "DELETE", "/api/speakers/a")).status == 204
+        assert (await ask(room, "DELETE", "/api/v1/speakers/a")).status == 204
 
     play(scenario)
 
@@ -216,7 +216,7 @@ def test_who_is_revoked_is_told_so_stays_registered_and_is_revoked_after_a_resta
 def test_who_is_connected_is_not_forgotten(play: Play) -> None:
     async def scenario(room: Room) -> None:
         await connect(room, "a")
-        reply = await ask(room, "DELETE", "/api/speakers/a")
+        reply = await ask(room, "DELETE", "/api/v1/speakers/a")
         assert reply.status == 409
         assert "revoke it first" in reply.error()
 
@@ -227,7 +227,7 @@ def test_who_is_connected_is_not_forgotten(play: Play) -> None:
 def test_a_volume_is_told_to_those_whom_it_concerns(play: Play) -> None:
     async def scenario(room: Room) -> None:
         one, two = await connect(room, "one"), await connect(room, "two")
-        reply = await post(room, "/api/volume", {"to": ["one"], "volume": 30})
+        reply = await post(room, "/api/v1/volume", {"to": ["one"], "volume": 30})
         assert (reply.status, reply.json()) == (200, {"changed": ["one"]})
         await room.settle()
         assert one.adjusted == [Adjust(100, muted=False), Adjust(30, muted=False)]
@@ -240,9 +240,9 @@ def test_a_volume_is_told_to_those_whom_it_concerns(play: Play) -> None:
 def test_a_zone_is_silenced_and_heard_again(play: Play) -> None:
     async def scenario(room: Room) -> None:
         one, two = await connect(room, "one"), await connect(room, "two")
-        await put(room, "/api/zones/z", {"definition": {"speakers": ["one", "two"]}})
+        await put(room, "/api/v1/zones/z", {"definition": {"speakers": ["one", "two"]}})
         for muted in (True, False):
-            reply = await post(room, "/api/mute", {"zones": ["z"], "muted": muted})
+            reply = await post(room, "/api/v1/mute", {"zones": ["z"], "muted": muted})
             assert (reply.status, reply.json()) == (200, {"changed": ["one", "two"]})
             await room.settle()
         for peer in (one, two):
@@ -255,7 +255,7 @@ def test_who_is_offline_has_the_volume_when_it_comes_back(play: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
         room.control.station.speakers["a"].session = None
-        await post(room, "/api/volume", {"to": ["all"], "volume": 7})
+        await post(room, "/api/v1/volume", {"to": ["all"], "volume": 7})
         peer = await connect(room, "a")
         assert peer.adjusted == [Adjust(7, muted=False)]
 
@@ -266,10 +266,10 @@ def test_who_is_offline_has_the_volume_when_it_comes_back(play: Play) -> None:
 @pytest.mark.parametrize(
     ("path", "more", "action", "seconds"),
     [
-        ("/api/tone", {}, "tone", 2.0),
-        ("/api/tone", {"seconds": 0.5}, "tone", 0.5),
-        ("/api/identify", {}, "identify", 0.0),
-        ("/api/restart", {}, "restart", 0.0),
+        ("/api/v1/tone", {}, "tone", 2.0),
+        ("/api/v1/tone", {"seconds": 0.5}, "tone", 0.5),
+        ("/api/v1/identify", {}, "identify", 0.0),
+        ("/api/v1/restart", {}, "restart", 0.0),
     ],
 )
 def test_loudspeakers_do_as_they_are_asked_and_it_is_said_who_did(
@@ -297,7 +297,7 @@ def test_loudspeakers_do_as_they_are_asked_and_it_is_said_who_did(
 def test_who_does_not_answer_is_said_to_have_failed(play: Play) -> None:
     async def scenario(room: Room) -> None:
         await connect(room, "a")
-        reply = await post(room, "/api/identify", {"to": ["a"]})
+        reply = await post(room, "/api/v1/identify", {"to": ["a"]})
         assert reply.json() == {"done": [], "failed": {"a": "no answer within 2 s"}}
 
     play(scenario)
@@ -305,11 +305,11 @@ def test_who_does_not_answer_is_said_to_have_failed(play: Play) -> None:
 
 # ------------------------------------------------------------------ whom it concerns
 TARGETED: dict[str, dict[str, object]] = {
-    "/api/volume": {"volume": 50},
-    "/api/mute": {"muted": True},
-    "/api/tone": {},
-    "/api/identify": {},
-    "/api/restart": {},
+    "/api/v1/volume": {"volume": 50},
+    "/api/v1/mute": {"muted": True},
+    "/api/v1/tone": {},
+    "/api/v1/identify": {},
+    "/api/v1/restart": {},
 }
 
 
@@ -341,16 +341,16 @@ def test_whom_nobody_knows_is_one_line_and_nothing_is_done(
 
 
 WRONG_BODIES: list[tuple[str, dict[str, object], str]] = [
-    ("/api/volume", {}, "volume: "),
-    ("/api/volume", {"volume": -1}, "volume: "),
-    ("/api/volume", {"volume": 101}, "volume: "),
-    ("/api/volume", {"volume": 0.5}, "volume: "),
-    ("/api/mute", {}, "muted: "),
-    ("/api/mute", {"muted": "perhaps"}, "muted: "),
-    ("/api/tone", {"seconds": 0}, "seconds: "),
-    ("/api/tone", {"seconds": 61}, "seconds: "),
-    ("/api/tone", {"seconds": float("nan")}, "seconds: "),
-    ("/api/identify", {"seconds": 1}, "seconds: "),
+    ("/api/v1/volume", {}, "volume: "),
+    ("/api/v1/volume", {"volume": -1}, "volume: "),
+    ("/api/v1/volume", {"volume": 101}, "volume: "),
+    ("/api/v1/volume", {"volume": 0.5}, "volume: "),
+    ("/api/v1/mute", {}, "muted: "),
+    ("/api/v1/mute", {"muted": "perhaps"}, "muted: "),
+    ("/api/v1/tone", {"seconds": 0}, "seconds: "),
+    ("/api/v1/tone", {"seconds": 61}, "seconds: "),
+    ("/api/v1/tone", {"seconds": float("nan")}, "seconds: "),
+    ("/api/v1/identify", {"seconds": 1}, "seconds: "),
 ]
 
 
@@ -375,7 +375,7 @@ async def street(room: Room) -> None:
     for name, longitude in STREET.items():
         room.join(name)
         where = {"latitude": 10.5, "longitude": longitude}
-        await patch(room, f"/api/speakers/{name}", {"position": where})
+        await patch(room, f"/api/v1/speakers/{name}", {"position": where})
 
 
 def from_the_west(**more: object) -> dict[str, object]:
@@ -385,7 +385,7 @@ def from_the_west(**more: object) -> dict[str, object]:
 def test_trims_by_distance_are_shown_and_kept_only_when_that_is_said(play: Play) -> None:
     async def scenario(room: Room) -> None:
         await street(room)
-        shown = (await post(room, "/api/trim/distance", from_the_west())).json()
+        shown = (await post(room, "/api/v1/trim/distance", from_the_west())).json()
         assert shown["stored"] is False
         assert [(row["name"], row["before_us"]) for row in shown["trims"]] == [
             ("near", 0),
@@ -395,7 +395,7 @@ def test_trims_by_distance_are_shown_and_kept_only_when_that_is_said(play: Play)
         # 10.934 m at 343.2 m/s.
         assert shown["trims"][1]["trim_us"] == pytest.approx(31_858, abs=30)
         assert {row["trim_us"] for row in (await speakers(room)).values()} == {0}
-        kept = (await post(room, "/api/trim/distance", from_the_west(store=True))).json()
+        kept = (await post(room, "/api/v1/trim/distance", from_the_west(store=True))).json()
         assert kept["stored"] is True
         rows = await speakers(room)
         assert rows["far"]["trim_us"] == shown["trims"][1]["trim_us"]
@@ -426,7 +426,7 @@ def test_what_gives_no_trims_is_one_line_and_changes_nothing(
     async def scenario(room: Room) -> None:
         await street(room)
         room.join("lost")
-        reply = await post(room, "/api/trim/distance", {**body, "store": True})
+        reply = await post(room, "/api/v1/trim/distance", {**body, "store": True})
         assert reply.status == status
         assert why in reply.error()
         assert {row["trim_us"] for row in (await speakers(room)).values()} == {0}

@@ -66,7 +66,7 @@ def test_every_route_states_what_it_needs_and_no_other_is_served(play_control: P
                 assert right is not None, route.path
                 stated |= {(method, route.path): right for method in route.methods or ()}
         is_open = {key for key, right in stated.items() if right.of is Of.NOBODY}
-        assert is_open | {("GET", "/api/openapi.json")} == _OPEN | {
+        assert is_open | {("GET", "/api/v1/openapi.json")} == _OPEN | {
             ("GET", "/programmes/{name}.sdp")
         }
         for right in stated.values():
@@ -74,51 +74,55 @@ def test_every_route_states_what_it_needs_and_no_other_is_served(play_control: P
 
         bare = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
-        @bare.get("/api/forgotten")
+        @bare.get("/api/v1/forgotten")
         async def forgotten() -> None: ...
 
-        with pytest.raises(RuntimeError, match="/api/forgotten does not state"):
+        with pytest.raises(RuntimeError, match="/api/v1/forgotten does not state"):
             check_stated(bare)
 
     play_control(scenario)
 
 
 BODIES: dict[str, object] = {
-    "/api/live": {"to": ["b1"]},
-    "/api/stop": {"programmes": ["live-1"]},
-    "/api/volume": {"to": ["b1"], "volume": 1},
-    "/api/mute": {"to": ["b1"], "muted": True},
-    "/api/tone": {"to": ["b1"]},
-    "/api/identify": {"to": ["b1"]},
-    "/api/restart": {"to": ["b1"]},
-    "/api/trim/distance": {"to": ["b1"], "origin": {"latitude": 1, "longitude": 1}, "store": True},
-    "/api/enrolments": {"names": ["b1"]},
-    "/api/enrolments/pending/{key}/approve": {"name": "b9", "unit": B},
-    "/api/speakers/{name}": {"trim_us": 5},
-    "/api/units": {"path": f"{B}/new"},
-    "PUT /api/zones/{name}": {"definition": {"unit": B}},
-    "PATCH /api/zones/{name}": {"clear": True},
-    "/api/zones/preview": {"definition": {"unit": B}},
-    "/api/users": {"name": "mole", "password": "x" * 5 + "yzab" * 5, "grants": []},
-    "/api/users/{name}": {"disabled": True},
-    "/api/users/{name}/grants": {"role": "operator", "unit": B},
-    "/api/users/{name}/grants/withdraw": {"role": "operator", "unit": B},
-    "/api/users/{name}/password": {"password": "another one that is long"},
-    "/api/users/{name}/codes": {},
-    "/api/tokens": {"label": "x", "grants": [{"role": "operator", "unit": B}]},
+    "/api/v1/live": {"to": ["b1"]},
+    "/api/v1/stop": {"programmes": ["live-1"]},
+    "/api/v1/volume": {"to": ["b1"], "volume": 1},
+    "/api/v1/mute": {"to": ["b1"], "muted": True},
+    "/api/v1/tone": {"to": ["b1"]},
+    "/api/v1/identify": {"to": ["b1"]},
+    "/api/v1/restart": {"to": ["b1"]},
+    "/api/v1/trim/distance": {
+        "to": ["b1"],
+        "origin": {"latitude": 1, "longitude": 1},
+        "store": True,
+    },
+    "/api/v1/enrolments": {"names": ["b1"]},
+    "/api/v1/enrolments/pending/{key}/approve": {"name": "b9", "unit": B},
+    "/api/v1/speakers/{name}": {"trim_us": 5},
+    "/api/v1/units": {"path": f"{B}/new"},
+    "PUT /api/v1/zones/{name}": {"definition": {"unit": B}},
+    "PATCH /api/v1/zones/{name}": {"clear": True},
+    "/api/v1/zones/preview": {"definition": {"unit": B}},
+    "/api/v1/users": {"name": "mole", "password": "x" * 5 + "yzab" * 5, "grants": []},
+    "/api/v1/users/{name}": {"disabled": True},
+    "/api/v1/users/{name}/grants": {"role": "operator", "unit": B},
+    "/api/v1/users/{name}/grants/withdraw": {"role": "operator", "unit": B},
+    "/api/v1/users/{name}/password": {"password": "another one that is long"},
+    "/api/v1/users/{name}/codes": {},
+    "/api/v1/tokens": {"label": "x", "grants": [{"role": "operator", "unit": B}]},
 }
 NAMES = {
-    "/api/speakers/{name}": "b1",
-    "/api/speakers/{name}/revoke": "b1",
-    "/api/zones/{name}": "zb",
-    "/api/programmes/{name}": "live-1",
-    "/api/programmes/{name}/key": "live-1",
+    "/api/v1/speakers/{name}": "b1",
+    "/api/v1/speakers/{name}/revoke": "b1",
+    "/api/v1/zones/{name}": "zb",
+    "/api/v1/programmes/{name}": "live-1",
+    "/api/v1/programmes/{name}/key": "live-1",
 }
 # What may be asked, and is cut or harmless; what each says is looked at below.
 CUT = {
-    "/api/station", "/api/found", "/api/programmes", "/api/programmes/past", "/api/speakers",
-    "/api/units", "/api/zones", "/api/enrolments", "/api/users", "/api/tokens", "/api/login",
-    "/api/zones/preview",
+    "/api/v1/station", "/api/v1/found", "/api/v1/programmes", "/api/v1/programmes/past",
+    "/api/v1/speakers", "/api/v1/units", "/api/v1/zones", "/api/v1/enrolments", "/api/v1/users",
+    "/api/v1/tokens", "/api/v1/login", "/api/v1/zones/preview",
 }  # fmt: skip
 
 
@@ -129,7 +133,10 @@ def asked(room: Room) -> Iterator[tuple[str, str]]:
             right = right_of(route)
             assert right is not None
             for method in (route.methods or set()) - {"HEAD"}:
-                if right.of is not Of.NOBODY and (method, route.path) != ("DELETE", "/api/login"):
+                if right.of is not Of.NOBODY and (method, route.path) != (
+                    "DELETE",
+                    "/api/v1/login",
+                ):
                     yield method, route.path
 
 
@@ -173,7 +180,7 @@ def test_S8_no_route_lets_a_commune_do_anything_in_another(play_control: Play, k
             body = BODIES.get(f"{method} {route}", BODIES.get(route))
             body = None if method in {"GET", "DELETE"} else body
             reply = await ask_as(room, shown, method, path, body)
-            if (method == "GET" and route in CUT) or route == "/api/zones/preview":
+            if (method == "GET" and route in CUT) or route == "/api/v1/zones/preview":
                 assert b'"b1"' not in reply.body, (path, reply.body)
                 continue
             # 404: of a code, a token and who waits there is none; who may it is asked then.
@@ -205,11 +212,13 @@ def test_S8_a_stolen_token_cannot_address_another_commune(  # noqa: N802
         inner = {"union": [{"zone": "zb"}, {"unit": A}]}
         await room.control.editing.put_zone("inner", inner)
         await room.control.editing.put_zone("ab", {"union": [{"zone": "inner"}]})
-        reply = await ask_as(room, shown, "POST", "/api/live", {**target, "priority": priority})
+        reply = await ask_as(room, shown, "POST", "/api/v1/live", {**target, "priority": priority})
         assert reply.status == 403
         assert B in reply.error()
         assert sounds_at(room) == set()
-        own = await ask_as(room, shown, "POST", "/api/live", {"to": ["a1"], "priority": priority})
+        own = await ask_as(
+            room, shown, "POST", "/api/v1/live", {"to": ["a1"], "priority": priority}
+        )
         assert own.status == 201
         assert sounds_at(room) == {"a1"}
 
@@ -228,7 +237,7 @@ def test_S8_a_zone_edited_after_the_start_carries_nobody_further(  # noqa: N802
         if nested:
             await editing.put_zone("outer", {"union": [{"zone": "za"}]})
         zone = "outer" if nested else "za"
-        granted = await done(room, shown, "POST", "/api/live", {"zones": [zone]})
+        granted = await done(room, shown, "POST", "/api/v1/live", {"zones": [zone]})
         room.state = "live"
         assert sounds_at(room) == {"a1", "a2"}
         # By somebody who may, and with the ticket in the thief's hands.
@@ -244,9 +253,11 @@ def test_S8_a_zone_edited_after_the_start_carries_nobody_further(  # noqa: N802
         await room.restart_control()
         assert sounds_at(room) == {"a1", "a2"}
         # And the thief cannot edit it himself.
-        reply = await ask_as(room, shown, "PUT", "/api/zones/za", {"definition": {"unit": A}})
+        reply = await ask_as(room, shown, "PUT", "/api/v1/zones/za", {"definition": {"unit": A}})
         assert reply.status == 403
-        reply = await ask_as(room, shown, "PUT", "/api/zones/mine", {"definition": {"zone": "all"}})
+        reply = await ask_as(
+            room, shown, "PUT", "/api/v1/zones/mine", {"definition": {"zone": "all"}}
+        )
         assert reply.status == 403
 
     play_control(scenario)
@@ -256,12 +267,12 @@ def test_S8_a_loudspeaker_that_is_moved_away_hears_no_more_of_it(play_control: P
     # Without the cut in `_find_audience`, or with an audience kept over a move, this fails.
     async def scenario(room: Room) -> None:
         shown = await two_communes(room)
-        await done(room, shown, "POST", "/api/live", {"to": ["a1", "a2"]})
+        await done(room, shown, "POST", "/api/v1/live", {"to": ["a1", "a2"]})
         await room.control.editing.change_endpoints(["a2"], EndpointChange(unit=B))
         assert sounds_at(room) == {"a1"}
         # The thief can neither fetch it back nor send his own over the border.
         for name, unit in (("a2", A), ("b1", A), ("a1", B)):
-            reply = await ask_as(room, shown, "PATCH", f"/api/speakers/{name}", {"unit": unit})
+            reply = await ask_as(room, shown, "PATCH", f"/api/v1/speakers/{name}", {"unit": unit})
             assert reply.status == 403
         await room.control.editing.change_endpoints(["a2"], EndpointChange(unit=f"{A}"))
         assert sounds_at(room) == {"a1", "a2"}
@@ -273,20 +284,20 @@ def test_S8_what_was_opened_ends_when_the_right_is_withdrawn(play_control: Play)
     # Without `Control._end_what_may_not_be` a stolen token's voice would go on after its end.
     async def scenario(room: Room) -> None:
         shown = await two_communes(room)
-        await done(room, shown, "POST", "/api/live", {"to": ["a1"]})
+        await done(room, shown, "POST", "/api/v1/live", {"to": ["a1"]})
         mine = signed_in(room.control, "thief")
-        await done(room, mine, "POST", "/api/live", {"to": ["a2"]})
-        (token,) = await done(room, mine, "GET", "/api/tokens")
-        await done(room, mine, "DELETE", f"/api/tokens/{token['number']}")
+        await done(room, mine, "POST", "/api/v1/live", {"to": ["a2"]})
+        (token,) = await done(room, mine, "GET", "/api/v1/tokens")
+        await done(room, mine, "DELETE", f"/api/v1/tokens/{token['number']}")
         ended = {
             p.name: p.ended_at_ns is not None for p in room.control.station.programmes.values()
         }
         assert ended == {"live-1": True, "live-2": False}
-        assert (await ask_as(room, shown, "GET", "/api/units")).status == 401
+        assert (await ask_as(room, shown, "GET", "/api/v1/units")).status == 401
         operator = room.control.access.token
-        await done(room, operator, "PATCH", "/api/users/thief", {"disabled": True})
+        await done(room, operator, "PATCH", "/api/v1/users/thief", {"disabled": True})
         assert all(p.ended_at_ns for p in room.control.station.programmes.values())
-        assert (await ask_as(room, mine, "GET", "/api/units")).status == 401
+        assert (await ask_as(room, mine, "GET", "/api/v1/units")).status == 401
 
     play_control(scenario)
 
@@ -321,7 +332,7 @@ def test_S8_neither_the_websocket_nor_a_loudspeakers_key_widens_anything(  # noq
 
         check = AccessCheck(never, room.control.access)
         head = [(b"authorization", b"Bearer " + shown.encode())]
-        for path in ("/api/live", "/api/zones", "/", "/control/"):
+        for path in ("/api/v1/live", "/api/v1/zones", "/", "/control/"):
             await check({"type": "websocket", "path": path, "headers": head}, never, send)
         assert [m["type"] for m in sent] == ["websocket.close"] * 4
 
@@ -345,13 +356,13 @@ def test_S8_enrolment_takes_no_loudspeaker_of_another_commune(play_control: Play
             {"names": [""]},
             {"names": ["a1"], "unit": ROOT},
         ):
-            reply = await ask_as(room, shown, "POST", "/api/enrolments", body)
+            reply = await ask_as(room, shown, "POST", "/api/v1/enrolments", body)
             assert reply.status == 403, body
-        for path in ("/api/speakers/b1/revoke",):
+        for path in ("/api/v1/speakers/b1/revoke",):
             assert (await ask_as(room, shown, "POST", path)).status == 403
         # A code for his own a1 and for a new name: both are another commune's when it is used.
         for body in ({"names": ["a1"]}, {"names": ["new"], "unit": A}):
-            await done(room, shown, "POST", "/api/enrolments", body)
+            await done(room, shown, "POST", "/api/v1/enrolments", body)
         await room.control.editing.change_endpoints(["a1"], EndpointChange(unit=B))
         room.control.station.enrol(Endpoint("new", B, key=b"n" * 32))
         enrolling = room.control.enrolling
@@ -363,9 +374,9 @@ def test_S8_enrolment_takes_no_loudspeaker_of_another_commune(play_control: Play
         await room.restart_control()
         assert {c.reach for c in room.control.enrolling.enrolment.codes} == {(A,)}
         operator = room.control.access.token
-        await done(room, operator, "POST", "/api/enrolments", {"names": ["later"], "unit": B})
+        await done(room, operator, "POST", "/api/v1/enrolments", {"names": ["later"], "unit": B})
         body = {"names": ["later"], "unit": A}
-        assert (await ask_as(room, shown, "POST", "/api/enrolments", body)).status == 403
+        assert (await ask_as(room, shown, "POST", "/api/v1/enrolments", body)).status == 403
 
     play_control(scenario)
 
@@ -380,27 +391,31 @@ def test_S8_nobody_gives_himself_or_another_more_than_he_has(play_control: Play)
         shown = signed_in(room.control, "thief")
         grant_b, grant_a = {"role": "viewer", "unit": B}, {"role": "viewer", "unit": A}
         for method, path, body in (
-            ("POST", "/api/users/thief/grants", grant_b),
-            ("POST", "/api/users/boss/grants", grant_a),
-            ("POST", "/api/users/other/grants", grant_a),
-            ("PATCH", "/api/users/boss", {"disabled": True}),
-            ("PUT", "/api/users/boss/password", {"password": "mine now, and long"}),
-            ("DELETE", "/api/users/boss/codes", None),
-            ("DELETE", "/api/users/other", None),
-            ("POST", "/api/users", {"name": "n", "password": "long enough here", "grants": []}),
-            ("POST", "/api/tokens", {"label": "l", "grants": [{"role": "operator", "unit": B}]}),
-            ("POST", "/api/tokens", {"label": "l", "grants": [{"role": "operator", "unit": ROOT}]}),
+            ("POST", "/api/v1/users/thief/grants", grant_b),
+            ("POST", "/api/v1/users/boss/grants", grant_a),
+            ("POST", "/api/v1/users/other/grants", grant_a),
+            ("PATCH", "/api/v1/users/boss", {"disabled": True}),
+            ("PUT", "/api/v1/users/boss/password", {"password": "mine now, and long"}),
+            ("DELETE", "/api/v1/users/boss/codes", None),
+            ("DELETE", "/api/v1/users/other", None),
+            ("POST", "/api/v1/users", {"name": "n", "password": "long enough here", "grants": []}),
+            ("POST", "/api/v1/tokens", {"label": "l", "grants": [{"role": "operator", "unit": B}]}),
+            (
+                "POST",
+                "/api/v1/tokens",
+                {"label": "l", "grants": [{"role": "operator", "unit": ROOT}]},
+            ),
         ):
             assert (await ask_as(room, shown, method, path, body)).status == 403, path
         helper = {"name": "helper", "password": "long enough here", "grants": [grant_a]}
-        await done(room, shown, "POST", "/api/users", helper)
+        await done(room, shown, "POST", "/api/v1/users", helper)
         # A right that goes with its unit does not come back with one of the same path.
         operator = room.control.access.token
-        await done(room, operator, "POST", "/api/units", {"path": f"{A}/x"})
+        await done(room, operator, "POST", "/api/v1/units", {"path": f"{A}/x"})
         below = {"role": "operator", "unit": f"{A}/x"}
-        await done(room, shown, "POST", "/api/users/helper/grants", below)
-        await done(room, operator, "DELETE", f"/api/units/{A}/x")
-        await done(room, operator, "POST", "/api/units", {"path": f"{A}/x"})
+        await done(room, shown, "POST", "/api/v1/users/helper/grants", below)
+        await done(room, operator, "DELETE", f"/api/v1/units/{A}/x")
+        await done(room, operator, "POST", "/api/v1/units", {"path": f"{A}/x"})
         for restarted in (False, True):
             if restarted:
                 await room.restart_control()
@@ -419,11 +434,16 @@ def test_reading_is_cut_to_what_may_be_seen(play_control: Play) -> None:
         await editing.put_zone("ab", {"union": [{"unit": A}, {"speakers": ["b1"]}]})
         await editing.put_zone("za", {"unit": A})
         operator = room.control.access.token
-        await done(room, operator, "POST", "/api/live", {"to": ["b1"]})
-        await done(room, operator, "POST", "/api/live", {"to": ["a1", "b1"], "zones": ["ab", "zb"]})
-        assert [r["name"] for r in await done(room, shown, "GET", "/api/speakers")] == ["a1", "a2"]
-        assert await done(room, shown, "GET", "/api/units") == [A]
-        zones = {r["name"]: r for r in await done(room, shown, "GET", "/api/zones")}
+        await done(room, operator, "POST", "/api/v1/live", {"to": ["b1"]})
+        await done(
+            room, operator, "POST", "/api/v1/live", {"to": ["a1", "b1"], "zones": ["ab", "zb"]}
+        )
+        assert [r["name"] for r in await done(room, shown, "GET", "/api/v1/speakers")] == [
+            "a1",
+            "a2",
+        ]
+        assert await done(room, shown, "GET", "/api/v1/units") == [A]
+        zones = {r["name"]: r for r in await done(room, shown, "GET", "/api/v1/zones")}
         assert {name: row["speakers"] for name, row in zones.items()} == {
             "ab": 2,
             "all": 2,
@@ -431,18 +451,18 @@ def test_reading_is_cut_to_what_may_be_seen(play_control: Play) -> None:
         }
         assert zones["ab"]["definition"] == {"speakers": ["a1", "a2"]}
         assert zones["za"]["definition"] == {"unit": A}
-        assert (await ask_as(room, shown, "GET", "/api/zones/zb")).status == 403
-        assert (await done(room, shown, "GET", "/api/zones/ab"))["speakers"] == ["a1", "a2"]
-        (row,) = await done(room, shown, "GET", "/api/programmes")
+        assert (await ask_as(room, shown, "GET", "/api/v1/zones/zb")).status == 403
+        assert (await done(room, shown, "GET", "/api/v1/zones/ab"))["speakers"] == ["a1", "a2"]
+        (row,) = await done(room, shown, "GET", "/api/v1/programmes")
         assert (row["to"], row["zones"], row["speakers"]) == (["a1"], ["ab"], 2)
-        (row,) = await done(room, shown, "GET", "/api/programmes/past")
+        (row,) = await done(room, shown, "GET", "/api/v1/programmes/past")
         assert (row["request"]["to"], row["request"]["zones"]) == (["a1"], ["ab"])
-        summary = await done(room, shown, "GET", "/api/station")
+        summary = await done(room, shown, "GET", "/api/v1/station")
         assert (summary["speakers"], summary["zones"], summary["programmes"]) == (2, 2, 1)
         assert (summary["sender"], summary["usher"]) == ({}, {})
-        for path in ("/metrics", "/api/audit", "/api/users", "/api/enrolments"):
+        for path in ("/metrics", "/api/v1/audit", "/api/v1/users", "/api/v1/enrolments"):
             assert (await ask_as(room, shown, "GET", path)).status == 403
-        whole = await done(room, operator, "GET", "/api/station")
+        whole = await done(room, operator, "GET", "/api/v1/station")
         assert (whole["speakers"], whole["zones"], whole["programmes"]) == (3, 3, 2)
 
     play_control(scenario)
@@ -453,10 +473,10 @@ def test_a_typo_tells_nobody_what_is_elsewhere(play_control: Play) -> None:
         shown = await two_communes(room)
         await room.control.editing.put_zone("zb", {"unit": B})
         for method, path, body in (
-            ("GET", "/api/zones/zbb", None),
-            ("POST", "/api/volume", {"to": ["b11"], "volume": 1}),
-            ("POST", "/api/live", {"to": ["b11"]}),
-            ("PATCH", "/api/speakers/a1", {"unit": f"{B}B"}),
+            ("GET", "/api/v1/zones/zbb", None),
+            ("POST", "/api/v1/volume", {"to": ["b11"], "volume": 1}),
+            ("POST", "/api/v1/live", {"to": ["b11"]}),
+            ("PATCH", "/api/v1/speakers/a1", {"unit": f"{B}B"}),
         ):
             reply = await ask_as(room, shown, method, path, body)
             assert reply.status == 404
@@ -471,13 +491,13 @@ def test_stop_without_a_name_ends_ones_own_and_no_others(play_control: Play) -> 
     async def scenario(room: Room) -> None:
         shown = await two_communes(room)
         operator = room.control.access.token
-        await done(room, operator, "POST", "/api/live", {"to": ["b1"]})
-        assert await done(room, shown, "POST", "/api/stop", {}) == {"ended": []}
-        await done(room, shown, "POST", "/api/live", {"to": ["a1"]})
+        await done(room, operator, "POST", "/api/v1/live", {"to": ["b1"]})
+        assert await done(room, shown, "POST", "/api/v1/stop", {}) == {"ended": []}
+        await done(room, shown, "POST", "/api/v1/live", {"to": ["a1"]})
         both = {"programmes": ["live-1", "live-2"]}
-        assert (await ask_as(room, shown, "POST", "/api/stop", both)).status == 403
-        assert await done(room, shown, "POST", "/api/stop", {}) == {"ended": ["live-2"]}
-        assert await done(room, operator, "POST", "/api/stop", {}) == {"ended": ["live-1"]}
+        assert (await ask_as(room, shown, "POST", "/api/v1/stop", both)).status == 403
+        assert await done(room, shown, "POST", "/api/v1/stop", {}) == {"ended": ["live-2"]}
+        assert await done(room, operator, "POST", "/api/v1/stop", {}) == {"ended": ["live-1"]}
 
     play_control(scenario)
 
@@ -496,7 +516,7 @@ def test_S8_what_mdns_finds_is_for_who_may_enrol_and_admits_nobody(  # noqa: N80
             room.control.discovery._speakers[name] = found
         before = everything(room)
         for shown, names in ((viewer, ["a1"]), (enroller, ["a1", "stranger"])):
-            rows = await done(room, shown, "GET", "/api/found")
+            rows = await done(room, shown, "GET", "/api/v1/found")
             assert [row["name"] for row in rows] == names
         assert everything(room) == before
         assert sounds_at(room) == set()

@@ -18,7 +18,7 @@ Play = Callable[..., None]
 def test_a_request_to_speak_is_granted(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        reply = await post(room, "/api/live", {"to": ["a"], "bitrate": 32_000, "frame_ms": 20})
+        reply = await post(room, "/api/v1/live", {"to": ["a"], "bitrate": 32_000, "frame_ms": 20})
         assert reply.status == 201
         assert reply.json()["programme"] == "live-1"
         (order,) = room.ordered[-1].programmes
@@ -71,7 +71,7 @@ def test_a_wrong_field_is_named_in_one_line_and_nothing_begins(
     play_control: Play, wrong: dict[str, Any], said: str
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/live", {"to": ["all"], **wrong})
+        reply = await post(room, "/api/v1/live", {"to": ["all"], **wrong})
         assert reply.status == 422
         assert reply.error().startswith(said)
         await room.settle()
@@ -95,7 +95,7 @@ NO_REQUESTS = {
 @pytest.mark.parametrize("body", NO_REQUESTS.values(), ids=NO_REQUESTS)
 def test_what_is_no_request_is_refused_in_one_line(play_control: Play, body: bytes) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "POST", "/api/live", body)
+        reply = await ask(room, "POST", "/api/v1/live", body)
         assert reply.status in {400, 422}
         assert reply.error()
 
@@ -105,7 +105,7 @@ def test_what_is_no_request_is_refused_in_one_line(play_control: Play, body: byt
 def test_what_is_not_even_said_to_be_json_is_refused(play_control: Play) -> None:
     # A page of a browser could send that to a station without asking.
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "POST", "/api/live", b'{"to": ["all"]}', b"text/plain")
+        reply = await ask(room, "POST", "/api/v1/live", b'{"to": ["all"]}', b"text/plain")
         assert reply.status == 422
         assert reply.error()
 
@@ -114,7 +114,7 @@ def test_what_is_not_even_said_to_be_json_is_refused(play_control: Play) -> None
 
 def test_a_body_of_many_megabytes_is_refused(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "POST", "/api/live", bytes(5 << 20))
+        reply = await ask(room, "POST", "/api/v1/live", bytes(5 << 20))
         assert reply.status == 413
         assert reply.error()
 
@@ -123,7 +123,7 @@ def test_a_body_of_many_megabytes_is_refused(play_control: Play) -> None:
 
 def test_only_lists_of_names_may_be_long(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        for path, status in (("/api/stop", 413), ("/api/units", 413), ("/api/tone", 422)):
+        for path, status in (("/api/v1/stop", 413), ("/api/v1/units", 413), ("/api/v1/tone", 422)):
             reply = await ask(room, "POST", path, b" " * ((64 << 10) + 1))
             assert reply.status == status
             assert reply.error()
@@ -134,7 +134,7 @@ def test_only_lists_of_names_may_be_long(play_control: Play) -> None:
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_zone_without_a_name_is_refused_in_one_line(play_control: Play, method: str) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, method, "/api/zones/")
+        reply = await ask(room, method, "/api/v1/zones/")
         assert reply.status == 404
         assert reply.error()
 
@@ -159,7 +159,7 @@ def test_whatever_is_asked_the_answer_is_a_ticket_or_one_line(
     play_control: Play, request_: object
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/live", request_)
+        reply = await post(room, "/api/v1/live", request_)
         if reply.status != 201:
             assert reply.status in {404, 409, 422}
             assert reply.error()
@@ -170,7 +170,7 @@ def test_whatever_is_asked_the_answer_is_a_ticket_or_one_line(
 def test_an_unknown_loudspeaker_is_answered_with_the_nearest_names(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("market")
-        reply = await post(room, "/api/live", {"to": ["markt"]})
+        reply = await post(room, "/api/v1/live", {"to": ["markt"]})
         assert reply.status == 404
         assert reply.error() == "no loudspeaker 'markt'; nearest: market"
 
@@ -180,7 +180,7 @@ def test_an_unknown_loudspeaker_is_answered_with_the_nearest_names(play_control:
 def test_a_vietnamese_name_is_found_however_its_accents_were_typed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("chợ-làng")
-        reply = await post(room, "/api/live", {"to": [unicodedata.normalize("NFD", "chợ-làng")]})
+        reply = await post(room, "/api/v1/live", {"to": [unicodedata.normalize("NFD", "chợ-làng")]})
         assert reply.status == 201
 
     play_control(scenario)
@@ -189,7 +189,7 @@ def test_a_vietnamese_name_is_found_however_its_accents_were_typed(play_control:
 def test_a_producer_that_does_not_answer_is_a_conflict_in_one_line(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.obeys = False
-        reply = await post(room, "/api/live", {"to": ["all"]})
+        reply = await post(room, "/api/v1/live", {"to": ["all"]})
         assert reply.status == 409
         assert "producer" in reply.error()
 
@@ -200,8 +200,8 @@ def test_a_producer_that_does_not_answer_is_a_conflict_in_one_line(play_control:
     ("method", "path", "status"),
     [
         ("GET", "/nowhere", 404),
-        ("GET", "/api/live", 405),
-        ("POST", "/api/station", 405),
+        ("GET", "/api/v1/live", 405),
+        ("POST", "/api/v1/station", 405),
         ("GET", "/programmes/live-9.sdp", 404),
         ("GET", f"/programmes/{'x' * 65}.sdp", 422),
         ("GET", "/control", 404),
@@ -226,7 +226,7 @@ def test_a_mistake_of_ours_is_one_line_too(
             raise ZeroDivisionError("secret\nand long")
 
         monkeypatch.setattr(room.control, "summary", fail)
-        reply = await ask(room, "GET", "/api/station")
+        reply = await ask(room, "GET", "/api/v1/station")
         assert reply.status == 500
         assert "secret" not in reply.error()
 
@@ -236,7 +236,7 @@ def test_a_mistake_of_ours_is_one_line_too(
 # ------------------------------------------------------------------ what people see
 def test_lists_are_lists_though_nothing_is_there(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        for path in ("/api/speakers", "/api/programmes"):
+        for path in ("/api/v1/speakers", "/api/v1/programmes"):
             reply = await ask(room, "GET", path)
             assert (reply.status, reply.json()) == (200, [])
 
@@ -246,10 +246,10 @@ def test_lists_are_lists_though_nothing_is_there(play_control: Play) -> None:
 def test_what_is_on_air_and_who_hears_it_is_listed(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
-        await post(room, "/api/live", {"to": ["a"]})
-        (programme,) = (await ask(room, "GET", "/api/programmes")).json()
-        (speaker,) = (await ask(room, "GET", "/api/speakers")).json()
-        station = (await ask(room, "GET", "/api/station")).json()
+        await post(room, "/api/v1/live", {"to": ["a"]})
+        (programme,) = (await ask(room, "GET", "/api/v1/programmes")).json()
+        (speaker,) = (await ask(room, "GET", "/api/v1/speakers")).json()
+        station = (await ask(room, "GET", "/api/v1/station")).json()
         assert (programme["name"], programme["to"]) == ("live-1", ["a"])
         assert (speaker["name"], speaker["state"]) == ("a", "syncing")
         assert (station["speakers"], station["programmes"]) == (1, 1)
@@ -259,8 +259,8 @@ def test_what_is_on_air_and_who_hears_it_is_listed(play_control: Play) -> None:
 
 def test_a_description_is_served_as_sdp(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await put(room, "/api/zones/z", {"definition": {"zone": "all"}, "clear": True})
-        await post(room, "/api/live", {"zones": ["z"]})
+        await put(room, "/api/v1/zones/z", {"definition": {"zone": "all"}, "clear": True})
+        await post(room, "/api/v1/live", {"zones": ["z"]})
         reply = await ask(room, "GET", "/programmes/live-1.sdp")
         assert reply.status == 200
         assert reply.headers[b"content-type"] == b"application/sdp"
@@ -271,7 +271,7 @@ def test_a_description_is_served_as_sdp(play_control: Play) -> None:
 
 def test_why_there_is_no_description_is_said_in_one_line(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await post(room, "/api/live", {"to": ["all"]})
+        await post(room, "/api/v1/live", {"to": ["all"]})
         reply = await ask(room, "GET", "/programmes/live-1.sdp")
         assert reply.status == 409
         assert "loa zones clear" in reply.error()
@@ -281,16 +281,16 @@ def test_why_there_is_no_description_is_said_in_one_line(play_control: Play) -> 
 
 def test_the_interface_is_described_on_the_station_itself(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "GET", "/api/openapi.json")
-        assert set(reply.json()["paths"]) >= {"/api/live", "/api/station", "/api/speakers"}
+        reply = await ask(room, "GET", "/api/v1/openapi.json")
+        assert set(reply.json()["paths"]) >= {"/api/v1/live", "/api/v1/station", "/api/v1/speakers"}
 
     play_control(scenario)
 
 
 def test_the_page_that_describes_the_api_loads_nothing_from_elsewhere(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        page = (await ask(room, "GET", "/api/docs")).body.decode()
-        described = (await ask(room, "GET", "/api/openapi.json")).json()
+        page = (await ask(room, "GET", "/api/v1/docs")).body.decode()
+        described = (await ask(room, "GET", "/api/v1/openapi.json")).json()
         assert all(path in page for path in described["paths"])
         assert "//" not in page.replace("<!doctype html>", "")
 
@@ -302,7 +302,7 @@ def test_names_given_twice_count_once(play_control: Play) -> None:
         room.join("ạ")
         for _ in range(5):
             reply = await post(
-                room, "/api/live", {"to": ["ạ", unicodedata.normalize("NFD", "ạ")] * 5000}
+                room, "/api/v1/live", {"to": ["ạ", unicodedata.normalize("NFD", "ạ")] * 5000}
             )
             assert reply.status == 201
         assert [p.request.to for p in room.control.station.programmes.values()] == [("ạ",)] * 5
@@ -319,9 +319,9 @@ def test_more_names_than_can_be_remembered_are_refused_and_nothing_breaks(
             room.control.station.directory.put_endpoint(
                 Endpoint(name, room.control.station.directory.root)
             )
-        replies = [(await post(room, "/api/live", {"to": names})).status for _ in range(3)]
+        replies = [(await post(room, "/api/v1/live", {"to": names})).status for _ in range(3)]
         assert replies == [201, 201, 409]
-        assert (await post(room, "/api/live", {"zones": ["all"]})).status == 201
-        assert (await post(room, "/api/stop", {})).status == 200
+        assert (await post(room, "/api/v1/live", {"zones": ["all"]})).status == 201
+        assert (await post(room, "/api/v1/stop", {})).status == 200
 
     play_control(scenario)

@@ -18,7 +18,7 @@ Play = Callable[..., None]
 
 async def speak(room: Room, **request: object) -> str:
     """A voice is granted a ticket; the name of its programme."""
-    reply = await post(room, "/api/live", {"to": ["all"], **request})
+    reply = await post(room, "/api/v1/live", {"to": ["all"], **request})
     assert reply.status == 201
     name = reply.json()["programme"]
     assert isinstance(name, str)
@@ -26,11 +26,13 @@ async def speak(room: Room, **request: object) -> str:
 
 
 async def states(room: Room) -> dict[str, str]:
-    return {row["name"]: row["state"] for row in (await ask(room, "GET", "/api/programmes")).json()}
+    return {
+        row["name"]: row["state"] for row in (await ask(room, "GET", "/api/v1/programmes")).json()
+    }
 
 
 async def past(room: Room, query: str = "") -> list[dict[str, Any]]:
-    reply = await ask(room, "GET", f"/api/programmes/past{query}")
+    reply = await ask(room, "GET", f"/api/v1/programmes/past{query}")
     assert reply.status == 200
     rows: list[dict[str, Any]] = reply.json()
     return rows
@@ -41,8 +43,8 @@ def test_a_voice_to_a_zone_is_heard_by_its_members(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("a")
         room.join("b")
-        await put(room, "/api/zones/z", {"definition": {"speakers": ["a"]}})
-        reply = await post(room, "/api/live", {"zones": ["z"]})
+        await put(room, "/api/v1/zones/z", {"definition": {"speakers": ["a"]}})
+        reply = await post(room, "/api/v1/live", {"zones": ["z"]})
         assert (reply.status, reply.json()["listening"]) == (201, ["a"])
 
     play_control(scenario)
@@ -50,8 +52,8 @@ def test_a_voice_to_a_zone_is_heard_by_its_members(play_control: Play) -> None:
 
 def test_a_zone_that_is_not_known_is_answered_with_the_nearest(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        await put(room, "/api/zones/schools", {"definition": {"tag": "school"}})
-        reply = await post(room, "/api/live", {"zones": ["school"]})
+        await put(room, "/api/v1/zones/schools", {"definition": {"tag": "school"}})
+        reply = await post(room, "/api/v1/live", {"zones": ["school"]})
         assert (reply.status, reply.error()) == (404, "no zone 'school'; nearest: schools")
 
     play_control(scenario)
@@ -62,7 +64,7 @@ def test_the_networks_of_the_listeners_decide_frames_and_delay(play_control: Pla
         room.join("near")
         room.join("far", delivery="saver")
         await speak(room)
-        (row,) = (await ask(room, "GET", "/api/programmes")).json()
+        (row,) = (await ask(room, "GET", "/api/v1/programmes")).json()
         assert (row["frames_ms"], row["playout_delay_ms"]) == ([10.0, 60.0], 1000.0)
         assert (row["speakers"], row["not_in_step"]) == (2, [])
 
@@ -73,7 +75,7 @@ def test_the_networks_of_the_listeners_decide_frames_and_delay(play_control: Pla
 def test_a_voice_has_the_priority_it_asks_for(play_control: Play, priority: str) -> None:
     async def scenario(room: Room) -> None:
         await speak(room, priority=priority)
-        (row,) = (await ask(room, "GET", "/api/programmes")).json()
+        (row,) = (await ask(room, "GET", "/api/v1/programmes")).json()
         assert row["priority"] == priority.lower()
 
     play_control(scenario)
@@ -81,7 +83,7 @@ def test_a_voice_has_the_priority_it_asks_for(play_control: Play, priority: str)
 
 def test_a_priority_there_is_not_is_answered_with_those_there_are(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/live", {"to": ["all"], "priority": "urgent"})
+        reply = await post(room, "/api/v1/live", {"to": ["all"], "priority": "urgent"})
         assert reply.status == 422
         assert reply.error() == (
             "'urgent' is no priority: use background, scheduled, live, priority, emergency"
@@ -93,7 +95,7 @@ def test_a_priority_there_is_not_is_answered_with_those_there_are(play_control: 
 def test_what_these_listeners_could_not_hear_is_a_conflict(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         room.join("far", delivery="saver")
-        reply = await post(room, "/api/live", {"to": ["all"], "playout_delay_ms": 60})
+        reply = await post(room, "/api/v1/live", {"to": ["all"], "playout_delay_ms": 60})
         assert reply.status == 409
         assert "all sound would be late" in reply.error()
         assert await states(room) == {}
@@ -106,7 +108,7 @@ def test_one_programme_is_ended_and_the_others_go_on(play_control: Play) -> None
     async def scenario(room: Room) -> None:
         room.state = "live"
         first, second = await speak(room), await speak(room)
-        reply = await ask(room, "DELETE", f"/api/programmes/{first}")
+        reply = await ask(room, "DELETE", f"/api/v1/programmes/{first}")
         assert (reply.status, reply.json()) == (200, {"ended": [first]})
         await room.settle()
         assert await states(room) == {first: "ended", second: "live"}
@@ -118,8 +120,8 @@ def test_one_programme_is_ended_and_the_others_go_on(play_control: Play) -> None
 def test_what_has_ended_already_is_not_ended_again(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         name = await speak(room)
-        await ask(room, "DELETE", f"/api/programmes/{name}")
-        reply = await ask(room, "DELETE", f"/api/programmes/{name}")
+        await ask(room, "DELETE", f"/api/v1/programmes/{name}")
+        reply = await ask(room, "DELETE", f"/api/v1/programmes/{name}")
         assert (reply.status, reply.json()) == (200, {"ended": []})
 
     play_control(scenario)
@@ -130,7 +132,7 @@ def test_several_are_ended_by_name_or_all_if_none_is_named(play_control: Play, n
     async def scenario(room: Room) -> None:
         names = [await speak(room) for _ in range(3)]
         wanted = names[:2] if named else names
-        reply = await post(room, "/api/stop", {"programmes": wanted if named else []})
+        reply = await post(room, "/api/v1/stop", {"programmes": wanted if named else []})
         assert (reply.status, reply.json()) == (200, {"ended": wanted})
 
     play_control(scenario)
@@ -138,7 +140,7 @@ def test_several_are_ended_by_name_or_all_if_none_is_named(play_control: Play, n
 
 def test_where_nothing_is_on_air_nothing_is_ended(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/stop", {})
+        reply = await post(room, "/api/v1/stop", {})
         assert (reply.status, reply.json()) == (200, {"ended": []})
 
     play_control(scenario)
@@ -148,8 +150,8 @@ def test_what_is_not_on_air_is_not_ended_nor_what_was_named_with_it(play_control
     async def scenario(room: Room) -> None:
         name = await speak(room)
         for reply in (
-            await ask(room, "DELETE", "/api/programmes/live-9"),
-            await post(room, "/api/stop", {"programmes": [name, "live-9"]}),
+            await ask(room, "DELETE", "/api/v1/programmes/live-9"),
+            await post(room, "/api/v1/stop", {"programmes": [name, "live-9"]}),
         ):
             assert reply.status == 404
             assert "no programme 'live-9' is on air" in reply.error()
@@ -168,7 +170,7 @@ def test_what_is_not_on_air_is_not_ended_nor_what_was_named_with_it(play_control
 )
 def test_what_is_no_request_to_stop_is_one_line(play_control: Play, body: object, why: str) -> None:
     async def scenario(room: Room) -> None:
-        reply = await post(room, "/api/stop", body)
+        reply = await post(room, "/api/v1/stop", body)
         assert reply.status == 422
         assert reply.error().startswith(why)
 
@@ -193,7 +195,7 @@ def test_what_was_on_air_is_listed_the_newest_first(play_control: Play) -> None:
 def test_when_and_why_it_ended_is_kept(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         name = await speak(room)
-        await ask(room, "DELETE", f"/api/programmes/{name}")
+        await ask(room, "DELETE", f"/api/v1/programmes/{name}")
         ended_at_ns = room.control.station.programmes[name].ended_at_ns
         assert ended_at_ns is not None
         room.control.station.programmes[name].ended_at_ns = 5_000_000_000  # long over
@@ -209,7 +211,7 @@ def test_when_and_why_it_ended_is_kept(play_control: Play) -> None:
 @pytest.mark.parametrize("limit", ["0", "1001", "many", "1.5"])
 def test_no_more_is_listed_than_anybody_reads(play_control: Play, limit: str) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "GET", f"/api/programmes/past?limit={limit}")
+        reply = await ask(room, "GET", f"/api/v1/programmes/past?limit={limit}")
         assert reply.status == 422
         assert reply.error().startswith("limit: ")
 
@@ -220,9 +222,9 @@ def test_no_more_is_listed_than_anybody_reads(play_control: Play, limit: str) ->
 async def on_air_in_clear(room: Room) -> str:
     """A programme to a zone in clear, with a loudspeaker that hears it sealed from the group."""
     room.join("a", multicast=True)
-    await put(room, "/api/zones/z", {"definition": {"zone": "all"}, "clear": True})
+    await put(room, "/api/v1/zones/z", {"definition": {"zone": "all"}, "clear": True})
     room.state = "live"
-    reply = await post(room, "/api/live", {"zones": ["z"]})
+    reply = await post(room, "/api/v1/live", {"zones": ["z"]})
     name = reply.json()["programme"]
     assert isinstance(name, str)
     return name
@@ -238,7 +240,7 @@ def test_no_answer_but_one_shows_a_key(play_control: Play) -> None:
             for epoch in stream.epochs
             for spelling in spellings(epoch.key)
         ]
-        described = (await ask(room, "GET", "/api/openapi.json")).json()["paths"]
+        described = (await ask(room, "GET", "/api/v1/openapi.json")).json()["paths"]
         paths = [path for path, methods in described.items() if "get" in methods]
         assert len(paths) > 8
         shown = []
@@ -247,7 +249,7 @@ def test_no_answer_but_one_shows_a_key(play_control: Play) -> None:
             assert reply.status == 200, path
             if any(spelling in reply.body for spelling in secret):
                 shown.append(path)
-        assert shown == ["/api/programmes/{name}/key"]
+        assert shown == ["/api/v1/programmes/{name}/key"]
 
     play_control(scenario)
 
@@ -263,7 +265,7 @@ def test_the_key_of_the_epoch_that_sounds_is_told_for_a_stock_player(play_contro
         name = await on_air_in_clear(room)
         room.join("far", delivery="saver")
         programme = room.control.station.programmes[name]
-        reply = await ask(room, "GET", f"/api/programmes/{name}/key")
+        reply = await ask(room, "GET", f"/api/v1/programmes/{name}/key")
         assert reply.status == 200
         sounding = programme.report.streams[0].sounding
         assert reply.json() == {
@@ -289,7 +291,7 @@ def test_what_goes_by_unicast_alone_is_said_to_go_to_no_group(play_control: Play
     async def scenario(room: Room) -> None:
         room.join("a")
         room.join("far", delivery="saver")
-        reply = await ask(room, "GET", f"/api/programmes/{await speak(room)}/key")
+        reply = await ask(room, "GET", f"/api/v1/programmes/{await speak(room)}/key")
         assert [row["group"] for row in reply.json()["streams"]] == [None, None]
 
     play_control(scenario)
@@ -297,9 +299,9 @@ def test_what_goes_by_unicast_alone_is_said_to_go_to_no_group(play_control: Play
 
 def test_what_is_not_on_air_or_has_not_begun_has_no_key(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        assert (await ask(room, "GET", "/api/programmes/live-9/key")).status == 404
+        assert (await ask(room, "GET", "/api/v1/programmes/live-9/key")).status == 404
         name = room.control.station.open(LiveRequest(("all",)), 0).name
-        reply = await ask(room, "GET", f"/api/programmes/{name}/key")
+        reply = await ask(room, "GET", f"/api/v1/programmes/{name}/key")
         assert (reply.status, "not started yet" in reply.error()) == (409, True)
 
     play_control(scenario)
@@ -307,7 +309,7 @@ def test_what_is_not_on_air_or_has_not_begun_has_no_key(play_control: Play) -> N
 
 def test_a_key_is_not_for_whoever_has_no_token(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        path = f"/api/programmes/{await speak(room)}/key"
+        path = f"/api/v1/programmes/{await speak(room)}/key"
         reply = await ask(room, "GET", path, shown=b"")
         assert reply.status == 401
         assert list(reply.json()) == ["error"]
@@ -322,9 +324,9 @@ def test_a_zone_in_clear_and_what_goes_to_it_are_said_to_be_unauthenticated(
     async def scenario(room: Room) -> None:
         await on_air_in_clear(room)
         await speak(room)
-        zones = (await ask(room, "GET", "/api/zones")).json()
+        zones = (await ask(room, "GET", "/api/v1/zones")).json()
         assert {row["name"]: row["authenticated"] for row in zones} == {"all": True, "z": False}
-        programmes = (await ask(room, "GET", "/api/programmes")).json()
+        programmes = (await ask(room, "GET", "/api/v1/programmes")).json()
         assert [row["authenticated"] for row in programmes] == [False, True]
 
     play_control(scenario)
@@ -335,15 +337,15 @@ def test_a_zone_is_in_clear_from_the_next_programme_on_and_stays_so_when_defined
 ) -> None:
     async def scenario(room: Room) -> None:
         definition = {"definition": {"zone": "all"}}
-        assert (await put(room, "/api/zones/z", definition)).json()["authenticated"]
-        before = await post(room, "/api/live", {"zones": ["z"]})
-        reply = await ask(room, "PATCH", "/api/zones/z", b'{"clear": true}')
+        assert (await put(room, "/api/v1/zones/z", definition)).json()["authenticated"]
+        before = await post(room, "/api/v1/live", {"zones": ["z"]})
+        reply = await ask(room, "PATCH", "/api/v1/zones/z", b'{"clear": true}')
         assert (reply.status, reply.json()["authenticated"]) == (200, False)
-        after = await post(room, "/api/live", {"zones": ["z"]})
+        after = await post(room, "/api/v1/live", {"zones": ["z"]})
         assert (before.json()["sdp"], after.json()["sdp"]) == (None, "/programmes/live-2.sdp")
-        assert not (await put(room, "/api/zones/z", definition)).json()["authenticated"]
+        assert not (await put(room, "/api/v1/zones/z", definition)).json()["authenticated"]
         await room.restart_control()
-        (_, row) = (await ask(room, "GET", "/api/zones")).json()
+        (_, row) = (await ask(room, "GET", "/api/v1/zones")).json()
         assert (row["name"], row["authenticated"]) == ("z", False)
 
     play_control(scenario)
@@ -356,7 +358,7 @@ def test_no_zone_that_is_not_defined_is_in_clear(
     play_control: Play, name: str, status: int, why: str
 ) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "PATCH", f"/api/zones/{name}", b'{"clear": true}')
+        reply = await ask(room, "PATCH", f"/api/v1/zones/{name}", b'{"clear": true}')
         assert (reply.status, why in reply.error()) == (status, True)
 
     play_control(scenario)
@@ -366,7 +368,7 @@ def test_a_test_is_said_to_be_one(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         await speak(room, test=True)
         await speak(room)
-        rows = (await ask(room, "GET", "/api/programmes")).json()
+        rows = (await ask(room, "GET", "/api/v1/programmes")).json()
         assert [row["test"] for row in rows] == [True, False]
         assert [row["request"]["test"] for row in await past(room)] == [False, True]
 
@@ -376,12 +378,12 @@ def test_a_test_is_said_to_be_one(play_control: Play) -> None:
 # ------------------------------------------------------------------ who is near
 def test_what_mdns_has_found_is_listed_and_whether_it_is_registered(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        assert (await ask(room, "GET", "/api/found")).json() == []
+        assert (await ask(room, "GET", "/api/v1/found")).json() == []
         room.join("a")
         for name in ("b", "a"):
             speaker = FoundSpeaker(name, "192.0.2.1", StationAddress("loa.local", 7460))
             room.control.discovery._speakers[name] = speaker
-        reply = await ask(room, "GET", "/api/found")
+        reply = await ask(room, "GET", "/api/v1/found")
         station = {"host": "loa.local", "port": 7460}
         found = {"address": "192.0.2.1", "station": station}
         assert reply.json() == [
@@ -394,47 +396,47 @@ def test_what_mdns_has_found_is_listed_and_whether_it_is_registered(play_control
 
 def test_every_way_to_ask_is_described_on_the_station_itself(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        reply = await ask(room, "GET", "/api/openapi.json")
+        reply = await ask(room, "GET", "/api/v1/openapi.json")
         assert set(reply.json()["paths"]) == {
-            "/api/station",
-            "/api/found",
+            "/api/v1/station",
+            "/api/v1/found",
             "/metrics",
-            "/api/live",
-            "/api/programmes",
-            "/api/programmes/past",
-            "/api/programmes/{name}",
-            "/api/programmes/{name}/key",
-            "/api/stop",
+            "/api/v1/live",
+            "/api/v1/programmes",
+            "/api/v1/programmes/past",
+            "/api/v1/programmes/{name}",
+            "/api/v1/programmes/{name}/key",
+            "/api/v1/stop",
             "/programmes/{name}.sdp",
-            "/api/speakers",
-            "/api/speakers/{name}",
-            "/api/speakers/{name}/revoke",
-            "/api/enrolments",
-            "/api/enrolments/{number}",
-            "/api/enrolments/pending/{key}",
-            "/api/enrolments/pending/{key}/approve",
-            "/api/volume",
-            "/api/mute",
-            "/api/tone",
-            "/api/trim/distance",
-            "/api/identify",
-            "/api/restart",
-            "/api/units",
-            "/api/units/{path}",
-            "/api/zones",
-            "/api/zones/preview",
-            "/api/zones/{name}",
-            "/api/audit",
-            "/api/audit/export",
-            "/api/login",
-            "/api/users",
-            "/api/users/{name}",
-            "/api/users/{name}/grants",
-            "/api/users/{name}/grants/withdraw",
-            "/api/users/{name}/password",
-            "/api/users/{name}/codes",
-            "/api/tokens",
-            "/api/tokens/{number}",
+            "/api/v1/speakers",
+            "/api/v1/speakers/{name}",
+            "/api/v1/speakers/{name}/revoke",
+            "/api/v1/enrolments",
+            "/api/v1/enrolments/{number}",
+            "/api/v1/enrolments/pending/{key}",
+            "/api/v1/enrolments/pending/{key}/approve",
+            "/api/v1/volume",
+            "/api/v1/mute",
+            "/api/v1/tone",
+            "/api/v1/trim/distance",
+            "/api/v1/identify",
+            "/api/v1/restart",
+            "/api/v1/units",
+            "/api/v1/units/{path}",
+            "/api/v1/zones",
+            "/api/v1/zones/preview",
+            "/api/v1/zones/{name}",
+            "/api/v1/audit",
+            "/api/v1/audit/export",
+            "/api/v1/login",
+            "/api/v1/users",
+            "/api/v1/users/{name}",
+            "/api/v1/users/{name}/grants",
+            "/api/v1/users/{name}/grants/withdraw",
+            "/api/v1/users/{name}/password",
+            "/api/v1/users/{name}/codes",
+            "/api/v1/tokens",
+            "/api/v1/tokens/{number}",
         }
 
     play_control(scenario)

@@ -10,7 +10,7 @@ from server.audit.row import Entry
 SECOND = 1_000_000_000
 
 
-def refusal(where: str, path: str = "/api/live", who: str = "") -> Refusal:
+def refusal(where: str, path: str = "/api/v1/live", who: str = "") -> Refusal:
     return Refusal(who, where, {"path": path}, "no token")
 
 
@@ -19,13 +19,13 @@ def test_the_first_is_a_row_at_once_and_its_repetitions_one_a_minute() -> None:
     for second in range(300):
         rows += refusals.due(second * SECOND)
         for n in range(100):
-            made = refusals.refuse(refusal("192.0.2.1", f"/api/{second}/{n}"), second * SECOND)
+            made = refusals.refuse(refusal("192.0.2.1", f"/api/v1/{second}/{n}"), second * SECOND)
             rows += [made] if made else []
     assert len(rows) == 5
-    assert rows[0].on == '{"path":"/api/0/0"}'
+    assert rows[0].on == '{"path":"/api/v1/0/0"}'
     counted = [json.loads(row.on) for row in rows[1:]]
     assert [told["times"] for told in counted] == [5999, 6000, 6000, 6000]
-    assert counted[0]["path"] == "/api/59/99"
+    assert counted[0]["path"] == "/api/v1/59/99"
     assert {(row.what, row.outcome, row.where) for row in rows} == {
         ("refused", "refused", "192.0.2.1")
     }

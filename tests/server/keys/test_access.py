@@ -30,7 +30,7 @@ class House:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    def ask(self, *shown: bytes, method: str = "GET", path: str = "/api/zones") -> list[Message]:
+    def ask(self, *shown: bytes, method: str = "GET", path: str = "/api/v1/zones") -> list[Message]:
         """The reply to a request that shows these in its head."""
         headers = [(b"authorization", value) for value in shown]
         return self.visit({"type": "http", "method": method, "path": path, "headers": headers})
@@ -48,7 +48,7 @@ class House:
         asyncio.run(self._check(scope, receive, send))
         return sent
 
-    def status(self, *shown: bytes, method: str = "GET", path: str = "/api/zones") -> int:
+    def status(self, *shown: bytes, method: str = "GET", path: str = "/api/v1/zones") -> int:
         return int(self.ask(*shown, method=method, path=path)[0]["status"])
 
 
@@ -93,7 +93,7 @@ def test_nobody_shows_two_tokens() -> None:
     assert house.status(right, b"Bearer x") == 401
 
 
-@pytest.mark.parametrize("path", ["/api/docs", "/api/openapi.json", "/programmes/live-1.sdp"])
+@pytest.mark.parametrize("path", ["/api/v1/docs", "/api/v1/openapi.json", "/programmes/live-1.sdp"])
 def test_what_says_how_to_authenticate_is_open_to_read(path: str) -> None:
     house = House()
     assert house.status(path=path) == 200
@@ -106,7 +106,7 @@ def test_loudspeakers_prove_their_own_keys_and_no_other_session_is_begun() -> No
     house = House()
     house.visit({"type": "websocket", "path": "/control", "headers": []})
     assert house.visits == 1
-    for path in ("/control/", "/api/zones", "/"):
+    for path in ("/control/", "/api/v1/zones", "/"):
         (closed,) = house.visit({"type": "websocket", "path": path, "headers": []})
         assert closed["type"] == "websocket.close"
     assert house.visits == 1
