@@ -17,6 +17,7 @@ from server.configuration import configure
 from server.data import DataError, DataFolder, default_folder
 from server.keys.tls import TlsError, Trust, certificate_hash
 from server.keys.token import AccessError, TokenFile
+from server.problem import detail_of
 from server.settings import SettingsError
 from server.signed_in import Kept, SignedIn, SignedInError, file_of
 from server.users.records import SESSION_PREFIX
@@ -163,8 +164,7 @@ def call(
     except (ValueError, RecursionError):
         raise not_a_station(address) from None
     if not 200 <= status < 300:
-        refusal = answer.get("error") if isinstance(answer, dict) else None
-        raise ApiError(str(refusal or f"the station answered {status}"))
+        raise ApiError(detail_of(answer) or f"the station answered {status}")
     if answer is None and status != HTTPStatus.NO_CONTENT:
         raise not_a_station(address)
     return answer
@@ -212,8 +212,7 @@ def _refusal(data: bytes, status: int) -> str:
         answer = json.loads(data)
     except (ValueError, RecursionError):
         answer = None
-    said = answer.get("error") if isinstance(answer, dict) else None
-    return str(said or f"the station answered {status}")
+    return detail_of(answer) or f"the station answered {status}"
 
 
 @contextmanager

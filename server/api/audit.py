@@ -14,6 +14,7 @@ from server.api.rights import Auditor
 from server.app import Control
 from server.audit.caller import Caller
 from server.audit.row import Row, instant
+from server.problem import detail_of
 from server.recording import Recorder
 from transport.control.address import plain_address
 
@@ -87,9 +88,7 @@ class _Answer:
             said = json.loads(self._body)
         except ValueError:
             return ""
-        if not isinstance(said, dict):
-            return ""
-        return str(said.get("error") or said.get("detail") or "")
+        return detail_of(said)
 
 
 def _who(scope: Scope) -> str:

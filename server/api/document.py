@@ -10,18 +10,24 @@ from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from server.api.rights import Of, right_of
+from server.problem import MEDIA_TYPE
 
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
     "description": "A session, which `POST /api/v1/login` gives, or a token (RFC 6750).",
 }
-_ERROR = {
+_PROBLEM = {
     "type": "object",
-    "title": "Error",
-    "description": "Why nothing was done, in one line.",
-    "properties": {"error": {"type": "string", "minLength": 1}},
-    "required": ["error"],
+    "title": "Problem",
+    "description": "Why nothing was done (RFC 9457): `detail` says it in one line, for people.",
+    "properties": {
+        "type": {"type": "string", "const": "about:blank"},
+        "title": {"type": "string", "minLength": 1},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "minLength": 1},
+    },
+    "required": ["type", "title", "status", "detail"],
     "additionalProperties": False,
 }
 _OF_STRANGERS = {
@@ -69,7 +75,7 @@ class DocumentedAPI(FastAPI):
         # FastAPI's own form of errors, in which none is answered.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
-        schemas["Error"] = _ERROR
+        schemas["Problem"] = _PROBLEM
         return document
 
 
@@ -90,7 +96,7 @@ def _describe(operation: dict[str, Any], route: APIRoute, method: str) -> None:
     operation["responses"] |= {
         str(status): {
             "description": why,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status, why in sorted(refusals.items())
     }

@@ -1,16 +1,16 @@
-"""Every reply of an error is `{"error": "one line"}`."""
+"""Every error is answered with problem details, and no body of a request is too much."""
 
 import asyncio
 from dataclasses import dataclass
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.directory import SEPARATOR
 from server.errors import NoSuchError, StationError
+from server.problem import problem
 from server.rights.identity import ForbiddenError, Identity
 from server.rights.table import Deed
 from server.users.errors import SignInError, TooManyAttemptsError
@@ -147,12 +147,6 @@ def _status(error: StationError) -> int:
             return 409
 
 
-def _error(text: str, status: int) -> JSONResponse:
-    # The text may quote what a stranger sent: line breaks, or half a character.
-    line = " ".join(text.split()).encode(errors="replace").decode()
-    return JSONResponse({"error": line}, status)
-
-
 def _sees_all(request: Request) -> bool:
     """Whether whoever asks may see the whole station."""
     identity: Identity | None = getattr(request.state, "identity", None)
@@ -163,28 +157,28 @@ def add_errors(api: FastAPI) -> None:
     """Have every error answered in one way."""
 
     @api.exception_handler(StationError)
-    async def refused(request: Request, error: StationError) -> JSONResponse:
+    async def refused(request: Request, error: StationError) -> Response:
         text = str(error)
         if isinstance(error, NoSuchError) and not _sees_all(request):
             # What is near to a name that is not known may be another's.
             text = text.partition("; nearest:")[0]
-        reply = _error(text, _status(error))
+        headers = {}
         if isinstance(error, TooManyAttemptsError):
-            reply.headers["Retry-After"] = str(error.wait_s)
-        return reply
+            headers["Retry-After"] = str(error.wait_s)
+        return problem(_status(error), text, headers)
 
     @api.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return _error(f"the body is no JSON: {first['ctx']['error']}", 422)
+            return problem(422, f"the body is no JSON: {first['ctx']['error']}")
         where = ".".join(str(part) for part in first["loc"][1:])
-        return _error(f"{where or 'body'}: {first['msg']}", 422)
+        return problem(422, f"{where or 'body'}: {first['msg']}")
 
     @api.exception_handler(HTTPException)
-    async def failed(_: Request, error: HTTPException) -> JSONResponse:
-        return _error(str(error.detail), error.status_code)
+    async def failed(_: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail))
 
     @api.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> JSONResponse:
-        return _error(f"the station has made a mistake: {type(error).__name__}", 500)
+    async def broken(_: Request, error: Exception) -> Response:
+        return problem(500, f"the station has made a mistake: {type(error).__name__}")

@@ -7,10 +7,10 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.audit.caller import calling
+from server.problem import problem
 from server.rights.identity import Identity
 from transport.control.address import plain_address
 
@@ -94,7 +94,7 @@ class AccessCheck:
                 await self._app(scope, receive, send)
             return
         why = _MISSING if shown is None else _WRONG
-        reply = JSONResponse({"error": why}, 401, {"WWW-Authenticate": "Bearer"})
+        reply = problem(401, why, {"WWW-Authenticate": "Bearer"})
         await reply(scope, receive, send)
 
 

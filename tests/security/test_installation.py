@@ -104,7 +104,7 @@ def test_S3_a_fresh_station_does_nothing_for_whoever_has_no_token(  # noqa: N802
         for shown in (None, "", "Bearer", "Bearer ", *(f"Bearer {guess}" for guess in GUESSES)):
             answered, reply = status(bench, method, path, shown)
             assert answered == 401, (path, shown)
-            assert "loa keys token" in json.loads(reply)["error"]
+            assert "loa keys token" in json.loads(reply)["detail"]
         assert status(bench, method, path, f"Bearer {other}")[0] == 401
     for method, path, body in CALLS:
         call(bench.address, method, path, body, credentials=credentials_of(bench.data, {}))

@@ -127,7 +127,7 @@ class Peer:
         head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
         length = int(head.lower().split(b"content-length: ")[1].split()[0])
         plain = json.loads(await self.reader.readexactly(length))
-        (text,) = plain.values()
+        text = plain["detail"]
         return head.split()[1], text
 
     async def is_sent_away(self) -> None:

@@ -26,8 +26,10 @@ class Reply:
     def error(self) -> str:
         """The one line; AssertionError if that is not what the reply is."""
         body = self.json()
-        assert list(body) == ["error"]
-        line = body["error"]
+        assert self.headers[b"content-type"] == b"application/problem+json"
+        assert list(body) == ["type", "title", "status", "detail"]
+        assert (body["type"], body["status"]) == ("about:blank", self.status)
+        line = body["detail"]
         assert isinstance(line, str)
         assert line
         assert len(line.splitlines()) == 1

@@ -14,7 +14,7 @@ from tests.support.people import ask_as
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
-ERROR = {"$ref": "#/components/schemas/Error"}
+ERROR = {"$ref": "#/components/schemas/Problem"}
 
 
 def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -75,7 +75,7 @@ def test_every_operation_says_who_may_call_it_and_how_it_refuses(play_control: P
             assert "requestBody" not in operation or {"408", "413", "422"} <= responses.keys()
             for status, response in responses.items():
                 if int(status) >= 400:
-                    assert response["content"]["application/json"]["schema"] == ERROR
+                    assert response["content"]["application/problem+json"]["schema"] == ERROR
                     assert response["description"]
         assert "429" in document["paths"]["/api/v1/login"]["post"]["responses"]
 
@@ -103,6 +103,6 @@ def test_what_is_refused_is_refused_as_the_document_says(
         assert reply.error()
         operation = build_api(room.control).openapi()["paths"][path.partition("?")[0]]
         declared = operation[method.lower()]["responses"][str(status)]
-        assert declared["content"]["application/json"]["schema"] == ERROR
+        assert declared["content"]["application/problem+json"]["schema"] == ERROR
 
     play_control(scenario)

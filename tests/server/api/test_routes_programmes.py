@@ -312,7 +312,7 @@ def test_a_key_is_not_for_whoever_has_no_token(play_control: Play) -> None:
         path = f"/api/v1/programmes/{await speak(room)}/key"
         reply = await ask(room, "GET", path, shown=b"")
         assert reply.status == 401
-        assert list(reply.json()) == ["error"]
+        assert reply.error()
 
     play_control(scenario)
 

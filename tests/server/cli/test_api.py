@@ -66,12 +66,12 @@ def nowhere() -> str:
 
 
 def test_a_refusal_is_the_station_s_own_line(answering: type[_Handler]) -> None:
-    answering.reply = (409, b'{"error": "not now"}')
+    answering.reply = (409, b'{"detail": "not now"}')
     with pytest.raises(ApiError, match=r"^not now$"):
         call(answering.address, "GET", "/")
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"detail": "x"}', b""])
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"title": "x"}', b""])
 def test_a_refusal_without_a_line_is_a_number(answering: type[_Handler], body: bytes) -> None:
     answering.reply = (502, body)
     with pytest.raises(ApiError, match=r"^the station answered 502$"):
@@ -90,7 +90,7 @@ def test_what_answers_something_else_is_no_station(
 def test_a_token_that_is_not_taken_is_told_with_where_the_right_one_is(
     answering: type[_Handler],
 ) -> None:
-    answering.reply = (401, b'{"error": "no"}')
+    answering.reply = (401, b'{"detail": "no"}')
     with pytest.raises(ApiError, match=f"^{answering.address} does not take this token: .*LOA_TOK"):
         call(answering.address, "GET", "/")
 

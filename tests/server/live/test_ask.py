@@ -56,14 +56,14 @@ def test_a_description_is_given_with_its_whole_address(station: Station) -> None
 
 @pytest.mark.parametrize("status", [404, 409, 422, 500])
 def test_a_refusal_is_repeated_in_the_station_s_own_words(station: Station, status: int) -> None:
-    station.reply = (status, b'{"error": "no loudspeaker \'x\'; nearest: y"}')
+    station.reply = (status, b'{"detail": "no loudspeaker \'x\'; nearest: y"}')
     with pytest.raises(LiveError) as refused:
         ask(station.address, {})
     assert str(refused.value) == "no loudspeaker 'x'; nearest: y"
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(500, b"{}"), (404, b'{"detail": "x"}'), (502, b"[]"), (302, b"")]
+    ("status", "body"), [(500, b"{}"), (404, b'{"title": "x"}'), (502, b"[]"), (302, b"")]
 )
 def test_an_answer_without_words_is_told_by_its_number(
     station: Station, status: int, body: bytes

@@ -123,7 +123,7 @@ def test_a_source_that_fails_is_an_error_in_one_line_and_the_programme_ends(
 def test_a_refusal_is_an_error_in_one_line(
     station: Station, speak: Speak, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    station.reply = (404, b'{"error": "no loudspeaker \'x\'; nearest: y"}')
+    station.reply = (404, b'{"detail": "no loudspeaker \'x\'; nearest: y"}')
     assert speak(iter([TONE])) == 1
     assert capsys.readouterr().err == "loa live: no loudspeaker 'x'; nearest: y\n"
 
