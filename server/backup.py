@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from server.archive import FOLDER, TABLES, About, Archive, ArchiveError, Writer, opened, write
-from server.audit.row import Entry
+from server.audit.row import RESTORED, Entry
 from server.configuration import toml_text
 from server.data import DataFolder
 from server.keys.folder import SKIPPED_GENERATIONS, KeyFolder
@@ -48,6 +48,16 @@ def back_up(folder: DataFolder, place: Place, file: Path, now_s: int) -> About:
     return about[0]
 
 
+def note_back_up(place: Place, about: About, file: Path, by: str) -> None:
+    """Have the station's audit log say that there is this back-up, and who made it.
+
+    StoreError if that cannot be written.
+    """
+    told = {"file": str(file.absolute()), "made_at": about.made_at}
+    at_ns = about.made_at * 1_000_000_000
+    copies.note(place, Entry.of(at_ns, by, "", "database.backup", told))
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir()):
         if _NOT_KEPT.fullmatch(entry.name):
@@ -60,13 +70,16 @@ def _files(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def restore(file: Path, folder: DataFolder, url: str | None, now_ns: int) -> About:
+def restore(
+    file: Path, folder: DataFolder, url: str | None, now_ns: int, by: str = "station"
+) -> About:
     """Make a station of a back-up, in a folder that holds none; its database at `url`, or a file.
 
-    Its audit log says so, as of `now_ns` (UTC, since 1970). All or nothing. ArchiveError,
-    DataError, KeysError or StoreError if it cannot be.
+    Its audit log says so, as of `now_ns` (UTC, since 1970), and who did it. All or nothing.
+    ArchiveError, DataError, KeysError or StoreError if it cannot be.
     """
-    with opened(file) as archive:
+    made: list[Place] = []
+    with opened(file) as archive, copies.discarding(made):
 
         def fill(unfinished: DataFolder) -> None:
             archive.unpack(unfinished.path)
@@ -80,8 +93,10 @@ def restore(file: Path, folder: DataFolder, url: str | None, now_ns: int) -> Abo
                 "made_at": archive.about.made_at,
                 "generation": keys.load().certificate.generation,
             }
-            entry = Entry.of(now_ns, "station", "", "station.restore", told)
-            _fill_database(file, archive, unfinished.new_place(url), entry)
+            entry = Entry.of(now_ns, by, "", RESTORED, told)
+            place = unfinished.new_place(url)
+            _fill_database(file, archive, place, entry)
+            made.append(place)
             _own_like(unfinished.path, folder.path)
 
         folder.make(fill)

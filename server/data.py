@@ -196,20 +196,25 @@ class DataFolder:
         DirectoryError if that is no name.
         """
         # The supervisor checks and locks folders too, and needs no database library for that.
-        from server.store import Store  # noqa: PLC0415
+        from server.store import Store, copies  # noqa: PLC0415
+
+        made: list[Path | str] = []
 
         def fill(unfinished: DataFolder) -> None:
             if configuration:
                 unfinished.configure(configuration)
             unfinished.make_secrets()
-            store = Store.create(unfinished.new_place(url), name)
+            place = unfinished.new_place(url)
+            store = Store.create(place, name)
+            made.append(place)
             try:
                 if administrator is not None:
                     store.users.save(administrator)
             finally:
                 store.close()
 
-        self.make(fill)
+        with copies.discarding(made):
+            self.make(fill)
 
     def make(self, fill: Callable[["DataFolder"], None]) -> None:
         """Make the folder of what `fill` puts into an unfinished one, all of it or nothing.

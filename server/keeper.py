@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from server.errors import StationError
-from server.store.engine import StoreError
+from server.store.engine import StoreError, UncertainError
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -45,6 +45,8 @@ class Keeper:
     async def _outcome(begun: asyncio.Future[_T]) -> _T:
         try:
             return await begun
+        except UncertainError as error:
+            raise StationError(str(error)) from None
         except StoreError as error:
             raise StationError(f"nothing was changed: {error}") from None
 

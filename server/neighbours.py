@@ -20,6 +20,7 @@ from server.processes.bus import (
     GatewayReport,
     ProducerReport,
     SenderReport,
+    TicketRefusals,
     UsherReport,
     WhoIsThere,
 )
@@ -47,18 +48,21 @@ class Neighbours:
         describe: Callable[[Programme], str | None],
         changed: Callable[[], None],
         moved: Callable[[], None],
+        refused: Callable[[str, str, int], None],
     ) -> None:
         """`changed` is called when what was heard has to be declared to everybody.
 
         `moved` is called when a loudspeaker's way has opened, moved or closed; thousands may at
-        once.
+        once. `refused` is called with the address of whom the producer did not let speak, why, and
+        how often.
         """
+        self._refused = refused
         self._station = station
         self._now_ns = now_ns
         self._describe = describe
         self._changed = changed
         self._moved = moved
-        self._producer: Bus[DeclareProgrammes | WhoIsThere, ProducerReport] = Bus(
+        self._producer: Bus[DeclareProgrammes | WhoIsThere, ProducerReport | TicketRefusals] = Bus(
             adopt(birth.producer_bus), TO_PRODUCER, FROM_PRODUCER
         )
         self._senders: Bus[WhoIsThere, SenderReport] = Bus(
@@ -124,12 +128,20 @@ class Neighbours:
 
     # ------------------------------------------------------------- what they say
     def _hear_producer(self) -> None:
-        for report in self._producer.receive():
-            self.producer_report = report
-            reborn = self._is_reborn("producer", report.instance)
-            if self._station.update(report, self._now_ns()) or reborn:
-                self._changed()
-            self.heard_producer.set()
+        for message in self._producer.receive():
+            match message:
+                case ProducerReport():
+                    self._hear_report(message)
+                case TicketRefusals():
+                    for refusal in message.refusals:
+                        self._refused(refusal.address, refusal.why, refusal.times)
+
+    def _hear_report(self, report: ProducerReport) -> None:
+        self.producer_report = report
+        reborn = self._is_reborn("producer", report.instance)
+        if self._station.update(report, self._now_ns()) or reborn:
+            self._changed()
+        self.heard_producer.set()
 
     def _hear_senders(self) -> None:
         for report in self._senders.receive():

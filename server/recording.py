@@ -8,6 +8,7 @@ from server.audit.refusals import Refusal, Refusals
 from server.audit.row import Entry
 from server.keeper import Keeper
 from server.store.store import Store
+from transport.control.address import plain_address
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -82,11 +83,17 @@ class Recorder:
             self._keeper.later(self._store.note, entries)
 
     # ------------------------------------------------------------- refusals
-    def refused(self, asked: Mapping[str, Any], why: str, by: Caller | None = None) -> None:
+    def ticket_refused(self, where: str, why: str, times: int) -> None:
+        """The producer did not let somebody speak who came from there, so many times."""
+        self.refused({"asked": "speak"}, why, Caller("", where and plain_address(where)), times)
+
+    def refused(
+        self, asked: Mapping[str, Any], why: str, by: Caller | None = None, times: int = 1
+    ) -> None:
         """Somebody was refused what he asked; whoever tries again soon is counted."""
         who = caller() if by is None else by
         now_ns = self._now_ns()
-        entry = self._refusals.refuse(Refusal(who.who, who.where, asked, why), now_ns)
+        entry = self._refusals.refuse(Refusal(who.who, who.where, asked, why), now_ns, times)
         if entry is not None:
             self.note_later(entry)
 

@@ -12,6 +12,8 @@ from transport.control.address import DEFAULT_PORT
 _RESERVED = ipaddress.IPv4Network("224.0.0.0/24")
 # More processes than that share nothing any more but the machine.
 MAX_SENDERS, MAX_HALLS = 32, 32
+# A century.
+MAX_DAYS = 36_500
 # Instead of a value that may have a password in it.
 HIDDEN = "..."
 
@@ -50,7 +52,8 @@ class Settings:
 
     The heads of the audit log are anchored in `audit_file` (a whole path), at `audit_syslog`
     (`host[:port]`, or the path of a socket) and at `audit_webhook` (a URL, which may be a secret);
-    each None for not at all.
+    each None for not at all. Rows of that log are kept for `audit_days`, and what is known of past
+    programmes for `programmes_days`; 0 is for ever.
     """
 
     bind: str = "127.0.0.1"
@@ -68,6 +71,8 @@ class Settings:
     audit_file: str | None = None
     audit_syslog: str | None = None
     audit_webhook: str | None = field(default=None, repr=False)
+    audit_days: int = 3_650
+    programmes_days: int = 365
     data: Path | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +92,8 @@ class Settings:
         if self.database is not None:
             _check_database(self.database)
         _check_anchors(self.audit_file, self.audit_syslog, self.audit_webhook)
+        _check_days("audit_days", self.audit_days)
+        _check_days("programmes_days", self.programmes_days)
 
 
 def _check_bind(address: str) -> None:
@@ -152,6 +159,11 @@ def _check_anchors(file: str | None, syslog: str | None, webhook: str | None) ->
                 check(value)
         except AnchorError as error:
             raise WrongSettingError(setting, shown, str(error)) from None
+
+
+def _check_days(setting: str, days: int) -> None:
+    if not 0 <= days <= MAX_DAYS:
+        raise WrongSettingError(setting, days, f"use 1 to {MAX_DAYS}, or 0 for ever")
 
 
 def _check_groups(groups: str) -> None:

@@ -156,6 +156,8 @@ def _resources(settings: Settings) -> Iterator[tuple[dict[str, Birth], int, int]
             data="" if settings.data is None else str(settings.data.absolute()),
             tls_certificate=certificate,
             tls_key=key,
+            audit_days=settings.audit_days,
+            programmes_days=settings.programmes_days,
         )
         yield _births(common, settings, held), ready, socket_port(ports["http"])
 

@@ -104,6 +104,8 @@ class Vouching:
         self._since_ns: int | None = None
         self._signing: asyncio.Task[None] | None = None
         self.last: Head | None = None
+        # Behind which rows the exports begin that are under way.
+        self._exporting: list[int] = []
 
     @property
     def anchors(self) -> list[AnchorState]:
@@ -150,13 +152,27 @@ class Vouching:
         """The newest rows, or the newest before that number, newest first."""
         return await self._keeper.do(self._store.newest_audit_rows, before, limit)
 
+    def exports_from(self, seq: int) -> bool:
+        """Whether an export is under way that has rows up to this one in it."""
+        return any(after < seq for after in self._exporting)
+
     async def export(self) -> AsyncIterator[str]:
         """The whole log as it is now, in lines without their ends."""
         await self.sign()
-        root = await self._keeper.do(self._store.audit_root)
+        root, cut = await self._keeper.do(self._store.audit_begin)
+        after = 0 if cut is None else cut.seq
+        self._exporting.append(after)
+        try:
+            yield beginning_line(Beginning(root))
+            if cut is not None:
+                yield head_line(cut)
+            async for line in self._lines(after):
+                yield line
+        finally:
+            self._exporting.remove(after)
+
+    async def _lines(self, after: int) -> AsyncIterator[str]:
         tail, furthest = await self._keeper.do(self._store.audit_end)
-        yield beginning_line(Beginning(root))
-        after = 0
         while after < tail.seq:
             lines, after = await self._keeper.do(self._page, after, tail)
             for line in lines:

@@ -14,8 +14,8 @@ from transport.security.certificates import StationCertificate
 from transport.security.errors import BadKey
 from transport.security.keys import SIGNATURE_BYTES, SigningKey, VerifyKey
 
-Kind = Literal["kept", "closing"]
-"""A head that is kept in the log, or the one that closes an export."""
+Kind = Literal["kept", "closing", "cut"]
+"""A head kept in the log, the one that closes an export, one up to which rows were cut off."""
 
 # generation of the station's key, serial, public
 _DELEGATE = struct.Struct("!QQ32s")

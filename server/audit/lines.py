@@ -27,7 +27,7 @@ class LineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The first line: the public key of the root that the station had when its log began."""
+    """The first line: the public key of the root that the station had at the first row there is."""
 
     root: bytes
 
@@ -96,8 +96,8 @@ def _row(said: dict[str, Any]) -> Row:
 
 
 def _head(said: dict[str, Any]) -> Head:
-    if said["kind"] not in ("kept", "closing"):
-        raise LineError("a head is kept or closing")
+    if said["kind"] not in ("kept", "closing", "cut"):
+        raise LineError("a head is kept, closing or cut")
     return Head(
         _number(said["head"]),
         _bytes(said["hash"], HASH_BYTES),

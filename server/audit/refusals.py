@@ -43,17 +43,18 @@ class Refusals:
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
 
-    def refuse(self, refusal: Refusal, now_ns: int) -> Entry | None:
-        """The row for it; None if it is counted in a later one."""
+    def refuse(self, refusal: Refusal, now_ns: int, times: int = 1) -> Entry | None:
+        """The row for it, or for the first of so many; None if it is counted in a later one."""
         key = _network(refusal.where)
         window = self._windows.get(key)
         if window is None and len(self._windows) >= _MOST:
             key = _OTHERS
             window = self._windows.get(key)
         if window is None:
-            self._windows[key] = _Window(now_ns)
+            rest = times - 1
+            self._windows[key] = _Window(now_ns, rest, refusal if rest else None)
             return refusal.entry(now_ns, {})
-        window.repeated += 1
+        window.repeated += times
         window.last = refusal
         return None
 

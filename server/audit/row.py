@@ -12,6 +12,10 @@ from transport.transcript import transcript
 HASH_BYTES: Final = 32
 # What a row says where the station has another root from there on, `{"root": hexadecimal}`.
 ROOTED: Final = "log.root"
+# Where rows before were cut off, for their time was over: `{"up_to": the last of them}`.
+CUT: Final = "log.cut"
+# Where a back-up was put back, `{"made_at": UTC seconds}`: rows written since then are not there.
+RESTORED: Final = "database.restore"
 _GENESIS_DOMAIN, _ROW_DOMAIN = "loa.audit-genesis.1", "loa.audit-row.1"
 _NS_PER_SECOND = 1_000_000_000
 # What `clean` may make of so many characters: each its code, and how many there were more.

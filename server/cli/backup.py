@@ -3,10 +3,11 @@
 import argparse
 import datetime as dt
 import os
+import pwd
 from pathlib import Path
 
 from server.archive import ArchiveError
-from server.backup import back_up
+from server.backup import back_up, note_back_up
 from server.cli.api import OK, complain, new_parser
 from server.configuration import configure
 from server.data import DataError, DataFolder
@@ -49,9 +50,21 @@ def main(argv: list[str]) -> int:
         about = back_up(folder, place, options.file, int(now.timestamp()))
     except (ArchiveError, DataError, KeysError, SettingsError, StoreError) as error:
         return complain(parser.prog, str(error))
+    try:
+        note_back_up(place, about, options.file, account())
+    except (StoreError, ValueError) as error:
+        complain(parser.prog, f"the back-up is whole, but the audit log does not have it: {error}")
     print(f"{options.file} holds the station {about.station!r} as of {shown_time(about.made_at)}")
     print("whoever has that file has the station's keys: keep it where you would keep those")
     return OK
+
+
+def account() -> str:
+    """Whose this process is on the machine, as the audit log has it."""
+    try:
+        return f"account {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"account {os.geteuid()}"
 
 
 def shown_time(at_s: int) -> str:

@@ -69,6 +69,11 @@ _TEMPLATE = """\
 # audit_file = "/mnt/other/heads.jsonl"
 # audit_syslog = "192.0.2.6:514"
 # audit_webhook = "https://log.example.org/loa"
+
+# For how many days rows of the audit log are kept, and what is known of past programmes; 0: for
+# ever.
+# audit_days = {defaults.audit_days}
+# programmes_days = {defaults.programmes_days}
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from server.archive import About, ArchiveError
 from server.backup import restore
 from server.cli.api import OK, complain, new_parser
-from server.cli.backup import add_folder, shown_time
+from server.cli.backup import account, add_folder, shown_time
 from server.configuration import configure, database_url
 from server.data import DataError, DataFolder
 from server.keys.folder import KeyFolder, KeysError
@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
         settings = configure({"data": options.data}, {**os.environ, "LOA_DATABASE": ""})
         folder = DataFolder(settings.data or Path())
         now = dt.datetime.now(dt.UTC)
-        about = restore(options.file, folder, url, int(now.timestamp()) * 1_000_000_000)
+        now_ns = int(now.timestamp()) * 1_000_000_000
+        about = restore(options.file, folder, url, now_ns, account())
         _tell(folder, about)
     except (ArchiveError, DataError, KeysError, SettingsError, StoreError) as error:
         return complain(parser.prog, str(error))

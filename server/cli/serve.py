@@ -52,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
         f"have descriptors ({defaults.halls})",
     )
     parser.add_argument(
+        "--audit-days",
+        metavar="DAYS",
+        help=f"how long rows of the audit log are kept; 0: for ever ({defaults.audit_days})",
+    )
+    parser.add_argument(
+        "--programmes-days",
+        metavar="DAYS",
+        help=f"and what is known of past programmes ({defaults.programmes_days})",
+    )
+    parser.add_argument(
         "--tls-certificate",
         metavar="FILE",
         help="PEM, with those that lead to its CA (the one that `loa init` made)",

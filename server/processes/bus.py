@@ -118,6 +118,22 @@ class ProducerReport:
     programmes: tuple[ProgrammeReport, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TicketRefusal:
+    """Somebody at this address wanted to speak, and was told why not, so many times."""
+
+    address: str
+    why: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRefusals:
+    """Whom the producer has refused since it last said so."""
+
+    refusals: tuple[TicketRefusal, ...]
+
+
 # Upper bounds, us, of the lateness that senders count: from 50 us to 100 ms, then all beyond.
 LATENESS_BOUNDS_US = (
     *(50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000),
@@ -235,7 +251,7 @@ class WhoIsThere:
 
 
 TO_PRODUCER = vocabulary(DeclareProgrammes, WhoIsThere)
-FROM_PRODUCER = vocabulary(ProducerReport)
+FROM_PRODUCER = vocabulary(ProducerReport, TicketRefusals)
 TO_SENDERS = vocabulary(WhoIsThere)
 FROM_SENDERS = vocabulary(SenderReport)
 TO_USHER = vocabulary(WhoIsThere)

@@ -70,6 +70,8 @@ class Birth:
     tls_certificate: str = ""
     tls_key: str = ""
     database: int = -1
+    audit_days: int = 0
+    programmes_days: int = 0
 
     def to_argument(self) -> str:
         """For the command line of a child."""

@@ -18,6 +18,7 @@ from server.processes.bus import (
     DeclareProgrammes,
     ProducerReport,
     ProgrammeOrder,
+    TicketRefusals,
     WhoIsThere,
 )
 from server.processes.child import Birth, adopt, ignore_interrupts
@@ -25,9 +26,11 @@ from server.processes.priority import go_before
 from server.processes.ring import RingWriter
 from server.producer.listener import Listener
 from server.producer.programme import Programme
+from server.producer.refusals import Refusals
 from server.producer.registry import Registry
 from transport.net.clocks import HostClock, MediaClock
 
+_Control = Bus[ProducerReport | TicketRefusals, DeclareProgrammes | WhoIsThere]
 _REPORT_S = 0.25
 # How long a thread may keep the interpreter from another one that wants to send a frame.
 _SWITCH_S = 0.0005
@@ -53,23 +56,27 @@ def main() -> None:
 
     registry = Registry(secrets.token_hex(8), build)
     context = server_context(Path(birth.tls_certificate), Path(birth.tls_key))
-    listener = Listener(adopt(birth.ingest), context, registry, clock, tell)
+    refusals = Refusals()
+    listener = Listener(
+        adopt(birth.ingest), context, registry, clock, tell, refused=refusals.refuse
+    )
     threading.Thread(target=listener.run, daemon=True).start()
     gc.collect()
     gc.freeze()
-    _talk(birth, registry, clock, changed)
+    _talk(birth, registry, refusals, clock, changed)
 
 
-def _talk(birth: Birth, registry: Registry, clock: MediaClock, changed: int) -> None:
+def _talk(
+    birth: Birth, registry: Registry, refusals: Refusals, clock: MediaClock, changed: int
+) -> None:
     """Take orders from control and report to it, until the lifeline is cut."""
-    bus: Bus[ProducerReport, DeclareProgrammes | WhoIsThere] = Bus(
-        adopt(birth.producer_bus), FROM_PRODUCER, TO_PRODUCER
-    )
+    bus: _Control = Bus(adopt(birth.producer_bus), FROM_PRODUCER, TO_PRODUCER)
     waiting = select.poll()
     for descriptor in (bus.fileno(), birth.lifeline, changed):
         waiting.register(descriptor, select.POLLIN)
     while True:
         bus.send(registry.report(clock.now_ns()))
+        _tell(bus, refusals)
         ready = {descriptor for descriptor, _ in waiting.poll(_REPORT_S * 1000)}
         if birth.lifeline in ready:
             return
@@ -81,6 +88,13 @@ def _talk(birth: Birth, registry: Registry, clock: MediaClock, changed: int) -> 
                     registry.declare(message, clock.now_ns())
                 case WhoIsThere():
                     pass  # the loop reports in any case
+
+
+def _tell(bus: _Control, refusals: Refusals) -> None:
+    """Of whom was refused; again, if control does not hear it now."""
+    refused = refusals.take()
+    if refused and not bus.send(TicketRefusals(refused)):
+        refusals.put_back(refused)
 
 
 if __name__ == "__main__":

@@ -161,13 +161,15 @@ class Listener:
         clock: Clock,
         changed: Callable[[], None],
         *,
+        refused: Callable[[str, str], None] = lambda _address, _why: None,
         sleep: Callable[[float], None] = time.sleep,
         handshake_s: float = _HANDSHAKE_S,
         silence_s: float = _SILENCE_S,
     ) -> None:
         """`context` is the listener's own from now on; see `server.keys.tls.server_context`.
 
-        `changed` is called whenever a programme starts or ends, for a prompt report.
+        `changed` is called whenever a programme starts or ends, for a prompt report; `refused`
+        with the address of whoever may not speak, and why.
         """
         context.sslsocket_class = _Caller
         self._listening = listening
@@ -175,6 +177,7 @@ class Listener:
         self._registry = registry
         self._clock = clock
         self._changed = changed
+        self._refused = refused
         self._sleep = sleep
         self._handshake_s = handshake_s
         self._silence_s = silence_s
@@ -246,6 +249,7 @@ class Listener:
         caller.seconds_left = None
         caller.settimeout(self._silence_s)
         if programme is None:
+            self._refused(caller.address, reason)
             stream.send({"accepted": False, "reason": reason, "final": reason == _OVER})
             return
         caller.had_the_word = True

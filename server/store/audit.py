@@ -6,14 +6,17 @@ from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from server.audit.head import Head
+from server.audit.lines import LineError, head_line, parse_line
 from server.audit.row import ROOTED, Entry, Row, Tail, instant
 from server.store.tables import AuditHeadRow, AuditRow, MetaRow
 
-# Whose log it is: the public key of the root that the station had when it began, and has now.
+# Whose log it is: the public key of the root that the station had at its first row, and has now.
 _ROOT, _ROOT_NOW = "audit_root", "audit_root_now"
+# Where it begins if rows were cut off: that head, as it is exported.
+_CUT = "audit_cut"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -93,8 +96,19 @@ class AuditTrail(ABC):
         with self._transaction() as connection:
             self._append(connection, entries)
 
-    def _append(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        tail, rows = self._tail(connection), []
+    @staticmethod
+    def append_beside(connection: Connection, entries: Sequence[Entry]) -> bool:
+        """Keep entries by a connection that is not the station's; false if no log has begun."""
+        if AuditTrail._audit_root(connection) is None:
+            return False
+        AuditTrail._append(connection, entries)
+        return True
+
+    @staticmethod
+    def _append(connection: Connection, entries: Sequence[Entry]) -> None:
+        # On a server, whoever else writes a row beside the station waits here.
+        connection.execute(select(MetaRow.value).where(MetaRow.key == _ROOT).with_for_update())
+        tail, rows = AuditTrail._tail(connection), []
         for entry in entries:
             row = tail.append(entry)
             rows.append(_columns(row, entry))
@@ -102,12 +116,16 @@ class AuditTrail(ABC):
         if rows:
             connection.execute(insert(AuditRow), rows)
 
-    def _tail(self, connection: Connection) -> Tail:
+    @staticmethod
+    def _tail(connection: Connection) -> Tail:
         last = select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)
         found = connection.execute(last).first()
         if found is not None:
             return Tail(found.seq, bytes(found.hash))
-        root = self._audit_root(connection)
+        cut = AuditTrail._cut(connection)
+        if cut is not None:
+            return cut.tail
+        root = AuditTrail._audit_root(connection)
         if root is None:
             raise ValueError("the log has not begun")
         return Tail.genesis(root)
@@ -116,6 +134,15 @@ class AuditTrail(ABC):
     def _audit_root(connection: Connection) -> bytes | None:
         root = AuditTrail._meta(connection, _ROOT)
         return None if root is None else bytes.fromhex(root)
+
+    @staticmethod
+    def _cut(connection: Connection) -> Head | None:
+        """Where rows were cut off; None also for nonsense, which whoever verifies will notice."""
+        try:
+            head = parse_line((AuditTrail._meta(connection, _CUT) or "").encode())
+        except LineError:
+            return None
+        return head if isinstance(head, Head) and head.kind == "cut" else None
 
     @staticmethod
     def _meta(connection: Connection, key: str) -> str | None:
@@ -138,14 +165,54 @@ class AuditTrail(ABC):
             connection.execute(insert(AuditHeadRow), values)
             return True
 
+    # ------------------------------------------------------------- what is cut off
+    def cut_audit(self, cut: Head, root: bytes) -> None:
+        """The log begins behind this head from now on; `root` is that of its first row then.
+
+        Rows before are there until `forget_cut_rows`.
+        """
+        with self._transaction() as connection:
+            of_root = update(MetaRow).where(MetaRow.key == _ROOT)
+            connection.execute(of_root.values(value=root.hex()))
+            connection.execute(delete(MetaRow).where(MetaRow.key == _CUT))
+            connection.execute(insert(MetaRow), {"key": _CUT, "value": head_line(cut)})
+
+    def forget_cut_rows(self, limit: int) -> bool:
+        """Delete rows that were cut off, so many at most; whether there were any."""
+        with self._transaction() as connection:
+            cut = self._cut(connection)
+            firsts = (connection.scalar(select(func.min(t.seq))) for t in (AuditRow, AuditHeadRow))
+            first = min((seq for seq in firsts if seq is not None), default=None)
+            if cut is None or first is None or first > cut.seq:
+                return False
+            up_to = min(cut.seq, first + limit - 1)
+            for table in (AuditRow, AuditHeadRow):
+                connection.execute(delete(table).where(table.seq <= up_to))
+            return True
+
+    def audit_head_times(self, after: int, limit: int) -> tuple[tuple[int, int], ...]:
+        """Of so many heads of rows behind this number, in order: their rows, and when signed."""
+        statement = (
+            select(AuditHeadRow.seq, AuditHeadRow.at)
+            .where(AuditHeadRow.seq > after)
+            .order_by(AuditHeadRow.seq)
+            .limit(limit)
+        )
+        with self._transaction() as connection:
+            return tuple((row.seq, row.at) for row in connection.execute(statement))
+
     # ------------------------------------------------------------- what is read
     def audit_root(self) -> bytes:
-        """The public key of the root that the station had when its log began."""
+        """The public key of the root that the station had at its log's first row."""
+        return self.audit_begin()[0]
+
+    def audit_begin(self) -> tuple[bytes, Head | None]:
+        """That root, and the head behind which the log begins, if rows before were cut off."""
         with self._transaction() as connection:
-            root = self._audit_root(connection)
+            root, cut = self._audit_root(connection), self._cut(connection)
         if root is None:
             raise ValueError("the log has not begun")
-        return root
+        return root, cut
 
     def audit_end(self) -> tuple[Tail, int]:
         """How far the log goes; and the highest row of which there is a head.
@@ -173,7 +240,9 @@ class AuditTrail(ABC):
         if before is not None:
             statement = statement.where(AuditRow.seq < before)
         with self._transaction() as connection:
-            return tuple(map(_row, connection.execute(statement)))
+            cut = self._cut(connection)
+            begun = statement.where(AuditRow.seq > (0 if cut is None else cut.seq))
+            return tuple(map(_row, connection.execute(begun)))
 
     def audit_heads(self, after: int, up_to: int) -> tuple[Head, ...]:
         """The heads of rows behind this number, up to that one, in order."""
@@ -184,9 +253,7 @@ class AuditTrail(ABC):
         )
         with self._transaction() as connection:
             rows = connection.execute(statement).all()
-        return tuple(
-            Head(r.seq, r.hash, r.at, "kept", r.station, r.delegate, r.signature) for r in rows
-        )
+        return tuple(head for head in map(_head, rows) if head is not None)
 
 
 def _columns(row: Row, entry: Entry) -> dict[str, Any]:
@@ -201,6 +268,15 @@ def _columns(row: Row, entry: Entry) -> dict[str, Any]:
         "outcome": entry.outcome,
         "hash": row.hash,
     }
+
+
+def _head(columns: Any) -> Head | None:
+    """None for what somebody has made nonsense of: it vouches for nothing any more."""
+    c = columns
+    try:
+        return Head(c.seq, c.hash, c.at, "kept", c.station, c.delegate, c.signature)
+    except (TypeError, ValueError):
+        return None
 
 
 def _row(columns: Any) -> Row:

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, Table, insert, select, update
+from sqlalchemy import Connection, MetaData, Table, insert, select, text, update
 
 from server.audit.row import Entry
+from server.store.audit import AuditTrail
 from server.store.databases import database_at
 from server.store.engine import Database, Place, StoreError
-from server.store.schema import NewerError, check_revision, migrate, move
+from server.store.schema import NewerError, check_revision, migrate, move, revisions
 from server.store.store import Store, is_ours, too_new
 from server.store.tables import Base, MetaRow, UnitRow
 
@@ -66,6 +67,50 @@ def _known_revision(database: Database, connection: Connection) -> str:
     if revision is None:
         raise StoreError(f"{database.shown} is no station's: name what `loa init` made")
     return revision
+
+
+def note(place: Place, entry: Entry) -> bool:
+    """Add a row to the audit log of a station, which may be running; false if it has none.
+
+    StoreError if it cannot be written.
+    """
+    database = database_at(place)
+    try:
+        database.find()
+        with database.beside() as connection:
+            newest = _known_revision(database, connection) == revisions()[0].revision
+            return newest and AuditTrail.append_beside(connection, [entry])
+    finally:
+        database.close()
+
+
+@contextmanager
+def discarding(made: Sequence[Place]) -> Iterator[None]:
+    """Should the block fail, the tables go again that were made on these servers meanwhile.
+
+    A file goes with its folder.
+    """
+    try:
+        yield
+    except Exception as error:
+        for url in (place for place in made if isinstance(place, str)):
+            try:
+                _discard(url)
+            except StoreError as other:
+                raise StoreError(
+                    f"{error}; the tables that were made stay, empty that database first ({other})"
+                ) from None
+        raise
+
+
+def _discard(url: str) -> None:
+    database = database_at(url)
+    try:
+        with database.transaction() as connection:
+            move(connection, "base")
+            connection.execute(text("DROP TABLE alembic_version"))
+    finally:
+        database.close()
 
 
 def restore(

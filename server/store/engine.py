@@ -14,11 +14,16 @@ class StoreError(Exception):
     """The database cannot be used as it is; one line that says what to do."""
 
 
+class UncertainError(StoreError):
+    """Nobody can say whether the change was made; one line that says so, and what to do."""
+
+
 class Database(Protocol):
     """A database that one station uses; nothing is connected before the first call.
 
     `shown` names it to people, without a password; `remedy` is what to do where nonsense is in it.
-    Each call raises StoreError if the database cannot be used or fails.
+    Each call raises StoreError if the database cannot be used or fails; UncertainError if it went
+    away in the middle of a commit and did not come back.
     """
 
     @property
@@ -46,6 +51,9 @@ class Database(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Connection]:
         """To read everything as it is at one moment, while a station uses the database."""
+
+    def beside(self) -> AbstractContextManager[Connection]:
+        """To write something short while a station uses the database; as `transaction`."""
 
     def count_on(self, connection: Connection, table: Table) -> None:
         """Draw numbers for new rows above those that were put into the table."""

@@ -8,10 +8,12 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from server.store.engine import StoreError
+from server.store.engine import StoreError, UncertainError
 
 # pg_current_xact_id() is of this version.
 OLDEST = 13
@@ -85,7 +87,7 @@ class PostgresqlDatabase:
             self._url,
             pool_size=1,
             max_overflow=0,
-            pool_timeout=_WAIT_MS,
+            pool_timeout=_WAIT_MS / 1000,
             pool_pre_ping=True,
             connect_args=_CONNECTING,
         )
@@ -144,7 +146,7 @@ class PostgresqlDatabase:
                     return bool(connection.scalar(_STATUS, {"change": change}) == "committed")
             except (DBAPIError, psycopg.Error):
                 time.sleep(_PAUSE_S)
-        raise StoreError(
+        raise UncertainError(
             f"{self._shown}: its server went away in the middle of a change, which may have been "
             "made: look when it is back"
         )
@@ -152,15 +154,25 @@ class PostgresqlDatabase:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """By a connection of its own, without the station's lock."""
+        with self._without_lock("REPEATABLE READ") as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            yield connection
+
+    @contextmanager
+    def beside(self) -> Iterator[Connection]:
+        """By such a one as well: what both change is to be locked by rows."""
+        with self._without_lock("READ COMMITTED") as connection:
+            connection.execute(text("SET LOCAL synchronous_commit = on"))
+            connection.execute(text(f"SET LOCAL lock_timeout = {_WAIT_MS}"))
+            yield connection
+
+    @contextmanager
+    def _without_lock(self, level: IsolationLevel) -> Iterator[Connection]:
         engine = create_engine(
-            self._url,
-            poolclass=NullPool,
-            isolation_level="REPEATABLE READ",
-            connect_args=_CONNECTING,
+            self._url, poolclass=NullPool, isolation_level=level, connect_args=_CONNECTING
         )
         try:
             with _explaining(self._shown), engine.begin() as connection:
-                connection.execute(text("SET TRANSACTION READ ONLY"))
                 yield connection
         finally:
             engine.dispose()
@@ -231,6 +243,8 @@ def _explaining(shown: str) -> Iterator[None]:
         raise ValueError(f"{shown}: {_line(error.orig)}") from error
     except DBAPIError as error:
         raise _explained(shown, error.orig) from error
+    except PoolTimeoutError:
+        raise StoreError(f"{shown}: another call keeps it: try again in a moment") from None
     except (psycopg.Error, _WrongServerError) as error:
         raise _explained(shown, error) from error
 

@@ -4,12 +4,13 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from server.store.engine import StoreError
@@ -93,6 +94,10 @@ class SqliteDatabase:
         finally:
             engine.dispose()
 
+    def beside(self) -> AbstractContextManager[Connection]:
+        """Who writes waits for the other."""
+        return self.transaction()
+
     def count_on(self, connection: Connection, table: Table) -> None:
         """SQLite does so by itself."""
 
@@ -108,7 +113,10 @@ def sqlite_engine(path: Path) -> Engine:
 
 def _engine(path: Path, begin: str) -> Engine:
     engine = create_engine(
-        URL.create("sqlite", database=str(path)), pool_size=1, max_overflow=0, pool_timeout=_BUSY_MS
+        URL.create("sqlite", database=str(path)),
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=_BUSY_MS / 1000,
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _beginning(begin))
@@ -167,6 +175,8 @@ def _explaining(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error.orig}") from error
     except DBAPIError as error:
         raise _explained(path, error.orig) from error
+    except PoolTimeoutError:
+        raise StoreError(f"{path}: another call keeps it: try again in a moment") from None
     except sqlite3.Error as error:
         raise _explained(path, error) from error
 

@@ -319,10 +319,29 @@ class Store(AuditTrail):
                 .values(ended_at=at, why_ended=why)
             )
 
-    def programmes(self, limit: int) -> tuple[ProgrammeRecord, ...]:
-        """The newest so many, newest first."""
+    def forget_programmes(self, before: int, limit: int) -> bool:
+        """Forget, of the oldest so many, those from before (UTC seconds); whether there were any.
+
+        The newest stays, for its number must never be another's; and what is on air.
+        """
+        old = select(ProgrammeRow.number).order_by(ProgrammeRow.number).limit(limit)
+        with self._transaction() as connection:
+            numbers = connection.scalars(old).all()
+            newest = connection.scalar(select(func.max(ProgrammeRow.number)))
+            forgotten = connection.execute(
+                delete(ProgrammeRow)
+                .where(ProgrammeRow.number.in_(numbers), ProgrammeRow.number != newest)
+                .where(ProgrammeRow.began_at < before, ProgrammeRow.why_ended.is_not(None))
+                .where(func.coalesce(ProgrammeRow.ended_at, 0) < before)
+            )
+        return bool(forgotten.rowcount)
+
+    def programmes(self, limit: int, before: int | None = None) -> tuple[ProgrammeRecord, ...]:
+        """The newest so many, or the newest before that number, newest first."""
         columns = ProgrammeRow.__table__.columns
         newest = select(*columns).order_by(ProgrammeRow.number.desc()).limit(limit)
+        if before is not None:
+            newest = newest.where(ProgrammeRow.number < before)
         with self._transaction() as connection:
             rows = connection.execute(newest).mappings().all()
         return tuple(

@@ -44,33 +44,50 @@ def is_head_of(head: dict[str, Any], root: bytes) -> bool:
     )
 
 
-def verify(lines: list[bytes], trusted: bytes) -> int | str:
-    """How many rows there are, or what is wrong."""
-    first, *others = map(json.loads, lines)
-    root, number, kind = bytes.fromhex(first["root"]), 0, ""
+def flaw_of_row(row: dict[str, Any], number: int, last: bytes) -> str:
+    """What is wrong with it, if it should be this one, behind a row of that hash."""
+    parts = [str(row["seq"]).encode(), *(row[key].encode() for key in TEXTS)]
+    due = hashlib.sha256(transcript("loa.audit-row.1", last, *parts)).hexdigest()
+    right = (row["seq"], row["hash"]) == (number, due)
+    return "" if right else f"row {number} was edited, taken out or moved"
+
+
+def flaw_of_head(head: dict[str, Any], number: int, last: bytes, root: bytes) -> str:
+    """The same of a head behind that row."""
+    if head["kind"] == "cut" or (head["head"], head["hash"]) != (number, last.hex()):
+        return f"a row of 1 to {max(head['head'], number)} was changed or taken out"
+    return "" if is_head_of(head, root) else f"the head of row {number} is not the station's"
+
+
+def verify(lines: list[bytes], trusted: bytes) -> tuple[int, int] | str:
+    """The first row and the last, or what is wrong."""
+    header, *others = map(json.loads, lines)
+    root, number, kind = bytes.fromhex(header["root"]), 0, ""
     last = hashlib.sha256(transcript("loa.audit-genesis.1", root)).digest()
+    if others and others[0].get("kind") == "cut":
+        cut = others.pop(0)
+        number, last = cut["head"], bytes.fromhex(cut["hash"])
+        if not is_head_of(cut, root) and not is_head_of(cut, trusted):
+            return f"rows 1 to {number} are missing, and not cut off by the station"
+    first = number + 1
     for line in others:
-        if kind == "closing":
-            return "something stands behind the closing head"
-        kind = line.get("kind", "")
-        if kind and (line["head"], line["hash"]) != (number, last.hex()):
-            return f"a row of 1 to {max(line['head'], number)} was changed or taken out"
-        if kind and not is_head_of(line, root):
-            return f"the head of row {number} is not the station's"
-        if kind:
-            continue
-        number += 1
-        parts = [str(line["seq"]).encode(), *(line[key].encode() for key in TEXTS)]
-        last = hashlib.sha256(transcript("loa.audit-row.1", last, *parts)).digest()
-        if (line["seq"], line["hash"]) != (number, last.hex()):
-            return f"row {number} was edited, taken out or moved"
-        root = bytes.fromhex(json.loads(line["on"])["root"]) if line["what"] == "log.root" else root
+        before, kind = kind, line.get("kind", "")
+        number += not kind
+        flaw = flaw_of_head(line, number, last, root) if kind else flaw_of_row(line, number, last)
+        if flaw or before == "closing":
+            return flaw or "something stands behind the closing head"
+        last = bytes.fromhex(line["hash"])
+        if line.get("what") == "log.root":
+            root = bytes.fromhex(json.loads(line["on"])["root"])
     if kind != "closing":
         return f"rows behind {number} were cut off"
-    return number if root == trusted else "it is the log of another station"
+    return (first, number) if root == trusted else "it is the log of another station"
 
 
 if __name__ == "__main__":
     found = verify(Path(sys.argv[1]).read_bytes().splitlines(), bytes.fromhex(sys.argv[2]))
-    print(found, "rows, all as the station signed them") if isinstance(found, int) else None
-    sys.exit(0 if isinstance(found, int) else found)
+    if isinstance(found, str):
+        sys.exit(found)
+    first, last = found
+    cut = f" (it has cut off rows 1 to {first - 1})" if first > 1 else ""
+    print(f"rows {first} to {last}, all as the station signed them{cut}")

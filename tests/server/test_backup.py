@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from server.archive import ArchiveError, Writer, write
-from server.audit.row import Entry, Tail
-from server.backup import back_up, restore
+from server.audit.row import Entry, Tail, genesis_hash, row_hash
+from server.backup import back_up, note_back_up, restore
 from server.configuration import configure
 from server.data import DataError, DataFolder
 from server.directory import Endpoint
@@ -121,14 +121,64 @@ def test_the_audit_log_goes_on_and_says_that_the_station_was_put_back(
         store.note([Entry.of(2, "token", "", "zone.put", {"zone": "schools"})])
         before = store.audit_rows(0, 10, 10)
     back_up(alone, alone.database, file, NOW_S)
-    restore(file, other, None, NOW_NS)
+    restore(file, other, None, NOW_NS, "account loa")
     with opened(other, None) as store:
         *first, last = store.audit_rows(0, 10, 10)
     assert tuple(first) == before
     told = {"made_at": NOW_S, "generation": 2 + SKIPPED_GENERATIONS}
     assert last == Tail.of(before[-1]).append(
-        Entry.of(NOW_NS, "station", "", "station.restore", told)
+        Entry.of(NOW_NS, "account loa", "", "database.restore", told)
     )
+
+
+def test_the_audit_log_of_a_station_that_runs_says_that_it_was_backed_up(
+    folder: DataFolder, url: str | None, file: Path
+) -> None:
+    place = folder.place(url)
+    with opened(folder, url) as store:
+        about = back_up(folder, place, file, NOW_S)
+        note_back_up(place, about, file, "account loa")  # it has not begun yet
+        store.begin_audit(bytes(32), 1)
+
+        def write() -> None:
+            for number in range(100):
+                store.note([Entry.of(number, "x", "", "y")])
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        for _ in range(20):
+            note_back_up(place, about, file, "account loa")
+        writing.join()
+        rows = store.audit_rows(0, 1000, 1000)
+    previous = genesis_hash(bytes(32))
+    for number, row in enumerate(rows, 1):
+        assert (row.seq, row.hash) == (number, row_hash(previous, number, row.texts))
+        previous = row.hash
+    told = [row.texts for row in rows if row.texts[3] == "database.backup"]
+    on = {"file": str(file), "made_at": NOW_S}
+    assert told == 20 * [Entry.of(NOW_NS, "account loa", "", "database.backup", on).texts()]
+    assert len(rows) == 120
+
+
+def test_a_restoration_that_fails_leaves_no_tables_on_a_server(
+    alone: DataFolder,
+    other: DataFolder,
+    file: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    back_up(alone, alone.database, file, NOW_S)
+    url = new_url(request)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("server.backup._own_like", fail)
+        with pytest.raises((ArchiveError, DataError), match="No space left"):
+            restore(file, other, url, NOW_NS)
+    restore(file, other, url, NOW_NS)
+    other.check()
 
 
 def test_without_the_root_the_key_is_as_it_was(

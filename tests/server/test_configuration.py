@@ -59,6 +59,8 @@ def test_every_setting_can_be_in_the_file_and_in_the_environment(tmp_path: Path)
         "audit_file": "/mnt/heads.jsonl",
         "audit_syslog": "192.0.2.4:5140",
         "audit_webhook": "https://log.example.org/loa?token=secret",
+        "audit_days": 400,
+        "programmes_days": 0,
         "tls_certificate": "/etc/loa.pem",
         "tls_key": "/etc/key.pem",
     }
@@ -234,6 +236,13 @@ def test_what_is_no_anchor_is_refused_without_its_secret(
     said = refused(tmp_path, f'{setting} = "{value}"')
     assert said.startswith(f"loa.toml line 1: {says}")
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("setting", ["audit_days", "programmes_days"])
+@pytest.mark.parametrize("days", [-1, 36_501])
+def test_days_are_a_century_s_at_most(tmp_path: Path, setting: str, days: int) -> None:
+    said = refused(tmp_path, f"{setting} = {days}")
+    assert said == f"loa.toml line 1: {setting} = {days}: use 1 to 36500, or 0 for ever"
 
 
 @pytest.mark.parametrize("form", ["loa:secret@host/loa", "host/loa?password=secret"])

@@ -360,3 +360,41 @@ def test_a_server_that_is_not_there_makes_no_folder(folder: DataFolder) -> None:
 def test_settings_are_for_their_owner_alone(folder: DataFolder) -> None:
     folder.create("Station", "# nothing\n")
     assert stat.S_IMODE(folder.config.stat().st_mode) == 0o600
+
+
+def test_what_fails_after_its_tables_were_made_on_a_server_takes_them_away_again(
+    folder: DataFolder, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.new_database()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("server.data.sync_folder", fail)
+        with pytest.raises(DataError, match="No space left"):
+            folder.create("Station", "", url)
+    assert not folder.holds_station()
+    folder.create("Station", "", url)
+    folder.check()
+
+
+def test_where_they_cannot_be_taken_away_they_are_told_of(
+    folder: DataFolder, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.new_database()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def gone(*_: object) -> None:
+        raise StoreError("nobody answers there")
+
+    monkeypatch.setattr("server.data.sync_folder", fail)
+    monkeypatch.setattr("server.store.copies._discard", gone)
+    with pytest.raises(StoreError) as caught:
+        folder.create("Station", "", url)
+    said = str(caught.value)
+    assert "No space left" in said
+    assert "the tables that were made stay, empty that database first" in said
+    assert len(said.splitlines()) == 1

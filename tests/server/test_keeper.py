@@ -9,7 +9,7 @@ import pytest
 
 from server.errors import StationError
 from server.keeper import Keeper
-from server.store.engine import StoreError
+from server.store.engine import StoreError, UncertainError
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -52,6 +52,18 @@ def test_a_store_that_fails_is_one_line_for_who_asked(run: Run) -> None:
         with pytest.raises(StationError) as caught:
             await Keeper().do(disk.write, "a")
         assert str(caught.value) == "nothing was changed: /data: the disk is full"
+
+    run(scenario())
+
+
+def test_a_change_that_may_have_been_made_is_not_told_as_none(run: Run) -> None:
+    def vanish() -> None:
+        raise UncertainError("the server went away in the middle of a change")
+
+    async def scenario() -> None:
+        with pytest.raises(StationError) as caught:
+            await Keeper().do(vanish)
+        assert str(caught.value) == "the server went away in the middle of a change"
 
     run(scenario())
 

@@ -210,6 +210,8 @@ def test_every_descriptor_of_a_birth_is_handed_down() -> None:
         fields = asdict(control)
     # Whatever else is a number is none.
     assert set(fields) - set(DESCRIPTORS) == {
+        "audit_days",
+        "programmes_days",
         "media_epoch_ns",
         "interface",
         "groups",

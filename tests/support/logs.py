@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from server.audit.head import Head, HeadSigner
 from server.audit.lines import Beginning, beginning_line, head_line, row_line
-from server.audit.row import Entry, Row, Tail
+from server.audit.row import CUT, Entry, Row, Tail, instant
 from server.audit.verification import Verified, Verifier
 from transport.security.certificates import StationCertificate
 from transport.security.keys import SigningKey, fingerprint
@@ -50,6 +50,8 @@ class Log:
         self.tail = Tail.genesis(self.keys.root.public)
         self.rows: list[Row] = []
         self.heads: dict[int, Head] = {}
+        self.beginning: Head | None = None
+        self.root = self.keys.root.public
 
     def add(self, *entries: Entry) -> "Log":
         for one in entries:
@@ -60,9 +62,20 @@ class Log:
                 self.heads[row.seq] = self.keys.signer.sign(self.tail, AT_NS + row.seq)
         return self
 
+    def cut(self, up_to: int) -> "Log":
+        """All rows up to this one are cut off now."""
+        row = next(row for row in self.rows if row.seq == up_to)
+        self.beginning = self.keys.signer.sign(Tail.of(row), AT_NS, "cut")
+        self.rows = [row for row in self.rows if row.seq > up_to]
+        told = {"up_to": up_to, "rows": up_to, "signed": instant(AT_NS)}
+        why = "older than audit_days = 3650"
+        return self.add(Entry.of(AT_NS, "station", "", CUT, told, why))
+
     def lines(self) -> list[bytes]:
         """As they are exported."""
-        made = [beginning_line(Beginning(self.keys.root.public))]
+        made = [beginning_line(Beginning(self.root))]
+        if self.beginning is not None:
+            made.append(head_line(self.beginning))
         for row in self.rows:
             made.append(row_line(row))
             if row.seq in self.heads:

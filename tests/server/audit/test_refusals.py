@@ -67,3 +67,13 @@ def test_an_address_that_is_none_is_one_as_well() -> None:
     refusals = Refusals()
     assert refusals.refuse(refusal(""), 0) is not None
     assert refusals.refuse(refusal(""), 0) is None
+
+
+def test_several_that_are_told_of_at_once_are_a_row_and_a_number() -> None:
+    refusals = Refusals()
+    first = refusals.refuse(refusal("192.0.2.1"), 0, 5)
+    assert first is not None
+    assert "times" not in json.loads(first.on)
+    assert refusals.refuse(refusal("192.0.2.1"), SECOND, 7) is None
+    (counted,) = refusals.due(60 * SECOND)
+    assert json.loads(counted.on)["times"] == 11

@@ -67,7 +67,8 @@ def test_a_log_goes_on_under_another_root_if_a_row_says_so() -> None:
     log.keys = STRANGER
     log.add(*map(entry, range(8, 20)))
     lines += log.lines()[len(lines) :]
-    assert verify(lines, STRANGER).rows == 19
+    assert (verify(lines, STRANGER).rows, verify(lines, STRANGER).rooted) == (19, 7)
+    assert verify(LINES).rooted == 0
     assert "not under the root key" in str(flaw(lines))
 
 

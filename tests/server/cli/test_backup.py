@@ -1,5 +1,8 @@
 """`loa backup` and `loa restore`: what people are told."""
 
+import json
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from server.cli import backup, restore
 from server.data import DataFolder
 from server.keys.folder import KeyFolder
+from server.store import Store, StoreError
 from tests.support.postgresql import Server
 
 
@@ -109,3 +113,39 @@ def test_a_setting_of_a_server_in_a_folder_with_a_file(
     line = refused(backup.main([str(file)]), capsys)
     assert "move it with `loa backup`" in line
     assert "secret" not in line
+
+
+def test_the_audit_log_has_who_backed_it_up_and_who_put_it_back(
+    folder: DataFolder, file: Path, tmp_path: Path
+) -> None:
+    store = Store.open(folder.database)
+    store.begin_audit(bytes(32), 1)
+    assert backup.main([str(file)]) == 0
+    (made,) = store.newest_audit_rows(None, 9)
+    store.close()
+    who = f"account {pwd.getpwuid(os.geteuid()).pw_name}"
+    assert (made.texts[1], made.texts[3]) == (who, "database.backup")
+    assert json.loads(made.texts[4])["file"] == str(file)
+    other = tmp_path / "new one"
+    assert restore.main([str(file), "--data", str(other)]) == 0
+    store = Store.open(DataFolder(other).database)
+    (back,) = store.newest_audit_rows(None, 9)
+    store.close()
+    assert (back.texts[1], back.texts[3]) == (who, "database.restore")
+
+
+def test_a_back_up_that_the_log_cannot_have_is_whole_and_said(
+    folder: DataFolder,
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full: make room on it")
+
+    monkeypatch.setattr("server.store.copies.note", full)
+    assert backup.main([str(file)]) == 0
+    said = capsys.readouterr()
+    assert "the back-up is whole, but the audit log does not have it: the disk is full" in said.err
+    assert file.exists()
+    folder.check()

@@ -70,6 +70,7 @@ class Door:
     def __init__(self, handshake_s: float = PATIENCE_S, silence_s: float = PATIENCE_S) -> None:
         self.clock = TurnedClock()
         self.written: list[Entry] = []
+        self.refused: list[tuple[str, str]] = []
         self.registry = Registry("life", self._build)
         self.changes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._calls = ExitStack()
@@ -80,6 +81,7 @@ class Door:
             self.registry,
             self.clock,
             lambda: self.changes.put(None),
+            refused=lambda address, why: self.refused.append((address, why)),
             sleep=self.clock.sleep,
             handshake_s=handshake_s,
             silence_s=silence_s,
@@ -225,6 +227,7 @@ def test_without_the_right_ticket_and_version_nobody_speaks(
     assert answer["accepted"] is False
     assert "unknown ticket" in answer["reason"]
     assert source.answer() is None
+    assert door.refused == [("127.0.0.1", answer["reason"])]
 
 
 @pytest.mark.parametrize("first", [None, 7, "ticket-1", {}, {"ticket": ORDER.ticket}, [NOW, BLOCK]])

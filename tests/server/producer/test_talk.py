@@ -18,11 +18,14 @@ from server.processes.bus import (
     ProducerReport,
     ProgrammeOrder,
     StreamOrder,
+    TicketRefusal,
+    TicketRefusals,
     WhoIsThere,
 )
 from server.processes.child import Birth, adopt
 from server.producer import __main__ as module
 from server.producer.programme import Programme
+from server.producer.refusals import Refusals
 from server.producer.registry import Registry
 from transport.net.clocks import MediaClock
 
@@ -36,15 +39,17 @@ class Talk:
 
     def __init__(self, births: dict[str, Birth], lifeline: int, held: ExitStack) -> None:
         birth = replace(births["server.producer"], lifeline=lifeline)
-        self.bus: Bus[DeclareProgrammes | WhoIsThere, ProducerReport] = Bus(
+        self.told: list[TicketRefusal] = []
+        self.bus: Bus[DeclareProgrammes | WhoIsThere, ProducerReport | TicketRefusals] = Bus(
             held.enter_context(adopt(births["server"].producer_bus)), TO_PRODUCER, FROM_PRODUCER
         )
         self.changed = os.eventfd(0, os.EFD_NONBLOCK)
         held.callback(os.close, self.changed)
         registry = Registry("life", self._build)
+        self.refusals = Refusals()
         clock = MediaClock(birth.media_epoch_ns)
         self.thread = threading.Thread(
-            target=module._talk, args=(birth, registry, clock, self.changed)
+            target=module._talk, args=(birth, registry, self.refusals, clock, self.changed)
         )
         self.thread.start()
 
@@ -55,7 +60,14 @@ class Talk:
     def report(self) -> ProducerReport:
         """The newest of those that wait, or the next."""
         assert select.select([self.bus], [], [], PATIENCE_S)[0]
-        return list(self.bus.receive())[-1]
+        reports = []
+        for message in self.bus.receive():
+            match message:
+                case ProducerReport():
+                    reports.append(message)
+                case TicketRefusals():
+                    self.told += message.refusals
+        return reports[-1] if reports else self.report()
 
     def report_on(self, *programmes: str) -> ProducerReport:
         """The first report on exactly these."""
@@ -133,3 +145,11 @@ def test_other_keys_are_reported_at_once(talk: Talk) -> None:
         if after.streams != before.streams:
             break
     assert after.streams[0].public == before.streams[0].public
+
+
+def test_control_is_told_whom_the_producer_has_refused(talk: Talk) -> None:
+    for _ in range(3):
+        talk.refusals.refuse("192.0.2.1", "no such ticket")
+    while sum(refusal.times for refusal in talk.told) < 3:
+        talk.report()
+    assert {(told.address, told.why) for told in talk.told} == {("192.0.2.1", "no such ticket")}

@@ -12,6 +12,7 @@ from sqlalchemy import PoolProxiedConnection, text
 
 from server.directory import Endpoint
 from server.store import Store, StoreError, postgresql
+from server.store.engine import UncertainError
 from server.store.postgresql import PostgresqlDatabase
 from tests.support.postgresql import Server, private_server
 
@@ -206,6 +207,28 @@ def test_a_commit_whose_answer_is_lost_is_told_as_it_was(
         with pytest.raises(StoreError):
             store.save_endpoints([Endpoint("a", ROOT)], 1)
     assert names(store) == ({"a"} if committed else set())
+
+
+def test_a_server_that_does_not_come_back_leaves_it_open_whether_a_change_was_made(
+    own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(own_server.new_database(), ROOT)
+    database = store._database
+    assert isinstance(database, PostgresqlDatabase)
+    monkeypatch.setattr(postgresql, "_PAUSE_S", 0.01)
+
+    def commit(pooled: PoolProxiedConnection) -> None:
+        connection = pooled.dbapi_connection
+        assert connection is not None
+        connection.close()
+        own_server.stop()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(database._engine.dialect, "do_commit", commit)
+    with pytest.raises(UncertainError, match="may have been made: look when it is back"):
+        store.save_endpoints([Endpoint("a", ROOT)], 1)
+    own_server.start()
+    store.close()
 
 
 def test_what_is_acknowledged_is_on_the_servers_disk(url: str, server: Server) -> None:

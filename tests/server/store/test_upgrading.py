@@ -140,6 +140,19 @@ def test_a_downgrade_loses_what_the_older_tables_have_no_room_for_and_no_more(
     assert left == seen_by(left, full)
 
 
+def test_without_its_log_a_database_does_not_say_that_it_was_cut_off(database: Database) -> None:
+    fill(database, REVISIONS[-1])
+    with database.transaction() as connection:
+        connection.execute(text("INSERT INTO meta VALUES ('audit_cut', 'a head')"))
+    move(database, "0004")
+    kept = [row["key"] for row in rows(database)["meta"]]
+    move(database, "0003")
+    assert (kept, rows(database)["meta"]) == (
+        ["application", "audit_cut"],
+        [{"key": "application", "value": "loa"}],
+    )
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_the_document_says_what_is_lost(revision: str) -> None:
     told = (Path(__file__).parents[3] / "docs" / "upgrading.md").read_text(encoding="utf-8")
