@@ -1,0 +1,397 @@
+"""A loudspeaker that an integrator wrote from PROTOCOL.md alone is one of a station's."""
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from bench.demo import VOICE
+from bench.measure import MeasureError, Offset, Recording, offset_seconds
+from bench.processes import Bench, end, wait_until
+from bench.quality import through_opus
+from codec.format import SAMPLE_RATE, Samples
+from codec.opus import EncoderSettings
+from codec.sources.file import FileSource
+from tests.protocol.page import KNOWN, PUBLIC, VECTORS
+from tests.support.hostile import Seal
+from tests.support.wire import Forger, Sniffer, needs_root, udp_ports
+from transport.net.clocks import now_ns
+from transport.rtp.packet import Extension, RtpPacket
+
+CLIENT = Path(__file__).with_name("integrator_speaker.py")
+NAME = "tower"
+THIRD_PARTY = {"av", "cryptography", "msgpack", "numpy", "websockets"}
+# What the protocol asks of whoever enrols, hears and obeys; docs/integrating.md says which part
+# costs how many.
+MOST_LINES = 313
+SECOND_NS = 1_000_000_000
+# On a busy machine the source may be late, and a second with a hole is not as it was spoken.
+ENOUGH = 4
+_WAV_HEAD_BYTES = 44
+
+
+def code_lines(text: str) -> list[str]:
+    """All lines but empty ones, comments and the docstring."""
+    after = text.splitlines()[ast.parse(text).body[0].end_lineno :]
+    return [line for line in after if line.strip() and not line.lstrip().startswith("#")]
+
+
+def test_the_client_has_nothing_of_ours() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(CLIENT.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level
+            imported.add((node.module or "").partition(".")[0])
+    assert imported - sys.stdlib_module_names == THIRD_PARTY
+    assert "importlib" not in imported
+
+
+def test_the_client_is_no_longer_than_it_must_be() -> None:
+    assert len(code_lines(CLIENT.read_text())) <= MOST_LINES
+
+
+# ---------------------------------------------------------------- held to docs/vectors.json
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Any]:
+    """It, with the code of the vectors, as it listens to their streams at their time."""
+    spec = importlib.util.spec_from_file_location("integrator_speaker", CLIENT)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    code = VECTORS["read_code_typed"].data.decode()
+    speaker = module.Speaker(str(tmp_path / "state"), str(tmp_path / "out.wav"), code)
+    with closing(speaker.wav):
+        speaker.keep(generation=3)
+        speaker.station = PUBLIC["station"]
+        speaker.welcome, speaker.id = {"key": KNOWN["Welcome.key"]}, KNOWN["Welcome.session"]
+        speaker.now = lambda: int.from_bytes(KNOWN["media sample of now"], "big")
+        speaker.listen(msgpack.unpackb(VECTORS["listen"].data)["streams"])
+        speaker.refusals = module.BAD
+        yield speaker
+
+
+def those(use: str, *kinds: str) -> list[str]:
+    """The names of such vectors."""
+    return [name for name, v in VECTORS.items() if v.kind in kinds and v.use == use]
+
+
+def test_it_reads_a_code_as_it_may_be_typed(client: Any) -> None:
+    assert client.kept["server"] == "192.168.1.10:7460"
+    assert client.kept["code"][16:26] == KNOWN["secret of the code"]
+
+
+def test_it_knows_its_station(client: Any) -> None:
+    shown = KNOWN["SHA-256 of the TLS certificate"]
+    client.know(msgpack.unpackb(VECTORS["identity"].data), shown)
+    assert client.station == PUBLIC["station"]
+
+
+@pytest.mark.parametrize("name", those("refuse", "identity"))
+def test_it_knows_a_stranger(client: Any, name: str) -> None:
+    shown = KNOWN["SHA-256 of the TLS certificate"]
+    with pytest.raises(client.refusals):
+        client.know(msgpack.unpackb(VECTORS[name].data), shown)
+
+
+def test_it_plays_what_is_sealed_and_certified_alone(client: Any) -> None:
+    """The second stream of the vectors comes in clear."""
+    assert [stream["programme"] for stream in client.streams.values()] == ["live-7"]
+    client.listen(msgpack.unpackb(VECTORS["refuse_listen_priority"].data)["streams"])
+    assert not client.streams
+
+
+@pytest.mark.parametrize("name", ["rtp_sealed", "rtp_copies_sealed", "rtp_symbols_sealed"])
+def test_it_opens_a_packet_once(client: Any, name: str) -> None:
+    _, _, samples = client.opened(VECTORS[name].data)
+    assert len(samples) == 480
+    with pytest.raises(client.refusals):
+        client.opened(VECTORS[name].data)
+    assert client.told["packets_received"] == 1
+
+
+@pytest.mark.parametrize("name", those("refuse", "sealed", "repair"))
+def test_it_drops_a_forged_packet(client: Any, name: str) -> None:
+    client.on_sound(VECTORS[name].data)
+    assert (client.told["packets_received"], client.told["packets_dropped"]) == (0, 1)
+
+
+@pytest.mark.parametrize("name", those("refuse", "time"))
+def test_it_takes_no_forged_time(client: Any, name: str) -> None:
+    reply = VECTORS["time_reply_sealed"].data
+    client.question = reply[24:32], 0
+    with pytest.raises(client.refusals):
+        client.on_time(VECTORS[name].data)
+    client.question = reply[24:32], 0
+    client.on_time(reply)
+    assert len(client.exchanges) == 1
+
+
+# ---------------------------------------------------------------- at a station
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A station, and the integrator's loudspeaker at it."""
+
+    bench: Bench
+    process: subprocess.Popen[bytes]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What the station says of the loudspeaker."""
+        return self.bench.speakers()[NAME]
+
+    def post(self, what: str, **body: object) -> Any:
+        """An order to the loudspeaker; what became of it."""
+        return self.bench.send("POST", f"/api/v1/{what}", {"to": [NAME], **body})
+
+    def samples(self) -> int:
+        """How many have been played."""
+        size = self.bench.recording(NAME).stat().st_size
+        return max(0, size - _WAV_HEAD_BYTES) // 2
+
+    def played(self, since: int) -> Samples:
+        """Those from this one on."""
+        data = self.bench.recording(NAME).read_bytes()[_WAV_HEAD_BYTES + 2 * since :]
+        sound = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+        return sound.astype(np.float32) / np.float32(32767)
+
+    def began_ns(self) -> int:
+        """When its recording began: its end is now, or up to some blocks ago, at each look."""
+        looks = []
+        for _ in range(200):
+            played_ns = self.samples() * SECOND_NS // SAMPLE_RATE
+            looks.append(now_ns() - played_ns)
+            time.sleep(0.002)
+        return min(looks)
+
+    def speak(self, *others: str) -> subprocess.Popen[str]:
+        """A voice, to this loudspeaker and others; D leaves a busy machine time."""
+        options = ("--to", NAME, *others, "--playout-delay-ms", "1000")
+        options += ("--server", self.bench.address)
+        return self.bench.start("live", str(VOICE), *options, log="live")
+
+    def wait_until_hearing(self) -> None:
+        """Until the station knows that a programme is heard."""
+        wait_until(lambda: self.row["hearing"] != "", "the programme to be heard", 20)
+
+    def wait_until_idle(self) -> None:
+        """Until nothing is heard any more, and the time is known."""
+        wait_until(lambda: self.row["state"] == "idle", "the loudspeaker to be idle", 30)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """An integrator's loudspeaker with a code for `NAME`."""
+    folder = tmp_path_factory.mktemp("integrator")
+    with Bench(folder) as bench, (folder / "client.log").open("w") as log:
+        bench.start_station()
+        command = [sys.executable, str(CLIENT), str(bench.state(NAME)), str(bench.recording(NAME))]
+        process = subprocess.Popen([*command, bench.code(NAME)], stderr=log, cwd=folder)
+        try:
+            made = Scene(bench, process)
+            wait_until(lambda: NAME in bench.speakers(), "the loudspeaker to be enrolled", 30)
+            made.wait_until_idle()
+            yield made
+        finally:
+            process.kill()
+            process.wait()
+
+
+def loudest_hz(sound: Samples) -> float:
+    """The frequency that it has most of."""
+    spectrum = np.abs(np.fft.rfft(sound))
+    return float(np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)[np.argmax(spectrum)])
+
+
+def beeps(sound: Samples) -> int:
+    """How often sound begins, to 10 ms."""
+    blocks = np.abs(sound[: len(sound) // 480 * 480]).reshape(-1, 480).max(axis=1) > 0.05
+    return int(np.count_nonzero(np.diff(blocks.astype(int)) == 1))
+
+
+def seconds_heard(played: Samples) -> int:
+    """How many of the voice's first six seconds are in it as they were spoken."""
+    spoken = through_opus(np.concatenate([*FileSource(VOICE)]), EncoderSettings(frame_ms=10.0))
+    begin = int(np.argmax(np.abs(played) > 0.02)) - int(np.argmax(np.abs(spoken) > 0.02))
+    heard = Recording(played[max(0, begin) :], SAMPLE_RATE, 0)
+    reference = Recording(spoken, SAMPLE_RATE, 0)
+    fits = [fit(reference, heard, at * SECOND_NS) for at in range(6)]
+    return sum(offset.correlation > 0.9 for offset in fits)
+
+
+def fit(a: Recording, b: Recording, at_ns: int) -> Offset:
+    """Where the second of `a` that begins there fits best in `b`: a busy machine leaves holes."""
+    try:
+        return offset_seconds(a, b, at_ns, SECOND_NS, search_s=2.0)
+    except MeasureError:
+        return Offset(0.0, 0.0)
+
+
+@pytest.mark.realtime
+def test_it_is_one_of_the_stations(scene: Scene) -> None:
+    row = scene.row
+    assert row["enrolled"]
+    assert row["way"] == "udp"
+    assert row["in_step"]
+    assert 0 < row["clock_uncertainty_us"] < 100_000
+    assert scene.bench.state(NAME).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.realtime
+def test_it_plays_what_is_spoken_and_says_so(scene: Scene) -> None:
+    before, since = scene.row, scene.samples()
+    voice = scene.speak()
+    scene.wait_until_hearing()
+    row = scene.row
+    assert row["hearing"] in {live["name"] for live in scene.bench.get("/api/v1/programmes")}
+    assert row["state"] == "playing"
+    assert row["authenticated"]
+    assert voice.wait(60) == 0, scene.bench.log("live")
+    scene.wait_until_idle()
+    row = scene.row
+    assert row["packets_received"] - before["packets_received"] > 500
+    for lacking in ("packets_lost", "packets_dropped", "packets_late"):
+        assert row[lacking] == before[lacking], lacking
+    assert seconds_heard(scene.played(since)) >= ENOUGH
+
+
+@pytest.mark.realtime
+def test_it_sounds_when_its_neighbour_does(scene: Scene) -> None:
+    """The neighbour is Loa's own; a recording of the client's says when it began to 20 ms only."""
+    neighbour = scene.bench.start_speaker("hut", "--buffer-ms", "250")
+    scene.bench.wait_until_idle(["hut"])
+    voice = scene.speak("hut")
+    scene.wait_until_hearing()
+    time.sleep(4)
+    began_ns = scene.began_ns()
+    end(voice)
+    end(neighbour)
+    ours = Recording.load(scene.bench.recording("hut"))
+    client = Recording(scene.played(0), SAMPLE_RATE, began_ns)
+    onset = int(np.argmax(np.abs(ours.samples) > 0.02)) / ours.rate
+    at_ns = ours.first_sample_time_ns + round(onset * SECOND_NS)
+    fits = [fit(ours, client, at_ns + n * SECOND_NS // 2) for n in range(8)]
+    best = max(fits, key=lambda offset: offset.correlation)
+    assert best.correlation > 0.9, scene.row
+    assert abs(best.seconds) < 0.02
+    scene.wait_until_idle()
+
+
+@pytest.mark.realtime
+def test_it_does_what_it_is_told(scene: Scene) -> None:
+    """A tone at volume 50 is a tone at an eighth; muted, it is none."""
+    done = {"done": [NAME], "failed": {}}
+    assert scene.post("volume", volume=50) == {"changed": [NAME]}
+    wait_until(lambda: scene.row["volume"] == 50, "the volume to be told")
+    since = scene.samples()
+    assert scene.post("tone", seconds=0.5) == done
+    time.sleep(1)
+    tone = scene.played(since)
+    assert loudest_hz(tone) == pytest.approx(1000, abs=2)
+    assert float(np.max(np.abs(tone))) == pytest.approx(0.1 / 8, abs=1e-3)
+    assert np.count_nonzero(tone) == pytest.approx(SAMPLE_RATE / 2, rel=0.1)
+    assert scene.post("mute", muted=True) == {"changed": [NAME]}
+    time.sleep(0.5)
+    since = scene.samples()
+    assert scene.post("identify") == done
+    time.sleep(0.5)
+    assert not np.any(scene.played(since))
+    assert scene.post("mute", muted=False) == {"changed": [NAME]}
+    assert scene.post("volume", volume=100) == {"changed": [NAME]}
+    time.sleep(0.5)
+    since = scene.samples()
+    assert scene.post("identify") == done
+    time.sleep(1.5)
+    assert beeps(scene.played(since)) == 3
+
+
+@pytest.mark.realtime
+def test_it_does_not_beep_into_a_programme(scene: Scene) -> None:
+    voice = scene.speak()
+    scene.wait_until_hearing()
+    told = scene.post("tone", seconds=1)
+    assert told["done"] == []
+    assert told["failed"][NAME] == f"{scene.row['hearing']} is being heard"
+    end(voice)
+    scene.wait_until_idle()
+
+
+@pytest.mark.realtime
+def test_it_begins_anew_as_the_same(scene: Scene) -> None:
+    uptime_s = scene.row["uptime_s"]
+    assert scene.post("restart") == {"done": [NAME], "failed": {}}
+    wait_until(lambda: scene.row.get("uptime_s", uptime_s) < uptime_s, "a new beginning", 20)
+    scene.wait_until_idle()
+    assert scene.row["enrolled"]
+
+
+@pytest.mark.realtime
+def test_it_comes_again_to_a_station_that_began_anew(scene: Scene) -> None:
+    """Its clock and its keys of the media are others then."""
+    port = int(scene.bench.address.rpartition(":")[2])
+    end(scene.bench.station)
+    scene.bench.start_station(port=port)
+    scene.wait_until_idle()
+    since = scene.samples()
+    assert scene.speak().wait(60) == 0, scene.bench.log("live")
+    scene.wait_until_idle()
+    assert seconds_heard(scene.played(since)) >= ENOUGH
+
+
+@pytest.mark.realtime
+def test_it_is_deaf_to_forgers(scene: Scene) -> None:
+    """Replays, a wrong tag and a thief's seal without a signature, all in the station's name."""
+    needs_root()
+    media = scene.bench.get("/api/v1/station")["ports"]["media"]
+    (port,) = (p for p, to in udp_ports(scene.process.pid).items() if to[1] == media)
+    station, here = ("127.0.0.1", media), ("127.0.0.1", port)
+    before, since = scene.row, scene.samples()
+    voice = scene.speak()
+    scene.wait_until_hearing()
+    with Sniffer(frozenset({media})) as wire:
+        time.sleep(0.3)
+    true = [s.data for s in wire.seen if s.to == here and s.data[0] == 0x90]
+    forged = [*true[:10], *(with_a_wrong_tag(data) for data in true[:10])]
+    told = scene.bench.get(f"/api/v1/programmes/{scene.row['hearing']}/key")["streams"][0]
+    forged += stolen(told, true[-1])
+    with closing(Forger()) as forger:
+        for data in forged:
+            forger.send(station, here, data)
+            forger.send(("127.0.0.1", media + 1), here, data)  # from elsewhere: not even looked at
+    assert voice.wait(60) == 0, scene.bench.log("live")
+    scene.wait_until_idle()
+    row = scene.row
+    assert row["packets_dropped"] - before["packets_dropped"] == len(forged) == 30
+    assert row["packets_lost"] == before["packets_lost"]
+    assert seconds_heard(scene.played(since)) >= ENOUGH
+
+
+def with_a_wrong_tag(data: bytes) -> bytes:
+    """A packet that has not come, but for one bit as somebody without the key could make it."""
+    ahead = (int.from_bytes(data[2:4], "big") + 2000) % 65536
+    return data[:2] + ahead.to_bytes(2, "big") + data[4:]
+
+
+def stolen(told: dict[str, Any], data: bytes) -> list[bytes]:
+    """What whoever stole the group's key can make: sealed as it should be, signed by nobody."""
+    seal, ssrc = Seal(bytes.fromhex(told["key"])), int(told["ssrc"], 16)
+    extension = Extension(0x1000, b"\x01\x40" + os.urandom(64) + bytes(2))
+    frame, now = bytes.fromhex("f0fffe"), int.from_bytes(data[4:8], "big")
+    times = [(now + 480 * n) % 2**32 for n in range(10)]
+    packets = [
+        RtpPacket(96, 5000 + n, at, ssrc, frame, extension=extension) for n, at in enumerate(times)
+    ]
+    return [seal.seal(packet) for packet in packets]
