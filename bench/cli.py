@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import fanout, fleet, impair_bench, latency, loss, seal, sync
+from bench import fanout, fleet, impair_bench, latency, loss, operators, seal, sync
 from bench.measure import MeasureError
 from bench.processes import ProcessError
 from bench.report import ReportError
@@ -21,6 +21,7 @@ BENCHES: dict[
     "impair": (impair_bench.add_options, impair_bench.run),
     "latency": (latency.add_options, latency.run),
     "loss": (loss.add_options, loss.run),
+    "operators": (operators.add_options, operators.run),
     "seal": (seal.add_options, seal.run),
     "sync": (sync.add_options, sync.run),
 }

@@ -120,9 +120,10 @@ class Scene:
         finally:
             self.bar.remove_task(task)
 
-    def speak(self) -> None:
-        """A voice to everybody, until the end; returns when it is on air."""
-        words = [str(VOICE), "--repeat", _REPEATS, "--to", "all", "--server", self.bench.address]
+    def speak(self, *whom: str) -> None:
+        """A voice to everybody, or as `loa live` has it, until the end; returns when on air."""
+        words = [str(VOICE), "--repeat", _REPEATS, "--server", self.bench.address]
+        words += whom or ("--to", "all")
         self._voice = self.bench.start("live", *words, log="live")
         assert self._voice.stdout is not None  # noqa: S101 - it was opened as a pipe
         # One line that names everybody: nobody else would empty the pipe.
