@@ -32,6 +32,7 @@ GROUPS = {
     },
     "looking": {
         "top": ("server.cli.top", "everything at a glance, for as long as you look"),
+        "events": ("server.cli.events", "what changes, as it does"),
         "programmes": ("server.cli.programmes", "what is on air, or was"),
         "audit": ("server.cli.audit", "who did what, and was refused what; export it, verify it"),
     },

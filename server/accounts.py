@@ -103,9 +103,12 @@ class Accounts:
     def _now_s(self) -> int:
         return self._now_ns() // _NS_PER_SECOND
 
-    def identify(self, shown: str) -> Identity | None:
-        """Whom a session's or token's text stands for now; None if nobody."""
-        return self.book.identify(shown, self._now_s())
+    def identify(self, shown: str, *, used: bool = True) -> Identity | None:
+        """Whom a session's or token's text stands for now; None if nobody.
+
+        To be only looked at, and not `used`, does not keep a session alive.
+        """
+        return self.book.identify(shown, self._now_s(), used=used)
 
     # ------------------------------------------------------------- signing in
     async def sign_in(

@@ -128,6 +128,7 @@ class Station:
         speaker = self.speakers.get(name)
         if speaker is not None and speaker.session is session:
             speaker.session = None
+            self.directory.touched.add(name)
 
     def forget(self, name: str) -> Callable[[], None]:
         """A loudspeaker that is gone for good; StationError while it is here. Returns the undo."""
@@ -163,6 +164,7 @@ class Station:
 
     def _note(self, speaker: Speaker) -> None:
         """Where it is has changed, or its network."""
+        self.directory.touched.add(speaker.name)
         self._router.put(speaker)
         self._memory.put(speaker, self.directory.endpoints[speaker.name])
 

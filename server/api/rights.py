@@ -5,7 +5,7 @@ before the route runs; where it depends on what is named, the route checks every
 the same lock as the change; and where it is seen, the answer is cut to what may be seen.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from server.rights.identity import Identity
 from server.rights.table import Deed
 from server.station import Station
-from server.zones.definition import Definition, Difference, Union, Unit
+from server.zones.definition import Definition, units_named
 
 # The one route that FastAPI makes by itself; it describes the others.
 _DESCRIPTION = "/api/v1/openapi.json"
@@ -108,17 +108,3 @@ def check_named(
 def units_of_zone(station: Station, definition: Definition, members: Iterable[str]) -> set[str]:
     """What a zone concerns: where its members are, and the units that it names."""
     return units_of(station, members) | set(units_named(definition))
-
-
-def units_named(definition: Definition) -> Iterator[str]:
-    """The units that a definition takes its members of, whoever is in them."""
-    match definition:
-        case Unit(path):
-            yield path
-        case Union(members):
-            for member in members:
-                yield from units_named(member)
-        case Difference(first, _):
-            yield from units_named(first)
-        case _:
-            pass

@@ -42,20 +42,21 @@ class UserBook:
             self._used_s[session.hash] = used_s
 
     # ------------------------------------------------------------- who is it
-    def identify(self, shown: str, now_s: int) -> Identity | None:
-        """Whom this text stands for; None if nobody. A session that is used lives on."""
+    def identify(self, shown: str, now_s: int, *, used: bool = True) -> Identity | None:
+        """Whom this text stands for; None if nobody. A session that is `used` lives on."""
         shown_hash = hash_of(shown)
         session = self._sessions.get(shown_hash)
         if session is not None:
-            return self._of_session(session, now_s)
+            return self._of_session(session, now_s, used=used)
         token = self._tokens.get(shown_hash)
         return None if token is None else self._of_token(token, now_s)
 
-    def _of_session(self, session: LoginSession, now_s: int) -> Identity | None:
+    def _of_session(self, session: LoginSession, now_s: int, *, used: bool) -> Identity | None:
         user = self._users.get(session.user)
         if user is None or user.disabled or not self._is_alive(session, now_s):
             return None
-        self._used_s[session.hash] = now_s
+        if used:
+            self._used_s[session.hash] = now_s
         return Identity(
             user.name,
             "user",

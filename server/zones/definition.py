@@ -136,6 +136,20 @@ def parts_of(definition: Definition) -> Iterator[Definition]:
         yield from parts_of(member)
 
 
+def units_named(definition: Definition) -> Iterator[str]:
+    """The units that a definition takes its members of, whoever is in them."""
+    match definition:
+        case Unit(path):
+            yield path
+        case Union(members):
+            for member in members:
+                yield from units_named(member)
+        case Difference(first, _):
+            yield from units_named(first)
+        case _:
+            pass
+
+
 def check_zone(name: str) -> str:
     """The one spelling of a zone's name; ZoneError if it is none."""
     try:

@@ -1,0 +1,1 @@
+"""What changes at the station, as it is told to whoever would otherwise ask again and again."""
