@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from server.data import DataFolder
-from server.remote import ApiError, Credentials, call, credentials_of
+from server.remote import ApiError, Credentials, call, credentials_of, rows
 
 # A loudspeaker that looks for its station by mDNS may rest half a minute between two looks.
 _START_S = 90.0
@@ -171,6 +171,13 @@ class Bench:
         """A reply of the station's HTTP API; ProcessError if it refuses."""
         return self._call("GET", path, None)
 
+    def rows(self, path: str) -> list[dict[str, Any]]:
+        """All pages of a list of the station's HTTP API; ProcessError if it refuses."""
+        try:
+            return rows(self.address, path, _ANSWER_S, self.credentials)
+        except ApiError as error:
+            raise ProcessError(str(error)) from None
+
     def text(self, path: str) -> str:
         """A reply of the station's HTTP API that is no JSON; ProcessError if it refuses."""
         context = ssl.create_default_context(cafile=self.data.tls_certificate)
@@ -210,7 +217,7 @@ class Bench:
 
     def speakers(self) -> dict[str, dict[str, Any]]:
         """The station's list of loudspeakers, by name."""
-        return {row["name"]: row for row in self.get("/api/v1/speakers")}
+        return {row["name"]: row for row in self.rows("/api/v1/speakers")}
 
     def wait_until_idle(self, names: Sequence[str]) -> None:
         """Returns when all these have joined and know the time."""

@@ -15,6 +15,7 @@ from server.accounts import Accounts
 from server.audit.caller import caller
 from server.auditing import AuditLog, anchors_set
 from server.books import Books
+from server.changes.watching import Watching
 from server.data import DataFolder
 from server.describe import describe
 from server.directory import Directory
@@ -32,6 +33,7 @@ from server.processes.child import Birth, read_secret, socket_address
 from server.processes.notebook import Notebook
 from server.programmes import LiveRequest, Programme
 from server.recovery import ADAPT_S, Recovery
+from server.retention import Retention
 from server.rights.identity import Identity
 from server.sessions import Sessions
 from server.station import Station
@@ -40,7 +42,15 @@ from server.store.records import Contents, ProgrammeRecord
 from server.store.store import Store
 from server.users.book import UserBook
 from server.users.passwords import Passwords
-from server.views import is_online, programme_rows, sdp_path, sender_row, speaker_rows, usher_row
+from server.views import (
+    is_online,
+    programme_rows,
+    sdp_path,
+    sender_row,
+    speaker_rows,
+    state_of,
+    usher_row,
+)
 from server.zones.definition import parse
 from server.zones.membership import ZoneBook
 from transport.clock.timeline import NS_PER_SECOND
@@ -100,8 +110,19 @@ class Control:
         anchors = anchors_set(birth.data)
         self.audit = AuditLog(store, keeper, now_ns, self._own.keys, boot, anchors)
         recorder = self.audit.recorder
+        self._retention = Retention(
+            store,
+            keeper,
+            recorder,
+            self.audit.vouching,
+            now_ns,
+            audit_days=birth.audit_days,
+            programmes_days=birth.programmes_days,
+        )
         self.books = Books(self.station, store, keeper, now_ns, contents.last_seen, recorder)
-        self.editing = Editing(self.station, store, keeper, self.publish, recorder)
+        self.editing = Editing(
+            self.station, store, keeper, self.publish, recorder, loudness=self._adjust
+        )
         self.accounts = self._new_accounts()
         self.access = Access(self._own.token, self.station.directory.root, self.accounts.identify)
         root = self._own.keys.certificate.root
@@ -120,10 +141,17 @@ class Control:
         self._remember()
         self.sessions = self._new_sessions(boot)
         self.neighbours = Neighbours(
-            birth, self.station, self._clock.now_ns, self._describe, self.publish, self._joined
+            birth,
+            self.station,
+            self._clock.now_ns,
+            self._describe,
+            self.publish,
+            self._joined,
+            recorder.ticket_refused,
         )
         self._recovery = Recovery()
         self._stepping = Stepping(self.station)
+        self.watching = Watching(self.station, self.enrolling, self._clock.now_ns, self.steps)
         # What is to be declared at the next tick: everything, or who is sent what.
         self._overdue = False
         self._moved = False
@@ -203,6 +231,11 @@ class Control:
 
     async def run(self) -> None:
         """Listen to the neighbours, and let time pass."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watching.run())
+            await self._pass_time()
+
+    async def _pass_time(self) -> None:
         loop = asyncio.get_running_loop()
         self.neighbours.begin(loop)
         seen_due_s = loop.time() + _SEEN_S
@@ -226,6 +259,7 @@ class Control:
                 secrets_due_s = loop.time() + _SECRETS_S
                 self._look_at_secrets()
                 self.audit.tick()
+                self._retention.tick()
 
     def _adapt(self) -> None:
         """Have what is on air carry the copies that its loudspeakers need; they need not know."""
@@ -277,6 +311,10 @@ class Control:
         self._write_down()
         self._overdue = not self.neighbours.declare()
         self.sessions.declare()
+
+    def _adjust(self, names: Iterable[str]) -> None:
+        """These are to be louder, or later; of what is on air nothing is different."""
+        self.sessions.declare_to(names)
 
     def _write_down(self) -> None:
         try:
@@ -379,7 +417,7 @@ class Control:
         now_ns, station = self._clock.now_ns(), self.station
         whole = seen is None or seen.whole
         names = station.directory.endpoints if seen is None else seen.names
-        here = [s for name, s in station.speakers.items() if name in names]
+        here = [station.speakers[name] for name in names if name in station.speakers]
         programmes = station.programmes.values()
         zones = len(station.zones.definitions)
         return {
@@ -407,6 +445,10 @@ class Control:
         last_seen, now_ns = self.books.last_seen, self._clock.now_ns()
         return speaker_rows(self.station, names, last_seen, now_ns, self.steps())
 
+    def state(self, name: str) -> str:
+        """What a registered loudspeaker's row says of its state."""
+        return state_of(self.station, self.station.directory.endpoint(name), self._clock.now_ns())
+
     def steps(self) -> Steps:
         """How far neighbours are apart."""
         return self._stepping.steps(self._clock.now_ns())
@@ -415,9 +457,9 @@ class Control:
         """Each programme's state; tickets stay secret."""
         return programme_rows(self.station)
 
-    async def past_programmes(self, limit: int) -> tuple[ProgrammeRecord, ...]:
-        """The newest programmes there were, newest first."""
-        return await self._keeper.do(self._store.programmes, limit)
+    async def past_programmes(self, before: int | None, limit: int) -> tuple[ProgrammeRecord, ...]:
+        """The newest programmes there were, or the newest before that number, newest first."""
+        return await self._keeper.do(self._store.programmes, limit, before)
 
     def found(self) -> list[dict[str, Any]]:
         """The loudspeakers that mDNS has found, and whether they are registered here."""

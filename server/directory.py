@@ -7,7 +7,7 @@ the root: `Tân Phú/Thôn 3`. A loudspeaker belongs to exactly one unit, at any
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from server.errors import NoSuchError, StationError
@@ -139,7 +139,12 @@ class Directory:
     version: int = 0
     # Loudspeakers that are registered anew or otherwise, or are not any more.
     _changed: set[str] = field(default_factory=set)
+    # The same, and those that have come, gone or said something, for whoever watches.
+    touched: set[str] = field(default_factory=set)
     _by_key: dict[bytes, str] = field(default_factory=dict)
+    # By unit, as they were at some version.
+    _by_unit: dict[str, list[str]] = field(default_factory=dict)
+    _by_unit_version: int = -1
 
     def __post_init__(self) -> None:
         self.units.add(self.root)
@@ -200,6 +205,7 @@ class Directory:
             self._put_key(endpoint.name, None if before is None else before.key, endpoint.key)
             self.endpoints[endpoint.name] = endpoint
             self._changed.add(endpoint.name)
+            self.touched.add(endpoint.name)
             if before is None or before.standing != endpoint.standing:
                 self.version += 1
         return endpoint
@@ -219,10 +225,24 @@ class Directory:
         changed, self._changed = self._changed, set()
         return changed
 
+    def take_touched(self) -> set[str]:
+        """The names of loudspeakers of which something may be different since, likewise."""
+        touched, self.touched = self.touched, set()
+        return touched
+
     @property
     def enrolled(self) -> int:
         """How many loudspeakers have a key."""
         return len(self._by_key)
+
+    def names_in(self, units: Iterable[str]) -> Iterator[str]:
+        """The loudspeakers that belong to these very units, not below."""
+        if self._by_unit_version != self.version:
+            self._by_unit, self._by_unit_version = {}, self.version
+            for name, endpoint in self.endpoints.items():
+                self._by_unit.setdefault(endpoint.unit, []).append(name)
+        for unit in units:
+            yield from self._by_unit.get(unit, ())
 
     def by_key(self, key: bytes) -> Endpoint | None:
         """The loudspeaker whose public key this is; None if none is enrolled with it."""
@@ -242,4 +262,5 @@ class Directory:
         self._put_key(name, self.endpoint(name).key, None)
         del self.endpoints[name]
         self._changed.add(name)
+        self.touched.add(name)
         self.version += 1

@@ -29,6 +29,8 @@ _DOWNLOAD_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 64 << 10
 # The figures of 20,000 loudspeakers are less.
 _MAX_REPLY = 64 << 20
+_A_PAGE = 1_000
+_NEXT_PAGE = re.compile(r'<(?P<path>/[^<>\s]*)>; rel="next"')
 
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -155,8 +157,20 @@ def call(
         raise ApiError(str(error)) from None
     if credentials is None:
         credentials = find_credentials(os.environ, server)
+    return _asked(address, method, path, body, timeout_s, credentials)[0]
+
+
+def _asked(
+    address: StationAddress,
+    method: str,
+    path: str,
+    body: object,
+    timeout_s: float,
+    credentials: Credentials,
+) -> tuple[Any, str]:
+    """What the station answers, and the path of the next page; empty if there is none."""
     connection = _Connection(address, timeout_s, credentials.trust)
-    status, data = _exchange(connection, method, path, body, credentials.token)
+    status, data, link = _exchange(connection, method, path, body, credentials.token)
     if status == HTTPStatus.UNAUTHORIZED:
         raise ApiError(_unauthorised(address, credentials, data))
     try:
@@ -167,7 +181,8 @@ def call(
         raise ApiError(detail_of(answer) or f"the station answered {status}")
     if answer is None and status != HTTPStatus.NO_CONTENT:
         raise not_a_station(address)
-    return answer
+    following = _NEXT_PAGE.fullmatch(link)
+    return answer, "" if following is None else following["path"]
 
 
 def _unauthorised(address: StationAddress, credentials: Credentials, data: bytes) -> str:
@@ -181,12 +196,43 @@ def _unauthorised(address: StationAddress, credentials: Credentials, data: bytes
     return f"{address.text} does not take this token: {_WANTED}"
 
 
-def rows(server: str, path: str, timeout_s: float = _TIMEOUT_S) -> list[dict[str, Any]]:
-    """What the station answers where that is a list of objects; ApiError as `call`."""
-    answer = call(server, "GET", path, timeout_s=timeout_s)
-    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+def rows(
+    server: str,
+    path: str,
+    timeout_s: float = _TIMEOUT_S,
+    credentials: Credentials | None = None,
+    most: int | None = None,
+) -> list[dict[str, Any]]:
+    """A list of objects, all its pages, or `most` of them; ApiError as `call`."""
+    found = listed(server, path, timeout_s, credentials, most)
+    if not all(isinstance(row, dict) for row in found):
         raise not_a_station(StationAddress.parse(server))
-    return answer
+    return found
+
+
+def listed(
+    server: str,
+    path: str,
+    timeout_s: float = _TIMEOUT_S,
+    credentials: Credentials | None = None,
+    most: int | None = None,
+) -> list[Any]:
+    """The same for a list of anything."""
+    try:
+        address = StationAddress.parse(server)
+    except ValueError as error:
+        raise ApiError(str(error)) from None
+    if credentials is None:
+        credentials = find_credentials(os.environ, server)
+    size = _A_PAGE if most is None else min(most, _A_PAGE)
+    found: list[Any] = []
+    path = f"{path}{'&' if '?' in path else '?'}limit={size}"
+    while path and (most is None or len(found) < most):
+        page, path = _asked(address, "GET", path, None, timeout_s, credentials)
+        if not isinstance(page, list):
+            raise not_a_station(address)
+        found += page
+    return found[:most]
 
 
 def download(server: str, path: str) -> Iterator[bytes]:
@@ -203,7 +249,7 @@ def download(server: str, path: str) -> Iterator[bytes]:
         reply = connection.getresponse()
         if reply.status != HTTPStatus.OK:
             raise ApiError(_refusal(reply.read(_MAX_REPLY), reply.status))
-        while part := reply.read(_CHUNK_BYTES):
+        while part := reply.read1(_CHUNK_BYTES):  # what there is, for it may come for ever
             yield part
 
 
@@ -264,7 +310,7 @@ class _Connection(http.client.HTTPConnection):
 
 def _exchange(
     connection: _Connection, method: str, path: str, body: object, token: str
-) -> tuple[int, bytes]:
+) -> tuple[int, bytes, str]:
     address = connection.address
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if body is not None:
@@ -273,7 +319,7 @@ def _exchange(
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, headers)
         reply = connection.getresponse()
-        return reply.status, reply.read(_MAX_REPLY)
+        return reply.status, reply.read(_MAX_REPLY), reply.headers.get("Link", "")
     except OSError as error:
         why = error.strerror or str(error)
         hint = "start it with `loa serve`, or name another with --server"

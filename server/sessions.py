@@ -281,6 +281,7 @@ class Sessions:
             match message:
                 case Telemetry():
                     speaker.told(message)
+                    self._station.directory.touched.add(name)
                 case Ready():
                     session.confirmed = min(message.revision, session.told)
                     self._settle(name, session)
@@ -318,6 +319,11 @@ class Sessions:
             if not self._enrolling.enrolment.is_waiting(key):
                 known = self._station.directory.by_key(key)
                 session.end(_DECIDED_AGAINST if known is None else Enrolled(known.name))
+
+    def declare_to(self, names: Iterable[str]) -> None:
+        """The same, where it is different for these alone."""
+        self._revision += 1
+        self._untold.add(name for name in names if name in self._open)
 
     def _tell_again(self, name: str) -> None:
         """Whatever is so by now."""

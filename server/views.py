@@ -57,7 +57,6 @@ def _speaker_row(
     online = is_online(speaker, now_ns)
     programme = station.heard_by(endpoint.name) if online else None
     telemetry = speaker.telemetry if speaker is not None else None
-    state = telemetry.state if telemetry is not None else "syncing"
     position = endpoint.position
     row: dict[str, Any] = {
         "name": endpoint.name,
@@ -72,7 +71,7 @@ def _speaker_row(
         "enrolled": endpoint.key is not None,
         "clear": endpoint.clear,
         "authenticated": not endpoint.clear and not (online and _hears_in_clear(telemetry)),
-        "state": _state(endpoint, state, online=online),
+        "state": _state(endpoint, speaker, online=online),
         "address": speaker.address if speaker is not None else None,
         "last_seen_s": seen_ns and round(max(now_ns - seen_ns, 0) / NS_PER_SECOND, 1),
         "in_step": _in_step(programme, endpoint, telemetry, step) if online else None,
@@ -83,10 +82,18 @@ def _speaker_row(
     return row | ({} if telemetry is None else _figures(telemetry))
 
 
-def _state(endpoint: Endpoint, state: str, *, online: bool) -> str:
+def state_of(station: Station, endpoint: Endpoint, now_ns: int) -> str:
+    """What a loudspeaker's row says of its state."""
+    speaker = station.speakers.get(endpoint.name)
+    return _state(endpoint, speaker, online=is_online(speaker, now_ns))
+
+
+def _state(endpoint: Endpoint, speaker: Speaker | None, *, online: bool) -> str:
     if endpoint.key is None:
         return "not enrolled"
-    return state if online else "offline"
+    if speaker is None or not online:
+        return "offline"
+    return speaker.telemetry.state if speaker.telemetry is not None else "syncing"
 
 
 def _hears_in_clear(telemetry: Telemetry | None) -> bool:
@@ -160,33 +167,34 @@ def _figures(telemetry: Telemetry) -> dict[str, Any]:
     }
 
 
-def enrolment_rows(enrolment: Enrolment, now_ns: int) -> dict[str, list[dict[str, Any]]]:
-    """The codes that nobody has used, and who waits to be approved; no secrets."""
-    codes = sorted(enrolment.codes, key=lambda code: (code.name, code.expires_s, code.number))
+def code_rows(enrolment: Enrolment, now_ns: int) -> list[dict[str, Any]]:
+    """The codes that nobody has used; no secrets."""
     now_s = now_ns // NS_PER_SECOND
-    return {
-        "codes": [
-            {
-                "number": code.number.hex(),
-                "name": code.name,
-                "unit": code.unit,
-                "expires_in_s": code.expires_s - now_s,
-                "in_use": enrolment.is_held(code),
-            }
-            for code in codes
-            if code.expires_s > now_s or enrolment.is_held(code)
-        ],
-        "pending": [
-            {
-                "key": shown_fingerprint(waiting.key),
-                "name": waiting.wish,
-                "unit": waiting.code.unit,
-                "address": waiting.address,
-                "waits_s": round(max(now_ns - waiting.since_ns, 0) / NS_PER_SECOND, 1),
-            }
-            for waiting in enrolment.waiting
-        ],
-    }
+    return [
+        {
+            "number": code.number.hex(),
+            "name": code.name,
+            "unit": code.unit,
+            "expires_in_s": code.expires_s - now_s,
+            "in_use": enrolment.is_held(code),
+        }
+        for code in enrolment.codes
+        if code.expires_s > now_s or enrolment.is_held(code)
+    ]
+
+
+def waiting_rows(enrolment: Enrolment, now_ns: int) -> list[dict[str, Any]]:
+    """Loudspeakers that wait to be approved."""
+    return [
+        {
+            "key": shown_fingerprint(waiting.key),
+            "name": waiting.wish,
+            "unit": waiting.code.unit,
+            "address": waiting.address,
+            "waits_s": round(max(now_ns - waiting.since_ns, 0) / NS_PER_SECOND, 1),
+        }
+        for waiting in enrolment.waiting
+    ]
 
 
 def programme_rows(station: Station) -> list[dict[str, Any]]:

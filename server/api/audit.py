@@ -3,13 +3,14 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.document import said_in
+from server.api.pages import Paged, Within
 from server.api.rights import Auditor
 from server.app import Control
 from server.audit.caller import Caller
@@ -102,6 +103,34 @@ def _where(scope: Scope) -> str:
     return plain_address(client[0]) if client else ""
 
 
+class Wanted:
+    """Which rows a list is to be of; what is None may be anything."""
+
+    def __init__(self, who: str | None, what: str | None, outcome: str | None) -> None:
+        self._who = who
+        self._what = what
+        self._outcome = outcome
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row is one of them."""
+        _, who, _, what, _, _, outcome = row.texts
+        if self._who is not None and who != self._who:
+            return False
+        if self._what is not None and self._what not in {what, what.partition(".")[0]}:
+            return False
+        return self._outcome is None or outcome == self._outcome
+
+
+async def _wanted(
+    who: Annotated[str | None, Query(max_length=256, description="By whom.")] = None,
+    what: Annotated[
+        str | None, Query(max_length=64, description="A verb, or its kind: `zone`.")
+    ] = None,
+    outcome: Annotated[Literal["done", "ordered", "refused"] | None, Query()] = None,
+) -> Wanted:
+    return Wanted(who, what, outcome)
+
+
 def add_audit(api: FastAPI, control: Control) -> None:
     """The log, read; nobody can write it here."""
     vouching = control.audit.vouching
@@ -109,15 +138,22 @@ def add_audit(api: FastAPI, control: Control) -> None:
     @api.get("/api/v1/audit")
     async def newest(
         asker: Auditor,  # noqa: ARG001 - it states the right
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        before: Annotated[int | None, Query(ge=1, lt=1 << 53)] = None,
-    ) -> dict[str, Any]:
-        """What was done and refused, newest first; `next` is the `before` of what is older."""
-        rows = await vouching.newest(before, limit)
+        page: Paged,
+        wanted: Annotated[Wanted, Depends(_wanted)],
+        when: Within,
+    ) -> list[dict[str, Any]]:
+        """What was done and refused, newest first: all, or those rows of which all is true."""
+
+        def kept(row: Row) -> Row | None:
+            return row if wanted.fits(row) and when.holds(row.texts[0]) else None
+
+        return list(map(_shown, await page.sifted(vouching.newest, lambda row: row.seq, kept)))
+
+    @api.get("/api/v1/audit/state")
+    async def state(asker: Auditor) -> dict[str, Any]:  # noqa: ARG001 - it states the right
+        """Up to which row the log is signed, and how those are that keep its heads elsewhere."""
         head = vouching.last
         return {
-            "rows": list(map(_shown, rows)),
-            "next": rows[-1].seq if len(rows) == limit and rows[-1].seq > 1 else None,
             "signed": None if head is None else {"seq": head.seq, "at": instant(head.at_ns)},
             "anchors": list(map(asdict, vouching.anchors)),
         }

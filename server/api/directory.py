@@ -6,10 +6,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from server.api.bodies import Name, UnitBody, UnitPath, ZoneBody, ZoneChangeBody
+from server.api.pages import Paged
 from server.api.rights import UnitEditor, Viewer, ZoneEditor, units_of_zone
 from server.api.seen import Seen
 from server.app import Control
-from server.directory import SEPARATOR, check_path
+from server.directory import SEPARATOR, check_path, is_within
 from server.editing import Check
 from server.rights.identity import ForbiddenError, Identity
 from server.rights.table import Deed
@@ -27,9 +28,13 @@ def add_directory(api: FastAPI, control: Control) -> None:
 
 def _add_units(api: FastAPI, control: Control) -> None:
     @api.get("/api/v1/units")
-    async def units(asker: Viewer) -> list[str]:
-        """Every unit by its path, the station's own first."""
-        return Seen(asker, control.station).units()
+    async def units(asker: Viewer, page: Paged, below: UnitPath | None = None) -> list[str]:
+        """Units by their paths, the station's own first: all, or one and what is below it."""
+        found = Seen(asker, control.station).units()
+        if below is not None:
+            unit = control.station.directory.check_unit(below)
+            found = [path for path in found if is_within(path, unit)]
+        return page.named(found)
 
     @api.post("/api/v1/units", status_code=201)
     async def add(body: UnitBody, asker: UnitEditor) -> dict[str, Any]:
@@ -51,7 +56,8 @@ def _check_above(asker: Identity, station: Station, path: str) -> Check:
     return lambda: asker.check(Deed.EDIT_UNITS, {above} if above in units else ())
 
 
-def _zone_row(seen: Seen, station: Station, name: str, speakers: object) -> dict[str, Any]:
+def zone_row(seen: Seen, station: Station, name: str, speakers: object) -> dict[str, Any]:
+    """A zone as it is seen; `speakers` is how many, or who."""
     members = station.zones.members(name, station.directory)
     return {
         "name": name,
@@ -66,19 +72,18 @@ def _zone(asker: Identity, station: Station, name: str) -> dict[str, Any]:
     members = station.zones.members(name, station.directory)
     if not seen.zone(name, members):
         raise ForbiddenError(f"nobody in zone {name!r} is where you may see")
-    return _zone_row(seen, station, name, sorted(members & seen.names))
+    return zone_row(seen, station, name, sorted(members & seen.names))
 
 
 def _add_zones(api: FastAPI, control: Control) -> None:
     station = control.station
 
     @api.get("/api/v1/zones")
-    async def zones(asker: Viewer) -> list[dict[str, Any]]:
+    async def zones(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """Every zone, how many loudspeakers are in it, and how it is defined."""
         seen = Seen(asker, station)
-        return [
-            _zone_row(seen, station, name, len(its)) for name, its in sorted(seen.zones().items())
-        ]
+        zones = seen.zones()
+        return [zone_row(seen, station, name, len(zones[name])) for name in page.named(zones)]
 
     @api.get("/api/v1/zones/{name}")
     async def zone(name: Name, asker: Viewer) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def _page(openapi: dict[str, Any]) -> str:
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Loa's API</title>"
         f"<style>{_STYLE}</style><h1>Loa's API</h1><p>Every error is "
-        "<code>application/problem+json</code> (RFC 9457), with one line as its <code>detail</code>. "
+        "<code>application/problem+json</code> (RFC 9457): its <code>detail</code> is one line. "
         "Every call, but for this page and the description, "
         "needs a session or a token in its head: <code>Authorization: Bearer SESSION</code>. "
         "<code>POST /api/v1/login</code> gives a session; on the station's machine <code>loa keys "

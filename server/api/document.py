@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from typing_extensions import override
 
+from server.api.idempotency import PARAMETER
+from server.api.pages import describe_pages
 from server.api.rights import Of, right_of
 from server.problem import MEDIA_TYPE
 
@@ -30,6 +32,7 @@ _PROBLEM = {
     "required": ["type", "title", "status", "detail"],
     "additionalProperties": False,
 }
+_SAID = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _OF_STRANGERS = {
     401: "No session or token was shown, or one that opens nothing.",
     403: "Whoever asks may not do this here.",
@@ -43,8 +46,9 @@ _OF_WHAT_IS_ASKED = {
     422: "What was asked makes no sense.",
 }
 _OF_CHANGES = {409: "It cannot be done as the station is now, or by whoever asks."}
+_OF_KEYS = {400: "The body, or a field of the head, cannot be read."}
 _OF_BODIES = {
-    400: "The body cannot be read.",
+    **_OF_KEYS,
     408: "The body did not come whole in time.",
     413: "The body is too long.",
     503: "Too many long requests come at once.",
@@ -83,20 +87,28 @@ def _describe(operation: dict[str, Any], route: APIRoute, method: str) -> None:
     right = right_of(route)
     is_open = right is not None and right.of is Of.NOBODY
     operation["security"] = [] if is_open else [{"bearer": []}]
-    has_body = "requestBody" in operation
+    describe_pages(operation)
+    if method != "GET" and not is_open:
+        operation["parameters"] = [*operation.get("parameters", ()), PARAMETER]
+    responses = operation["responses"]
+    refusals = _refusals(operation, writes=method != "GET", is_open=is_open)
+    responses |= {str(status): {"description": why} for status, why in refusals.items()}
+    for status, response in responses.items():
+        if int(status) >= 400:
+            response["content"] = _SAID
+
+
+def _refusals(operation: dict[str, Any], *, writes: bool, is_open: bool) -> dict[int, str]:
+    has_body, asks = "requestBody" in operation, "parameters" in operation
     refusals = {} if is_open else dict(_OF_STRANGERS)
-    if has_body or "parameters" in operation:
+    if has_body or asks:
         refusals |= _OF_WHAT_IS_ASKED
-    if method != "GET" or "parameters" in operation:
+    if writes or asks:
         refusals |= _OF_CHANGES
+    if writes and not is_open:
+        refusals |= _OF_KEYS
     if has_body:
         refusals |= _OF_BODIES
     if is_open and has_body:
         refusals |= _OF_SIGNING_IN
-    operation["responses"] |= {
-        str(status): {
-            "description": why,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status, why in sorted(refusals.items())
-    }
+    return refusals

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Request
 
 from server.api.bodies import ApprovalBody, EnrolmentBody, Name
+from server.api.pages import Paged
 from server.api.rights import Enroller
 from server.app import Control
 from server.rights.table import Deed, may
-from server.views import enrolment_rows
+from server.views import code_rows, waiting_rows
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 from transport.security.enrolment import EnrolmentCode
@@ -27,22 +28,15 @@ def _add_codes(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
     @api.get("/api/v1/enrolments")
-    async def enrolments(asker: Enroller) -> dict[str, list[dict[str, Any]]]:
-        """Codes that nobody has used, and loudspeakers that wait to be approved."""
-        rows = enrolment_rows(enrolling.enrolment, enrolling.now_ns())
-        # What a loudspeaker that waits would like to be called is nobody's yet.
-        return {
-            kind: [
-                row
-                for row in its
-                if may(
-                    asker.grants,
-                    Deed.ENROL,
-                    enrolling.concerned(row["name"] if kind == "codes" else "", row["unit"]),
-                )
-            ]
-            for kind, its in rows.items()
-        }
+    async def codes(asker: Enroller, page: Paged) -> list[dict[str, Any]]:
+        """Codes that nobody has used, by the names that they are for."""
+        mine = (
+            row
+            for row in code_rows(enrolling.enrolment, enrolling.now_ns())
+            if may(asker.grants, Deed.ENROL, enrolling.concerned(row["name"], row["unit"]))
+        )
+        # In a name there is no slash.
+        return page.rows(mine, lambda row: f"{row['name']}/{row['number']}")
 
     @api.post("/api/v1/enrolments", status_code=201)
     async def issue(
@@ -86,6 +80,17 @@ def _called(request: Request) -> str:
 
 def _add_pending(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
+
+    @api.get("/api/v1/enrolments/pending")
+    async def pending(asker: Enroller, page: Paged) -> list[dict[str, Any]]:
+        """Loudspeakers that wait to be approved, by their keys."""
+        # What one would like to be called is nobody's yet.
+        mine = (
+            row
+            for row in waiting_rows(enrolling.enrolment, enrolling.now_ns())
+            if may(asker.grants, Deed.ENROL, enrolling.concerned("", row["unit"]))
+        )
+        return page.rows(mine, lambda row: str(row["key"]))
 
     @api.post("/api/v1/enrolments/pending/{key}/approve")
     async def approve(key: Key, body: ApprovalBody, asker: Enroller) -> dict[str, Any]:

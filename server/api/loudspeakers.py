@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Query, Response
 
 from server.api.bodies import (
     DistanceBody,
@@ -15,36 +15,108 @@ from server.api.bodies import (
     SpeakerBody,
     Target,
     ToneBody,
+    UnitPath,
     VolumeBody,
 )
+from server.api.pages import Page, Paged
 from server.api.rights import Changer, Enroller, Manager, Viewer, check_named
 from server.api.seen import Seen
 from server.app import Control
+from server.directory import check_path, is_within
 from server.distance import delays
 from server.editing import EndpointChange
 from server.rights.identity import Identity
 from server.rights.table import Deed
+from server.station import Station
 from transport.control.messages import spelt_alike
 
 # Rows take 10 us each; whoever else has something to do comes between.
 _AT_ONCE = 200
 
+State = Literal["not enrolled", "offline", "syncing", "idle", "playing"]
+
 
 def add_loudspeakers(api: FastAPI, control: Control) -> None:
     """Their list, what is changed about them, and what they are asked to do."""
     _add_list(api, control)
+    _add_changes(api, control)
     _add_loudness(api, control)
     _add_distance(api, control)
     _add_commands(api, control)
 
 
+class Wanted:
+    """Which loudspeakers a list is to be of: those of which all that is said is true."""
+
+    def __init__(
+        self,
+        unit: str | None,
+        zone: str | None,
+        tag: str | None,
+        state: State | None,
+        faulty: bool | None,
+    ) -> None:
+        self._unit = None if unit is None else check_path(unit)
+        self._zone = None if zone is None else spelt_alike(zone)
+        self._tag = None if tag is None else spelt_alike(tag)
+        self._state = state
+        self._faulty = faulty
+
+    def among(self, names: Collection[str], station: Station) -> Collection[str]:
+        """Those of these names that might be; NoSuchError for a unit or zone that is none."""
+        endpoints = station.directory.endpoints
+        if self._zone is not None:
+            names = station.zones.members(self._zone, station.directory).intersection(names)
+        if self._unit is not None:
+            unit = station.directory.check_unit(self._unit)
+            names = [name for name in names if is_within(endpoints[name].unit, unit)]
+        if self._tag is not None:
+            names = [name for name in names if self._tag in endpoints[name].tags]
+        return names
+
+    def by_state(self, names: list[str], control: Control) -> list[str]:
+        """Those of these that are in that state: it is quicker told than a whole row is made."""
+        if self._state is None:
+            return names
+        # Some may have been forgotten since the page was begun.
+        there = (name for name in names if name in control.station.directory.endpoints)
+        return [name for name in there if control.state(name) == self._state]
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether one is, by its row."""
+        return self._faulty is None or self._faulty == bool(row["fault"])
+
+
+async def _wanted(
+    unit: Annotated[UnitPath | None, Query(description="In it, or below.")] = None,
+    zone: Annotated[Name | None, Query(description="In this zone now.")] = None,
+    tag: Annotated[Name | None, Query(description="With this tag.")] = None,
+    state: Annotated[State | None, Query(description="As its row says.")] = None,
+    faulty: Annotated[bool | None, Query(description="With a fault, or without.")] = None,
+) -> Wanted:
+    return Wanted(unit, zone, tag, state, faulty)
+
+
 def _add_list(api: FastAPI, control: Control) -> None:
     @api.get("/api/v1/speakers", response_model=list[dict[str, Any]])
-    async def speakers(asker: Viewer) -> Response:
-        """Every registered loudspeaker."""
-        seen = sorted(Seen(asker, control.station).names)
-        return Response(await _in_json(control, seen), media_type="application/json")
+    async def speakers(
+        asker: Viewer, wanted: Annotated[Wanted, Depends(_wanted)], page: Paged
+    ) -> Response:
+        """Registered loudspeakers by name: all, or those that are wanted."""
+        names = wanted.among(Seen(asker, control.station).names, control.station)
+        rows = await _wanted_rows(control, wanted, names, page)
+        body = f"[{','.join(rows)}]".encode()
+        return Response(body, media_type="application/json", headers=page.headers)
 
+    @api.get("/api/v1/speakers/{name}")
+    async def speaker(name: Name, asker: Viewer) -> dict[str, Any]:
+        """One loudspeaker."""
+        name = spelt_alike(name)
+        check_named(asker, Deed.SEE, control.station, [name])()
+        return control.speakers([name])[0]
+
+
+def _add_changes(api: FastAPI, control: Control) -> None:
     @api.patch("/api/v1/speakers/{name}")
     async def change(name: Name, body: SpeakerBody, asker: Changer) -> dict[str, Any]:
         """Say where a loudspeaker belongs and stands.
@@ -74,19 +146,22 @@ def _add_list(api: FastAPI, control: Control) -> None:
         await control.editing.remove_endpoint(name, check=check)
 
 
-async def _in_json(control: Control, names: list[str]) -> bytes:
-    """Their rows, in slices: as FastAPI does it, 10,000 keep all waiting for half a second."""
-    slices = []
-    for some in _slices(names):
-        slices += [
-            json.dumps(row, ensure_ascii=False, allow_nan=False) for row in control.speakers(some)
-        ]
+async def _wanted_rows(
+    control: Control, wanted: Wanted, names: Iterable[str], page: Page
+) -> list[str]:
+    """The page's rows in JSON, made in slices: thousands at once would keep all waiting."""
+    behind = page.behind(names)
+    found: list[dict[str, Any]] = []
+    for at in range(0, len(behind), _AT_ONCE):
+        some = wanted.by_state(behind[at : at + _AT_ONCE], control)
+        found += filter(wanted.fits, control.speakers(some))
+        if len(found) > page.limit:
+            break
         await asyncio.sleep(0)
-    return f"[{','.join(slices)}]".encode()
-
-
-def _slices(names: list[str]) -> Iterator[list[str]]:
-    return (names[at : at + _AT_ONCE] for at in range(0, len(names), _AT_ONCE))
+    return [
+        json.dumps(row, ensure_ascii=False, allow_nan=False)
+        for row in page.cut(found, lambda row: str(row["name"]))
+    ]
 
 
 def _add_loudness(api: FastAPI, control: Control) -> None:

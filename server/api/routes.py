@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, Path, Response
 
 from server.api.audit import Watch, add_audit
 from server.api.bodies import LiveBody, Name, StopBody
@@ -13,19 +13,26 @@ from server.api.docs import add_docs
 from server.api.document import DocumentedAPI, said_in
 from server.api.enrolment import add_enrolment
 from server.api.errors import BodyLimit, add_errors
+from server.api.events import add_events
+from server.api.idempotency import Idempotency
 from server.api.login import add_login
 from server.api.loudspeakers import add_loudspeakers
 from server.api.metrics import add_metrics
+from server.api.pages import Paged, Within
 from server.api.rights import OPEN, Speaker, Stopper, Viewer, check_stated, units_of
 from server.api.seen import Seen
 from server.api.users import add_users
 from server.app import Control
+from server.audit.row import instant
 from server.keys.access import AccessCheck
 from server.programmes import Programme
 from server.rights.speaking import deed_of
 from server.rights.table import Deed, may
 from server.station import Station
+from server.store.records import ProgrammeRecord
 from server.views import key_row
+from transport.clock.timeline import NS_PER_SECOND
+from transport.control.messages import spelt_alike
 
 
 def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> FastAPI:
@@ -40,6 +47,7 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
         redoc_url=None,
         redirect_slashes=False,
     )
+    api.add_middleware(Idempotency)
     api.add_middleware(BodyLimit)
     # The outer one: of a stranger's body not even the first byte is read.
     api.add_middleware(AccessCheck, access=control.access)
@@ -48,12 +56,14 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
     add_errors(api)
     _add_station(api, control)
     _add_programmes(api, control)
+    _add_past(api, control)
     _add_ends(api, control)
     add_loudspeakers(api, control)
     add_enrolment(api, control)
     add_directory(api, control)
     add_audit(api, control)
     add_metrics(api, control, handshakes)
+    add_events(api, control)
     add_login(api, control)
     add_users(api, control)
     add_docs(api)
@@ -73,18 +83,19 @@ def _add_station(api: FastAPI, control: Control) -> None:
         return control.summary(Seen(asker, control.station))
 
     @api.get("/api/v1/found")
-    async def found(asker: Viewer) -> list[dict[str, Any]]:
+    async def found(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """Loudspeakers that mDNS has found, joined or not.
 
         Those that are no unit's yet are for who may enrol.
         """
         seen = Seen(asker, control.station)
         strangers = seen.whole or bool(asker.reach(Deed.ENROL))
-        return [
+        rows = (
             row
             for row in control.found()
             if (row["name"] in seen.names if row["registered"] else strangers)
-        ]
+        )
+        return page.rows(rows, lambda row: str(row["name"]))
 
 
 def _add_programmes(api: FastAPI, control: Control) -> None:
@@ -94,17 +105,11 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
         return await control.open_live(body.request(), asker)
 
     @api.get("/api/v1/programmes")
-    async def programmes(asker: Viewer) -> list[dict[str, Any]]:
+    async def programmes(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """What is on air."""
-        return Seen(asker, control.station).programmes(control.programmes())
-
-    @api.get("/api/v1/programmes/past")
-    async def past(
-        asker: Viewer, limit: Annotated[int, Query(ge=1, le=1000)] = 50
-    ) -> list[dict[str, Any]]:
-        """What has been on air, newest first."""
-        found = await control.past_programmes(limit)
-        return list(map(asdict, Seen(asker, control.station).past(found)))
+        on_air = control.station.programmes
+        rows = Seen(asker, control.station).programmes(control.programmes())
+        return page.numbered(rows, lambda row: on_air[row["name"]].number)
 
     @api.get("/api/v1/programmes/{name}/key")
     async def key(name: Name, asker: Speaker) -> dict[str, Any]:
@@ -125,6 +130,27 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
     async def description(name: Annotated[str, Path(max_length=64)]) -> Response:
         """What of a programme goes out in clear, in SDP, for stock players."""
         return Response(control.description(name), media_type="application/sdp")
+
+
+def _add_past(api: FastAPI, control: Control) -> None:
+    @api.get("/api/v1/programmes/past")
+    async def past(
+        asker: Viewer, page: Paged, when: Within, zone: Name | None = None
+    ) -> list[dict[str, Any]]:
+        """What has been on air, newest first: all, or what began then, or was to this zone."""
+        seen = Seen(asker, control.station)
+        zone = None if zone is None else spelt_alike(zone)
+
+        def wanted(record: ProgrammeRecord) -> ProgrammeRecord | None:
+            if not when.holds(instant(record.began_at * NS_PER_SECOND)):
+                return None
+            found = seen.past(record)
+            if found is None or zone is None or zone in found.request.get("zones", ()):
+                return found
+            return None
+
+        found = await page.sifted(control.past_programmes, lambda record: record.number, wanted)
+        return list(map(asdict, found))
 
 
 def _add_ends(api: FastAPI, control: Control) -> None:

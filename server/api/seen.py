@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from server.api.rights import units_named
 from server.programmes import Programme
 from server.rights.identity import Identity
 from server.rights.table import Deed, is_reached
@@ -18,6 +17,7 @@ from server.zones.definition import (
     Zone,
     parts_of,
     to_plain,
+    units_named,
 )
 
 
@@ -28,13 +28,12 @@ class Seen:
         self._station = station
         self._reach = identity.reach(deed)
         self.whole = station.directory.root in self._reach
-        endpoints = station.directory.endpoints
+        directory = station.directory
         self.names = frozenset(
-            endpoints
+            directory.endpoints
             if self.whole
-            else (name for name, e in endpoints.items() if is_reached(e.unit, self._reach))
+            else directory.names_in(u for u in directory.units if is_reached(u, self._reach))
         )
-
         self._zones: dict[str, frozenset[str]] | None = None
 
     def unit(self, path: str) -> bool:
@@ -106,17 +105,14 @@ class Seen:
             "not_in_step": [name for name in row["not_in_step"] if name in audience],
         }
 
-    def past(self, records: Iterable[ProgrammeRecord]) -> list[ProgrammeRecord]:
-        """Programmes that named somebody within or a zone that is to be seen; cut as well."""
+    def past(self, record: ProgrammeRecord) -> ProgrammeRecord | None:
+        """A programme, cut; None if it named nobody within and no zone that is to be seen."""
         if self.whole:
-            return list(records)
-        found = []
-        for record in records:
-            named = self._named(record.request.get("to", ()), record.request.get("zones", ()))
-            if named["to"] or named["zones"]:
-                request = record.request | named
-                found.append(replace(record, request=request))
-        return found
+            return record
+        named = self._named(record.request.get("to", ()), record.request.get("zones", ()))
+        if not (named["to"] or named["zones"]):
+            return None
+        return replace(record, request=record.request | named)
 
     def _named(self, to: Iterable[str], zones: Iterable[str]) -> dict[str, list[str]]:
         seen = self.zones()

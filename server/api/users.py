@@ -14,6 +14,7 @@ from server.api.bodies import (
     UserBody,
     UserChangeBody,
 )
+from server.api.pages import Paged
 from server.api.rights import Anybody, UserManager
 from server.app import Control
 from server.rights.identity import Identity
@@ -74,9 +75,10 @@ def _add_list(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
     @api.get("/api/v1/users")
-    async def users(asker: UserManager) -> list[dict[str, Any]]:
+    async def users(asker: UserManager, page: Paged) -> list[dict[str, Any]]:
         """Every user who has a right in a unit that you administer."""
-        return [_user_row(u, asker) for u in accounts.book.users if _administers(asker, u)]
+        mine = (user for user in accounts.book.users if _administers(asker, user))
+        return [_user_row(user, asker) for user in page.rows(mine, lambda user: user.name)]
 
     @api.post("/api/v1/users", status_code=201)
     async def add(body: UserBody, asker: UserManager) -> dict[str, Any]:
@@ -139,15 +141,16 @@ def _add_tokens(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
     @api.get("/api/v1/tokens")
-    async def tokens(asker: Anybody) -> list[dict[str, Any]]:
+    async def tokens(asker: Anybody, page: Paged) -> list[dict[str, Any]]:
         """Your tokens, and those of users whom you administer."""
         book = accounts.book
-        return [
-            _token_row(token)
+        mine = (
+            token
             for token in book.tokens
             if (asker.kind != "machine" and token.owner == asker.name)
             or _administers(asker, book.user(token.owner))
-        ]
+        )
+        return [_token_row(token) for token in page.rows(mine, lambda token: token.number)]
 
     @api.post("/api/v1/tokens", status_code=201)
     async def add(body: TokenBody, asker: Anybody) -> dict[str, Any]:

@@ -100,6 +100,13 @@ def _address(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def how_many(text: str) -> int:
+    """A number from 1 on, for `--limit`."""
+    if not text.isdecimal() or not int(text[:10]) > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text[:10])
+
+
 def add_target(made: argparse.ArgumentParser) -> None:
     """Whom it concerns; see `target`."""
     made.add_argument(

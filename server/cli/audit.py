@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.progress import Progress
@@ -17,12 +18,22 @@ from server.audit.head import Head
 from server.audit.lines import MAX_LINE_BYTES, LineError, parse_line
 from server.audit.row import instant
 from server.audit.verification import Flaw, Verified, Verifier, is_anchor
-from server.cli.api import FAILED, OK, UsageError, add_verb, complain, parser, run, verbs_of
+from server.cli.api import (
+    FAILED,
+    OK,
+    UsageError,
+    add_verb,
+    complain,
+    how_many,
+    parser,
+    run,
+    verbs_of,
+)
 from server.cli.table import Column, Row, field, show_json, show_table
 from server.cli.text import printable
 from server.data import DataError, DataFolder, default_folder
 from server.keys.folder import KeyFolder, KeysError
-from server.remote import call, download
+from server.remote import call, download, rows
 from transport.security.errors import BadKey
 from transport.security.keys import (
     FINGERPRINT_BYTES,
@@ -93,10 +104,21 @@ def _parser() -> argparse.ArgumentParser:
 def _add_window(made: argparse.ArgumentParser, limit: int | str) -> None:
     suppressed = argparse.SUPPRESS if limit is argparse.SUPPRESS else None
     made.add_argument(
-        "--limit", type=int, default=limit, metavar="N", help="how many, 1 to 1000 (the newest 50)"
+        "--limit", type=how_many, default=limit, metavar="N", help="how many (the newest 50)"
     )
     made.add_argument(
         "--before", type=int, default=suppressed, metavar="ROW", help="those before this row"
+    )
+    for option, metavar, what in (
+        ("--who", "NAME", "what this user, token or loudspeaker did"),
+        ("--what", "VERB", "one kind of deed: zone, or zone.put"),
+        ("--since", "INSTANT", "from then on: 2026-11-20T05:00Z"),
+        ("--until", "INSTANT", "before then"),
+    ):
+        made.add_argument(option, default=suppressed, metavar=metavar, help=what)
+    refused = argparse.SUPPRESS if suppressed else False
+    made.add_argument(
+        "--refused", action="store_true", default=refused, help="what was refused alone"
     )
 
 
@@ -107,15 +129,23 @@ def main(argv: list[str]) -> int:
 
 # ------------------------------------------------------------------ show
 def _show(options: argparse.Namespace) -> int:
-    before = "" if options.before is None else f"&before={options.before}"
-    answer = call(options.server, "GET", f"{_AUDIT}?limit={options.limit}{before}")
+    query = {
+        "after": options.before,
+        "who": options.who,
+        "what": options.what,
+        "outcome": "refused" if options.refused else None,
+        "since": options.since,
+        "until": options.until,
+    }
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    found = rows(options.server, f"{_AUDIT}?{asked}", most=options.limit)
     if options.json:
-        show_json(answer)
+        show_json(found)
         return OK
-    show_table(_COLUMNS, answer["rows"], lambda row: "red" if row["outcome"] == "refused" else "")
-    if answer["next"] is not None:
-        print(f"\nolder ones: loa audit --before {answer['next']}")
-    for anchor in answer["anchors"]:
+    show_table(_COLUMNS, found, lambda row: "red" if row["outcome"] == "refused" else "")
+    if len(found) == options.limit and found[-1]["seq"] > 1:
+        print(f"\nolder ones: loa audit --before {found[-1]['seq']}")
+    for anchor in call(options.server, "GET", f"{_AUDIT}/state")["anchors"]:
         if anchor["fault"]:
             complain("loa audit", f"not anchored at {anchor['shown']}: {anchor['fault']}")
     return OK
@@ -175,6 +205,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _figures(verified: Verified) -> dict[str, object]:
+    cut = verified.cut
     return {
         "rows": verified.rows,
         "heads": verified.heads,
@@ -182,18 +213,35 @@ def _figures(verified: Verified) -> dict[str, object]:
         "generation": verified.generation,
         "signed_at": instant(verified.closed_at_ns),
         "anchors": verified.anchors,
+        "cut": None if cut is None else {"up_to": cut.seq, "at": instant(cut.at_ns)},
+        "anchors_cut": verified.anchors_cut,
+        "rooted": verified.rooted,
     }
 
 
 def _say(name: str, verified: Verified) -> None:
-    at = instant(verified.closed_at_ns)[:19].replace("T", " ")
-    print(f"{printable(name)} is whole: {verified.rows} rows, signed at {at} UTC")
+    cut, whole = verified.cut, "whole"
+    if cut is not None:
+        whole = f"whole from row {cut.seq + 1} on"
+    at = _second(verified.closed_at_ns)
+    print(f"{printable(name)} is {whole}: {verified.rows} rows, signed at {at} UTC")
+    if cut is not None:
+        print(f"(the station has cut off rows 1 to {cut.seq}, at {_second(cut.at_ns)} UTC)")
     print(f"by the station of the root {shown_fingerprint(verified.root)}")
     print(f"(its key of generation {verified.generation}; {verified.heads} heads in all)")
+    if verified.rooted:
+        print(f"rows before {verified.rooted} were signed under another root: whoever had that, or")
+        print("could write into the database when it was changed, could have made them anew")
+    if verified.anchors_cut:
+        print(f"{verified.anchors_cut} anchored heads are of rows that were cut off")
     if verified.anchors:
         print(f"{verified.anchors} anchored heads agree")
-    else:
+    elif not verified.anchors_cut:
         print("no anchor was given: whoever had the station's key could have made all of it anew")
+
+
+def _second(at_ns: int) -> str:
+    return instant(at_ns)[:19].replace("T", " ")
 
 
 def _feed(verifier: Verifier, name: str) -> None:

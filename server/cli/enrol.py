@@ -13,7 +13,7 @@ import segno
 from server.cli.api import OK, UsageError, add_verb, complain, parser, run, verbs_of
 from server.cli.table import Column, Row, field, show_json, show_table
 from server.cli.text import duration, listed, printable
-from server.remote import ApiError, call, path_of
+from server.remote import ApiError, call, path_of, rows
 from transport.control.address import StationAddress
 from transport.control.messages import spelt_alike
 from transport.security.enrolment import EnrolmentCode
@@ -188,11 +188,10 @@ def _warn(made: list[Row], *, given: bool) -> None:
 
 # ------------------------------------------------------------------ what there is
 def _list(options: argparse.Namespace) -> int:
-    found = call(options.server, "GET", _ENROLMENTS)
+    codes, waiting = rows(options.server, _ENROLMENTS), rows(options.server, _PENDING)
     if options.json:
-        show_json(found)
+        show_json({"codes": codes, "pending": waiting})
         return OK
-    codes, waiting = found["codes"], found["pending"]
     if waiting:
         print("loudspeakers that wait to be approved:")
         show_table(_WAITING, waiting)
@@ -227,7 +226,7 @@ def _refuse(options: argparse.Namespace) -> int:
 
 def _cancel(options: argparse.Namespace) -> int:
     which = spelt_alike(options.which)
-    codes = call(options.server, "GET", _ENROLMENTS)["codes"]
+    codes = rows(options.server, _ENROLMENTS)
     numbers = [row["number"] for row in codes if row["name"] == which]
     if not numbers and _NUMBER.fullmatch(which):
         numbers = [which]

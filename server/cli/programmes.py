@@ -2,7 +2,7 @@
 
 import argparse
 
-from server.cli.api import OK, UsageError, add_verb, parser, run, verbs_of
+from server.cli.api import OK, UsageError, add_verb, how_many, parser, run, verbs_of
 from server.cli.table import Column, Row, field, show_json, show_table
 from server.cli.text import audience, duration, level, listed, moment, standing
 from server.remote import call, path_of, rows
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     made = parser("programmes", "What is on air, or was.")
     made.add_argument("--past", action="store_true", help="what was, newest first")
     made.add_argument(
-        "--limit", type=int, metavar="N", help="how many of the past, 1 to 1000 (the newest 50)"
+        "--limit", type=how_many, metavar="N", help="how many of the past (the newest 50)"
     )
     key = add_verb(
         verbs_of(made), "key", "what opens a programme's sound now, for a stock player", _key
@@ -77,8 +77,10 @@ def on_air(server: str) -> list[Row]:
 def _list(options: argparse.Namespace) -> int:
     if options.limit is not None and not options.past:
         raise UsageError("--limit goes with --past")
-    path = f"/api/v1/programmes/past?limit={options.limit or 50}" if options.past else _ON_AIR
-    found = rows(options.server, path)
+    if options.past:
+        found = rows(options.server, f"{_ON_AIR}/past", most=options.limit or 50)
+    else:
+        found = rows(options.server, _ON_AIR)
     if options.json:
         show_json(found)
     elif found:

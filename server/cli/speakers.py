@@ -3,14 +3,14 @@
 import argparse
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from server.cli.api import OK, UsageError, add_verb, parser, run, verbs_of
 from server.cli.places import add_delay, place, places_joined, trim, trimmed
 from server.cli.table import Column, Row, field, show_fields, show_json, show_table
 from server.cli.text import NOTHING, duration, level, microseconds, printable, share
-from server.directory import nearest
-from server.remote import ApiError, call, path_of, rows
-from transport.control.messages import MAX_TRIM_US, spelt_alike
+from server.remote import call, path_of, rows
+from transport.control.messages import MAX_TRIM_US
 
 _SPEAKERS = "/api/v1/speakers"
 
@@ -151,8 +151,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.found:
         found = rows(options.server, "/api/v1/found")
     else:
-        found = rows(options.server, _SPEAKERS)
-        found = _within(options.server, options.zone, found)
+        found = _of(options.server, options.zone)
     if options.json:
         show_json(found)
     elif not found:
@@ -164,26 +163,20 @@ def _list(options: argparse.Namespace) -> int:
     return OK
 
 
-def _within(server: str, zones: list[str], found: list[Row]) -> list[Row]:
+def _of(server: str, zones: list[str]) -> list[Row]:
+    """All loudspeakers, or those of these zones."""
     if not zones:
-        return found
-    members = {
-        name
-        for zone in zones
-        for name in call(server, "GET", path_of("/api/v1/zones", zone))["speakers"]
-    }
-    return [row for row in found if row["name"] in members]
+        return rows(server, _SPEAKERS)
+    found = [row for zone in zones for row in rows(server, f"{_SPEAKERS}?zone={quote(zone)}")]
+    return sorted({row["name"]: row for row in found}.values(), key=lambda row: str(row["name"]))
 
 
 def _show(options: argparse.Namespace) -> int:
-    found = {row["name"]: row for row in rows(options.server, _SPEAKERS)}
-    name = spelt_alike(options.name)
-    if name not in found:
-        raise ApiError(f"no loudspeaker {name!r}{nearest(name, found)}")
+    row = call(options.server, "GET", path_of(_SPEAKERS, options.name))
     if options.json:
-        show_json(found[name])
+        show_json(row)
     else:
-        show_fields(found[name])
+        show_fields(row)
     return OK
 
 

@@ -7,7 +7,7 @@ from server.cli.api import OK, add_verb, parser, run, verbs_of
 from server.cli.table import show_json
 from server.cli.text import counted, printable
 from server.directory import SEPARATOR
-from server.remote import call, path_of, rows
+from server.remote import call, listed, path_of, rows
 
 _UNITS = "/api/v1/units"
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
 
 def _tree(options: argparse.Namespace) -> int:
-    units: list[str] = call(options.server, "GET", _UNITS)
+    units: list[str] = listed(options.server, _UNITS)
     if options.json:
         show_json(units)
         return OK

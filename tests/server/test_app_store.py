@@ -1,5 +1,6 @@
 """What control keeps on the disk, and what a control born again finds there."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from server.directory import Endpoint
 from server.editing import EndpointChange
 from server.errors import StationError
+from server.processes.bus import TO_PRODUCER, Bus, TicketRefusal, TicketRefusals, WhoIsThere
 from server.processes.routing import unpack_destinations
 from server.programmes import LiveRequest
 from server.store import ProgrammeRecord, Store, StoreError
 from tests.support.stations import key_of_name
+from transport.control.wire import vocabulary
 
 Room = Any  # the fixture's; see conftest
 Play = Callable[..., None]
@@ -83,6 +86,43 @@ def test_what_the_producer_refused_was_never_on_air(play_control: Play) -> None:
         with pytest.raises(StationError):
             await room.control.open_live(TO_ALL)
         assert rows(room) == {}
+
+    play_control(scenario)
+
+
+def test_whom_the_producer_does_not_let_speak_is_in_the_audit_log(play_control: Play) -> None:
+    async def scenario(room: Room) -> None:
+        why = "the programme was stopped"
+        told = (TicketRefusal("::ffff:192.0.2.9", why, 3), TicketRefusal("", why, 1))
+        bus: Bus[TicketRefusals, WhoIsThere] = Bus(
+            room.producer._end, vocabulary(TicketRefusals), TO_PRODUCER
+        )
+        bus.send(TicketRefusals(told))
+        await room.settle()
+        found = [row.texts for row in room.store.newest_audit_rows(None, 2)]
+        assert [(row[1], row[2], row[3], row[4], row[5], row[6]) for row in found] == [
+            ("", where, "refused", '{"asked":"speak"}', why, "refused")
+            for where in ("", "192.0.2.9")
+        ]
+
+    play_control(scenario)
+
+
+def test_what_is_older_than_it_shall_be_kept_is_forgotten(
+    play_control: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(room: Room) -> None:
+        for number in (1, 2):
+            room.store.programme_began(
+                number, "old", priority=3, request={}, playout_delay_ms=1, at=5
+            )
+            room.store.programme_ended(number, 6, "enough")
+        await asyncio.sleep(2)
+        assert len(rows(room)) == 1
+        retention = room.control._retention
+        monkeypatch.setattr(retention, "_due_ns", 0)
+        await asyncio.sleep(5)
+        assert [record.number for record in room.store.programmes(9)] == [2]
 
     play_control(scenario)
 
@@ -397,7 +437,7 @@ def test_no_list_that_people_are_shown_tells_a_key(play_control: Play) -> None:
         await room.settle()
         control = room.control
         shown = [control.programmes(), control.speakers(), control.summary(), control.found()]
-        told = str([*shown, await control.past_programmes(50)])
+        told = str([*shown, await control.past_programmes(None, 50)])
         secret = [*drawn(room), room.control._own.keys.key.seed, room.control._own.token.encode()]
         for key in secret:
             assert key.hex() not in told

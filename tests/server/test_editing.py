@@ -75,6 +75,12 @@ class Office:
         zones = {name: parse(definition) for name, definition in contents.zones}
         assert zones == self.station.zones.definitions
 
+    def told_of_loudness(self) -> list[list[str]]:
+        """From now on, who is told of that alone."""
+        told: list[list[str]] = []
+        self.editing._loudness = lambda names: told.append(sorted(names))
+        return told
+
     def break_store(self) -> None:
         """From now on nothing can be written."""
         with self.store._transaction() as connection:
@@ -129,16 +135,45 @@ CHANGES: dict[str, Callable[[Editing], Awaitable[object]]] = {
 
 
 # ------------------------------------------------------------------ every change
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("what", CHANGES)
 def test_a_change_is_in_memory_and_on_the_disk_and_is_published(
-    run: Run, office: Office, change: Callable[[Editing], Awaitable[object]]
+    run: Run, office: Office, what: str
 ) -> None:
     async def scenario() -> None:
         before = office.memory()
-        await change(office.editing)
+        await CHANGES[what](office.editing)
         assert office.memory() != before
-        assert office.published == 1
+        # Of a zone in which nobody hears anything there is nothing to tell.
+        assert office.published == ("zone" not in what)
         office.check_stored()
+
+    run(scenario())
+
+
+def test_a_zone_is_published_if_somebody_hears_something_else_by_it(
+    run: Run, office: Office
+) -> None:
+    async def scenario() -> None:
+        office.station.open(LiveRequest((), ("schools",)), 0)
+        await office.editing.put_zone("other", {"speakers": ["a"]})
+        assert office.published == 0
+        await office.editing.put_zone("schools", {"speakers": ["a"]})
+        assert office.published == 1
+        await office.editing.put_zone("schools", {"union": [{"speakers": ["a"]}, SQUARE]})
+        await office.editing.remove_zone("other")
+        assert office.published == 1
+
+    run(scenario())
+
+
+def test_how_loud_one_is_is_told_to_it_alone(run: Run, office: Office) -> None:
+    async def scenario() -> None:
+        told, editing = office.told_of_loudness(), office.editing
+        await editing.change_endpoints(["b", "a"], EndpointChange(volume=30, muted=True))
+        await editing.change_each({"a": EndpointChange(trim_us=5)})
+        assert (told, office.published) == ([["a", "b"], ["a"]], 0)
+        await editing.change_endpoints(["a"], EndpointChange(volume=30, unit=VILLAGE))
+        assert (len(told), office.published) == (2, 1)
 
     run(scenario())
 

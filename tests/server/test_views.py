@@ -12,13 +12,14 @@ from server.programmes import LiveRequest
 from server.station import Station
 from server.stepping import Step, Steps
 from server.views import (
-    enrolment_rows,
+    code_rows,
     is_online,
     programme_rows,
     sdp_path,
     sender_row,
     speaker_rows,
     usher_row,
+    waiting_rows,
 )
 from tests.support.stations import (
     ROOT,
@@ -176,28 +177,20 @@ def test_codes_are_shown_without_what_checks_them_and_who_waits_by_its_key() -> 
     enrolment = Enrolment([named, old, unnamed])
     key = key_of_name("x")
     enrolment.wait(Waiting(key, unnamed, "x", "192.0.2.1", "lan", multicast=False, since_ns=NOW))
-    shown = enrolment_rows(enrolment, NOW + 1_500_000_000)
-    assert shown == {
-        "codes": [
-            {
-                "number": "fffefdfc",
-                "name": "",
-                "unit": None,
-                "expires_in_s": 0,
-                "in_use": True,
-            },
-            {"number": "00010203", "name": "b", "unit": ROOT, "expires_in_s": 59, "in_use": False},
-        ],
-        "pending": [
-            {
-                "key": shown_fingerprint(key),
-                "name": "x",
-                "unit": None,
-                "address": "192.0.2.1",
-                "waits_s": 1.5,
-            }
-        ],
-    }
+    now_ns = NOW + 1_500_000_000
+    assert sorted(code_rows(enrolment, now_ns), key=lambda row: str(row["name"])) == [
+        {"number": "fffefdfc", "name": "", "unit": None, "expires_in_s": 0, "in_use": True},
+        {"number": "00010203", "name": "b", "unit": ROOT, "expires_in_s": 59, "in_use": False},
+    ]
+    assert waiting_rows(enrolment, now_ns) == [
+        {
+            "key": shown_fingerprint(key),
+            "name": "x",
+            "unit": None,
+            "address": "192.0.2.1",
+            "waits_s": 1.5,
+        }
+    ]
 
 
 def test_how_the_way_to_a_loudspeaker_is_now_is_shown_beside_what_it_lost_in_all(

@@ -1,8 +1,11 @@
 """Requests to the station over the ASGI interface, without a server."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from starlette.types import ASGIApp
 
 from server.api.routes import build_api
 from server.app import Control
@@ -36,6 +39,16 @@ class Reply:
         return line
 
 
+def next_page(reply: Reply) -> str | None:
+    """Where the next page of a list is; None if this is the last one."""
+    link = reply.headers.get(b"link", b"").decode()
+    if not link:
+        return None
+    path, _, relation = link.partition(">")
+    assert relation == '; rel="next"'
+    return path.removeprefix("<")
+
+
 async def ask(
     room: InControl,
     method: str,
@@ -43,10 +56,13 @@ async def ask(
     body: bytes = b"",
     kind: bytes = b"application/json",
     shown: bytes | None = None,
+    api: ASGIApp | None = None,
+    more: Sequence[tuple[bytes, bytes]] = (),
 ) -> Reply:
     """One request to the API over the ASGI interface, of whoever has the operator's token.
 
     With `shown`, that stands in its place in the head of the request; if empty, nothing does.
+    `more` stands in the head as well; without `api`, one is made that is asked this once.
     """
     path, _, query = path.partition("?")
     sent: list[dict[str, Any]] = []
@@ -74,12 +90,13 @@ async def ask(
             (b"content-type", kind),
             (b"content-length", b"%d" % len(body)),
             *([(b"authorization", shown)] if shown else []),
+            *more,
         ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }
     try:
-        await build_api(room.control)(scope, receive, send)
+        await (api or build_api(room.control))(scope, receive, send)
     except Exception:
         # After a reply of 500 the error is raised again, for the server to log.
         if not sent or sent[0]["status"] != 500:

@@ -1,16 +1,15 @@
 """Loudspeakers over HTTP: what is said of them, and what they are asked to do."""
 
 import asyncio
-import json
 import unicodedata
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from server.api.loudspeakers import _in_json
 from server.directory import Endpoint
-from tests.support.asking import ask, patch, post, put
+from tests.support.asking import ask, next_page, patch, post, put
 from tests.support.sessions import Peer
 from tests.support.stations import key_of_name
 from transport.control.messages import Adjust, Command, Done, Refused
@@ -58,8 +57,21 @@ def play(play_control: Play) -> Play:
     return play
 
 
-async def speakers(room: Room) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in (await ask(room, "GET", "/api/v1/speakers")).json()}
+def quoted(query: str) -> str:
+    """As it stands in a request's head."""
+    return quote(query, safe="=&+")
+
+
+async def speakers(room: Room, query: str = "") -> dict[str, dict[str, Any]]:
+    """All pages of them."""
+    found: dict[str, dict[str, Any]] = {}
+    path = f"/api/v1/speakers{query}"
+    while path:
+        reply = await ask(room, "GET", path)
+        assert reply.status == 200, reply.body
+        found |= {row["name"]: row for row in reply.json()}
+        path = next_page(reply) or ""
+    return found
 
 
 def test_of_many_loudspeakers_all_are_shown_by_name_and_others_have_their_turn(
@@ -70,10 +82,73 @@ def test_of_many_loudspeakers_all_are_shown_by_name_and_others_have_their_turn(
         for name in reversed(names):
             room.control.station.enrol(Endpoint(name, ROOT, key=key_of_name(name)))
         assert list(await speakers(room)) == names
-        asking = asyncio.create_task(_in_json(room.control, names))
-        await asyncio.sleep(0)
-        room.control.station.forget("s499")  # when the first of them are done
-        assert [row["name"] for row in json.loads(await asking)] == names[:-1]
+        # None is faulty but these, which a look at 500 finds; it is forgotten after the first 200.
+        asking = asyncio.create_task(ask(room, "GET", "/api/v1/speakers?state=offline&limit=1000"))
+        while not asking.done() and "s499" in room.control.station.directory.endpoints:
+            await asyncio.sleep(0)
+            room.control.station.forget("s499")
+        assert [row["name"] for row in (await asking).json()] == names[:-1]
+
+    play(scenario)
+
+
+def test_a_list_comes_in_pages_of_which_each_says_where_the_next_is(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        for name in ("chợ", "trường", "a&b=c", "loa 7", "đình"):
+            room.control.station.enrol(Endpoint(name, ROOT, key=key_of_name(name)))
+        seen: list[list[str]] = []
+        path: str | None = "/api/v1/speakers?limit=2&state=offline"
+        while path is not None:
+            reply = await ask(room, "GET", path)
+            seen.append([row["name"] for row in reply.json()])
+            path = next_page(reply)
+        assert seen == [["a&b=c", "chợ"], ["loa 7", "trường"], ["đình"]]
+
+    play(scenario)
+
+
+def test_of_loudspeakers_those_are_listed_that_are_asked_for(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        await post(room, "/api/v1/units", {"path": VILLAGE})
+        for name, unit, tags in (
+            ("here", ROOT, set()),
+            ("far", VILLAGE, {"school"}),
+            ("near", ROOT, {"school", "loud"}),
+            ("none", ROOT, set()),
+        ):
+            key = None if name == "none" else key_of_name(name)
+            endpoint = Endpoint(name, unit, tags=frozenset(tags), key=key)
+            room.control.station.directory.put_endpoint(endpoint)
+        definition = {"definition": {"speakers": ["near", "here"]}}
+        assert (await put(room, "/api/v1/zones/z", definition)).status == 200
+        room.join("here")
+        for query, names in (
+            (f"unit={VILLAGE}", ["far"]),
+            (f"unit={ROOT}", ["far", "here", "near", "none"]),
+            ("zone=z", ["here", "near"]),
+            ("tag=school", ["far", "near"]),
+            ("tag=school&zone=z", ["near"]),
+            ("state=offline", ["far", "near"]),
+            ("state=not+enrolled", ["none"]),
+            ("state=syncing", ["here"]),
+            ("faulty=true&zone=z", ["near"]),
+            ("faulty=false", ["here"]),
+        ):
+            assert list(await speakers(room, f"?{quoted(query)}")) == names, query
+        for query, status in (("unit=Elsewhere", 404), ("zone=y", 404), ("state=asleep", 422)):
+            assert (await ask(room, "GET", f"/api/v1/speakers?{quoted(query)}")).status == status, (
+                query
+            )
+
+    play(scenario)
+
+
+def test_one_loudspeaker_is_asked_for_by_its_name(play: Play) -> None:
+    async def scenario(room: Room) -> None:
+        room.join("chợ")
+        row = (await ask(room, "GET", "/api/v1/speakers/chợ")).json()
+        assert row == (await speakers(room))["chợ"] | {"last_seen_s": row["last_seen_s"]}
+        assert (await ask(room, "GET", "/api/v1/speakers/che")).status == 404
 
     play(scenario)
 

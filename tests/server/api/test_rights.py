@@ -121,8 +121,9 @@ NAMES = {
 # What may be asked, and is cut or harmless; what each says is looked at below.
 CUT = {
     "/api/v1/station", "/api/v1/found", "/api/v1/programmes", "/api/v1/programmes/past",
-    "/api/v1/speakers", "/api/v1/units", "/api/v1/zones", "/api/v1/enrolments", "/api/v1/users",
-    "/api/v1/tokens", "/api/v1/login", "/api/v1/zones/preview",
+    "/api/v1/speakers", "/api/v1/units", "/api/v1/zones", "/api/v1/enrolments",
+    "/api/v1/enrolments/pending", "/api/v1/users", "/api/v1/tokens", "/api/v1/login",
+    "/api/v1/zones/preview", "/api/v1/events",
 }  # fmt: skip
 
 

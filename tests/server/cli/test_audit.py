@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from server.audit.lines import head_line
-from tests.support.logs import Keys, Log, log_of
+from server.audit.row import ROOTED, Entry
+from tests.support.logs import Keys, Log, entry, log_of
 from transport.security.keys import shown_fingerprint
 
 Desk = Any  # the fixture's; see conftest
@@ -54,7 +55,7 @@ def test_what_was_done_is_listed_newest_first(at_desk: AtDesk) -> None:
         said = await desk.says("audit", "show", "--limit", "1")
         assert (len(said.lines), said.lines[-1]) == (4, "older ones: loa audit --before 3")
         answer = json.loads((await desk.says("audit", "--before", "2", "--json")).out)
-        assert [row["what"] for row in answer["rows"]] == ["station.begin"]
+        assert [row["what"] for row in answer] == ["station.begin"]
 
     at_desk(scenario)
 
@@ -172,3 +173,34 @@ def test_a_file_that_is_not_there_or_of_rubbish_is_one_line(
     for name in ("none", "zeros", ""):
         status, out, err = loa("verify", tmp_path / name, "--key", SHOWN)
         assert (status > 0, out, len(err.splitlines())) == (True, "", 1)
+
+
+def test_a_log_that_was_cut_off_is_whole_from_there_on(
+    loa: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    whole = log_of(20)
+    host = written(tmp_path / "heads", [head_line(head).encode() for head in whole.heads.values()])
+    file = written(tmp_path / "log", log_of(20).cut(15).lines())
+    status, out, _ = loa("verify", file, "--key", SHOWN, "--anchor", host)
+    said = out.splitlines()
+    assert (status, len(said)) == (0, 6)
+    assert said[0].startswith(f"{file} is whole from row 16 on: 6 rows, signed at 20")
+    assert said[1].startswith("(the station has cut off rows 1 to 15, at 2026-09-21 14:13:20 UTC)")
+    assert said[-2:] == [
+        "3 anchored heads are of rows that were cut off",
+        "1 anchored heads agree",
+    ]
+    status, out, _ = loa("verify", file, "--key", SHOWN, "--json")
+    assert json.loads(out)["cut"] == {"up_to": 15, "at": "2026-09-21T14:13:20.000000000Z"}
+
+
+def test_rows_of_another_root_are_told(
+    loa: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    log = Log(Keys(50)).add(entry(1))
+    told = {"root": Keys().root.public.hex()}
+    log.add(Entry.of(1, "station", "", ROOTED, told))
+    log.keys = Keys()
+    file = written(tmp_path / "log", log.lines())
+    status, out, _ = loa("verify", file, "--key", SHOWN)
+    assert (status, "rows before 2 were signed under another root" in out) == (0, True)

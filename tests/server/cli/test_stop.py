@@ -76,7 +76,7 @@ def test_all_end(at_desk: AtDesk) -> None:
         (["stop", "live-1", "live-9"], 1, "no programme 'live-9' is on air"),
         (["stop", "live-1", "--all"], 2, "not both"),
         (["programmes", "--limit", "3"], 2, "--limit goes with --past"),
-        (["programmes", "--past", "--limit", "1001"], 1, "limit"),
+        (["programmes", "--past", "--limit", "0"], 2, "--limit"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_ends(
