@@ -33,10 +33,14 @@ class Followed:
             self._lines.put(line)
 
     def until(self, event: str, name: str = "", what: str = "", **row: Any) -> dict[str, Any]:
-        """The next that is like this, as far as it is said; queue.Empty if none comes."""
+        """The next that is like this, as far as it is said; AssertionError if none comes."""
         wanted = {"event": event, "name": name, "what": what}
         while True:
-            told: dict[str, Any] = json.loads(self._lines.get(timeout=PATIENCE_S))
+            try:
+                told: dict[str, Any] = json.loads(self._lines.get(timeout=PATIENCE_S))
+            except queue.Empty:
+                seen = [(t["event"], t.get("name"), t.get("what")) for t in self.seen]
+                raise AssertionError(f"no {wanted} {row} came after {seen}") from None
             self.seen.append(told)
             of_row = told.get("row") or {}
             if all(told.get(key) == value for key, value in wanted.items() if value) and all(
@@ -52,8 +56,9 @@ def _place(told: dict[str, Any]) -> tuple[int, ...]:
 def test_what_happens_is_printed_as_it_does(station: Bench) -> None:
     followed = Followed(station)
     followed.until("reset")
+    station.code("b")
+    assert followed.until("enrolment", what="added")["row"]["name"] == "b"
     speaker = station.start_speaker("a", "--output", "null")
-    followed.until("enrolment", what="added")
     if followed.until("speaker", "a", "added")["row"]["state"] != "idle":
         followed.until("speaker", "a", state="idle")
     live = station.start("live", "tone", "--server", station.address, "--to", "a", log="live")
