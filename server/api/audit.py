@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.answers import AuditRowAnswer, AuditStateAnswer
 from server.api.document import said_in
 from server.api.pages import Paged, Within
 from server.api.rights import Auditor
@@ -135,7 +136,7 @@ def add_audit(api: FastAPI, control: Control) -> None:
     """The log, read; nobody can write it here."""
     vouching = control.audit.vouching
 
-    @api.get("/api/v1/audit")
+    @api.get("/api/v1/audit", response_model=list[AuditRowAnswer])
     async def newest(
         asker: Auditor,  # noqa: ARG001 - it states the right
         page: Paged,
@@ -149,7 +150,7 @@ def add_audit(api: FastAPI, control: Control) -> None:
 
         return list(map(_shown, await page.sifted(vouching.newest, lambda row: row.seq, kept)))
 
-    @api.get("/api/v1/audit/state")
+    @api.get("/api/v1/audit/state", response_model=AuditStateAnswer)
     async def state(asker: Auditor) -> dict[str, Any]:  # noqa: ARG001 - it states the right
         """Up to which row the log is signed, and how those are that keep its heads elsewhere."""
         head = vouching.last

@@ -1,6 +1,6 @@
 """What requests hold, as OpenAPI describes it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ from transport.control.priority import Priority
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 # Sixteen levels of names, in any spelling.
+# As `server.views` tells it of loudspeakers.
+State = Literal["not enrolled", "offline", "syncing", "idle", "playing"]
 UnitPath = Annotated[str, Field(min_length=1, max_length=2048)]
 
 

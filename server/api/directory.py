@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from server.api.answers import PreviewAnswer, UnitAnswer, ZoneAnswer, ZoneRow
 from server.api.bodies import Name, UnitBody, UnitPath, ZoneBody, ZoneChangeBody
 from server.api.pages import Paged
 from server.api.rights import UnitEditor, Viewer, ZoneEditor, units_of_zone
@@ -36,7 +37,7 @@ def _add_units(api: FastAPI, control: Control) -> None:
             found = [path for path in found if is_within(path, unit)]
         return page.named(found)
 
-    @api.post("/api/v1/units", status_code=201)
+    @api.post("/api/v1/units", response_model=UnitAnswer, status_code=201)
     async def add(body: UnitBody, asker: UnitEditor) -> dict[str, Any]:
         """Add a unit below one that exists; it is the one above that you need the right at."""
         check = _check_above(asker, control.station, body.path)
@@ -78,19 +79,19 @@ def _zone(asker: Identity, station: Station, name: str) -> dict[str, Any]:
 def _add_zones(api: FastAPI, control: Control) -> None:
     station = control.station
 
-    @api.get("/api/v1/zones")
+    @api.get("/api/v1/zones", response_model=list[ZoneRow])
     async def zones(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """Every zone, how many loudspeakers are in it, and how it is defined."""
         seen = Seen(asker, station)
         zones = seen.zones()
         return [zone_row(seen, station, name, len(zones[name])) for name in page.named(zones)]
 
-    @api.get("/api/v1/zones/{name}")
+    @api.get("/api/v1/zones/{name}", response_model=ZoneAnswer)
     async def zone(name: Name, asker: Viewer) -> dict[str, Any]:
         """One zone, and who is in it now."""
         return _zone(asker, station, spelt_alike(name))
 
-    @api.post("/api/v1/zones/preview")
+    @api.post("/api/v1/zones/preview", response_model=PreviewAnswer)
     async def preview(body: ZoneBody, asker: Viewer) -> dict[str, Any]:
         """Who would be in a zone, without defining it."""
         members = station.zones.preview(parse(body.definition), station.directory)
@@ -108,7 +109,7 @@ def _add_changes_of_zones(api: FastAPI, control: Control) -> None:
             units = units_of_zone(station, zones.definition(name), members)
             asker.check(Deed.EDIT_ZONES, units)
 
-    @api.put("/api/v1/zones/{name}")
+    @api.put("/api/v1/zones/{name}", response_model=ZoneAnswer)
     async def put(name: Name, body: ZoneBody, asker: ZoneEditor) -> dict[str, Any]:
         """Define a zone, or define it anew; you need the right wherever somebody is in it."""
 
@@ -121,7 +122,7 @@ def _add_changes_of_zones(api: FastAPI, control: Control) -> None:
         defined = await editing.put_zone(name, body.definition, clear=body.clear, check=check)
         return _zone(asker, station, defined)
 
-    @api.patch("/api/v1/zones/{name}")
+    @api.patch("/api/v1/zones/{name}", response_model=ZoneAnswer)
     async def change(name: Name, body: ZoneChangeBody, asker: ZoneEditor) -> dict[str, Any]:
         """Have a zone heard by stock players too, in clear, or no longer."""
         check = partial(check_as_it_is, asker, name)

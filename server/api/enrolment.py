@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request
 
+from server.api.answers import ApprovedAnswer, CodeAnswer, IssuedAnswer, WaitingAnswer
 from server.api.bodies import ApprovalBody, EnrolmentBody, Name
 from server.api.pages import Paged
 from server.api.rights import Enroller
@@ -27,7 +28,7 @@ def add_enrolment(api: FastAPI, control: Control) -> None:
 def _add_codes(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
-    @api.get("/api/v1/enrolments")
+    @api.get("/api/v1/enrolments", response_model=list[CodeAnswer])
     async def codes(asker: Enroller, page: Paged) -> list[dict[str, Any]]:
         """Codes that nobody has used, by the names that they are for."""
         mine = (
@@ -38,7 +39,7 @@ def _add_codes(api: FastAPI, control: Control) -> None:
         # In a name there is no slash.
         return page.rows(mine, lambda row: f"{row['name']}/{row['number']}")
 
-    @api.post("/api/v1/enrolments", status_code=201)
+    @api.post("/api/v1/enrolments", response_model=IssuedAnswer, status_code=201)
     async def issue(
         body: EnrolmentBody, request: Request, asker: Enroller
     ) -> dict[str, list[dict[str, Any]]]:
@@ -81,7 +82,10 @@ def _called(request: Request) -> str:
 def _add_pending(api: FastAPI, control: Control) -> None:
     enrolling = control.enrolling
 
-    @api.get("/api/v1/enrolments/pending")
+    @api.get(
+        "/api/v1/enrolments/pending",
+        response_model=list[WaitingAnswer],
+    )
     async def pending(asker: Enroller, page: Paged) -> list[dict[str, Any]]:
         """Loudspeakers that wait to be approved, by their keys."""
         # What one would like to be called is nobody's yet.
@@ -92,7 +96,10 @@ def _add_pending(api: FastAPI, control: Control) -> None:
         )
         return page.rows(mine, lambda row: str(row["key"]))
 
-    @api.post("/api/v1/enrolments/pending/{key}/approve")
+    @api.post(
+        "/api/v1/enrolments/pending/{key}/approve",
+        response_model=ApprovedAnswer,
+    )
     async def approve(key: Key, body: ApprovalBody, asker: Enroller) -> dict[str, Any]:
         """Admit a loudspeaker that waits, by its key's fingerprint, under this name."""
         return {"name": await enrolling.approve(key, body.name, body.unit, asker)}

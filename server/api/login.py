@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from server.api.answers import IdentityAnswer, SessionAnswer
 from server.api.bodies import LoginBody
 from server.api.rights import OPEN, Anybody
 from server.api.users import grant_rows
@@ -15,7 +16,7 @@ def add_login(api: FastAPI, control: Control) -> None:
     """A session for a name and a password."""
     accounts = control.accounts
 
-    @api.post("/api/v1/login", status_code=201, dependencies=[OPEN])
+    @api.post("/api/v1/login", response_model=SessionAnswer, status_code=201, dependencies=[OPEN])
     async def sign_in(body: LoginBody, request: Request, response: Response) -> dict[str, Any]:
         """Sign in; the session is shown like a token. Instants are UTC seconds.
 
@@ -32,7 +33,7 @@ def add_login(api: FastAPI, control: Control) -> None:
             "must_choose_password": accounts.book.user(session.user).must_choose,
         }
 
-    @api.get("/api/v1/login")
+    @api.get("/api/v1/login", response_model=IdentityAnswer)
     async def who(asker: Anybody) -> dict[str, Any]:
         """Who you are here, and what you may do where."""
         return {

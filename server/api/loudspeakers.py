@@ -4,15 +4,17 @@ import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Response
 
+from server.api.answers import ChangedAnswer, CommandAnswer, DistanceAnswer, SpeakerAnswer
 from server.api.bodies import (
     DistanceBody,
     MuteBody,
     Name,
     SpeakerBody,
+    State,
     Target,
     ToneBody,
     UnitPath,
@@ -32,8 +34,6 @@ from transport.control.messages import spelt_alike
 
 # Rows take 10 us each; whoever else has something to do comes between.
 _AT_ONCE = 200
-
-State = Literal["not enrolled", "offline", "syncing", "idle", "playing"]
 
 
 def add_loudspeakers(api: FastAPI, control: Control) -> None:
@@ -98,7 +98,7 @@ async def _wanted(
 
 
 def _add_list(api: FastAPI, control: Control) -> None:
-    @api.get("/api/v1/speakers", response_model=list[dict[str, Any]])
+    @api.get("/api/v1/speakers", response_model=list[SpeakerAnswer])
     async def speakers(
         asker: Viewer, wanted: Annotated[Wanted, Depends(_wanted)], page: Paged
     ) -> Response:
@@ -108,7 +108,11 @@ def _add_list(api: FastAPI, control: Control) -> None:
         body = f"[{','.join(rows)}]".encode()
         return Response(body, media_type="application/json", headers=page.headers)
 
-    @api.get("/api/v1/speakers/{name}")
+    @api.get(
+        "/api/v1/speakers/{name}",
+        response_model=SpeakerAnswer,
+        response_model_exclude_unset=True,
+    )
     async def speaker(name: Name, asker: Viewer) -> dict[str, Any]:
         """One loudspeaker."""
         name = spelt_alike(name)
@@ -117,7 +121,11 @@ def _add_list(api: FastAPI, control: Control) -> None:
 
 
 def _add_changes(api: FastAPI, control: Control) -> None:
-    @api.patch("/api/v1/speakers/{name}")
+    @api.patch(
+        "/api/v1/speakers/{name}",
+        response_model=SpeakerAnswer,
+        response_model_exclude_unset=True,
+    )
     async def change(name: Name, body: SpeakerBody, asker: Changer) -> dict[str, Any]:
         """Say where a loudspeaker belongs and stands.
 
@@ -171,19 +179,19 @@ def _add_loudness(api: FastAPI, control: Control) -> None:
         await control.editing.change_endpoints(names, change, check=check)
         return {"changed": names}
 
-    @api.post("/api/v1/volume")
+    @api.post("/api/v1/volume", response_model=ChangedAnswer)
     async def volume(body: VolumeBody, asker: Manager) -> dict[str, Any]:
         """Set how loud loudspeakers are, now and when they come back."""
         return await change(asker, body, EndpointChange(volume=body.volume))
 
-    @api.post("/api/v1/mute")
+    @api.post("/api/v1/mute", response_model=ChangedAnswer)
     async def mute(body: MuteBody, asker: Manager) -> dict[str, Any]:
         """Silence loudspeakers, or let them be heard again."""
         return await change(asker, body, EndpointChange(muted=body.muted))
 
 
 def _add_distance(api: FastAPI, control: Control) -> None:
-    @api.post("/api/v1/trim/distance")
+    @api.post("/api/v1/trim/distance", response_model=DistanceAnswer)
     async def distance(body: DistanceBody, asker: Changer) -> dict[str, Any]:
         """The trims by which sound that spreads from one place is heard once along a street.
 
@@ -224,17 +232,17 @@ def _add_commands(api: FastAPI, control: Control) -> None:
             "failed": {name: error for name, error in answers.items() if error},
         }
 
-    @api.post("/api/v1/tone")
+    @api.post("/api/v1/tone", response_model=CommandAnswer)
     async def tone(body: ToneBody, asker: Manager) -> dict[str, Any]:
         """Sound a test tone where no programme is heard."""
         return await command(asker, body, "tone", body.seconds)
 
-    @api.post("/api/v1/identify")
+    @api.post("/api/v1/identify", response_model=CommandAnswer)
     async def identify(body: Target, asker: Manager) -> dict[str, Any]:
         """Have loudspeakers beep three times."""
         return await command(asker, body, "identify")
 
-    @api.post("/api/v1/restart")
+    @api.post("/api/v1/restart", response_model=CommandAnswer)
     async def restart(body: Target, asker: Manager) -> dict[str, Any]:
         """Have loudspeakers begin anew."""
         return await command(asker, body, "restart")

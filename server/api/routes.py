@@ -2,10 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Response
 
+from server.api.answers import (
+    EndedAnswer,
+    FoundAnswer,
+    KeyAnswer,
+    PastAnswer,
+    ProgrammeAnswer,
+    StationAnswer,
+    TicketAnswer,
+)
 from server.api.audit import Watch, add_audit
 from server.api.bodies import LiveBody, Name, StopBody
 from server.api.directory import add_directory
@@ -42,6 +52,7 @@ def build_api(control: Control, handshakes: Callable[[], int] = lambda: 0) -> Fa
     """
     api = DocumentedAPI(
         title="Loa",
+        version=version("loa"),
         docs_url=None,
         openapi_url="/api/v1/openapi.json",
         redoc_url=None,
@@ -77,12 +88,12 @@ def _sounding_at(station: Station, programme: Programme) -> set[str]:
 
 
 def _add_station(api: FastAPI, control: Control) -> None:
-    @api.get("/api/v1/station")
+    @api.get("/api/v1/station", response_model=StationAnswer)
     async def station(asker: Viewer) -> dict[str, Any]:
         """Where the station's other ports are, and how its processes do."""
         return control.summary(Seen(asker, control.station))
 
-    @api.get("/api/v1/found")
+    @api.get("/api/v1/found", response_model=list[FoundAnswer])
     async def found(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """Loudspeakers that mDNS has found, joined or not.
 
@@ -99,19 +110,22 @@ def _add_station(api: FastAPI, control: Control) -> None:
 
 
 def _add_programmes(api: FastAPI, control: Control) -> None:
-    @api.post("/api/v1/live", status_code=201)
+    @api.post("/api/v1/live", response_model=TicketAnswer, status_code=201)
     async def live(body: LiveBody, asker: Speaker) -> dict[str, Any]:
         """Grant a ticket to speak."""
         return await control.open_live(body.request(), asker)
 
-    @api.get("/api/v1/programmes")
+    @api.get(
+        "/api/v1/programmes",
+        response_model=list[ProgrammeAnswer],
+    )
     async def programmes(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """What is on air."""
         on_air = control.station.programmes
         rows = Seen(asker, control.station).programmes(control.programmes())
         return page.numbered(rows, lambda row: on_air[row["name"]].number)
 
-    @api.get("/api/v1/programmes/{name}/key")
+    @api.get("/api/v1/programmes/{name}/key", response_model=KeyAnswer)
     async def key(name: Name, asker: Speaker) -> dict[str, Any]:
         """What opens a programme's sound now, for a stock player; it changes with the epoch.
 
@@ -133,7 +147,7 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
 
 
 def _add_past(api: FastAPI, control: Control) -> None:
-    @api.get("/api/v1/programmes/past")
+    @api.get("/api/v1/programmes/past", response_model=list[PastAnswer])
     async def past(
         asker: Viewer, page: Paged, when: Within, zone: Name | None = None
     ) -> list[dict[str, Any]]:
@@ -154,14 +168,14 @@ def _add_past(api: FastAPI, control: Control) -> None:
 
 
 def _add_ends(api: FastAPI, control: Control) -> None:
-    @api.delete("/api/v1/programmes/{name}")
+    @api.delete("/api/v1/programmes/{name}", response_model=EndedAnswer)
     async def end(name: Name, asker: Stopper) -> dict[str, Any]:
         """End one programme, everywhere at the same moment."""
         programme = control.station.programme(name)
         asker.check(Deed.STOP, _sounding_at(control.station, programme))
         return {"ended": control.stop([name], "it was stopped")}
 
-    @api.post("/api/v1/stop")
+    @api.post("/api/v1/stop", response_model=EndedAnswer)
     async def stop(body: StopBody, asker: Stopper) -> dict[str, Any]:
         """End programmes; if none is named, all that you may end."""
         station = control.station

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path
 
+from server.api.answers import NewTokenAnswer, TokenAnswer, TotpAnswer, UserAnswer
 from server.api.bodies import (
     CodesBody,
     GrantBody,
@@ -74,19 +75,19 @@ def _administers(asker: Identity, user: User) -> bool:
 def _add_list(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.get("/api/v1/users")
+    @api.get("/api/v1/users", response_model=list[UserAnswer])
     async def users(asker: UserManager, page: Paged) -> list[dict[str, Any]]:
         """Every user who has a right in a unit that you administer."""
         mine = (user for user in accounts.book.users if _administers(asker, user))
         return [_user_row(user, asker) for user in page.rows(mine, lambda user: user.name)]
 
-    @api.post("/api/v1/users", status_code=201)
+    @api.post("/api/v1/users", response_model=UserAnswer, status_code=201)
     async def add(body: UserBody, asker: UserManager) -> dict[str, Any]:
         """Add a user, who chooses another password at the first sign-in."""
         grants = [grant.grant() for grant in body.grants]
         return _user_row(await accounts.add(asker, body.name, body.password, grants), asker)
 
-    @api.patch("/api/v1/users/{name}")
+    @api.patch("/api/v1/users/{name}", response_model=UserAnswer)
     async def change(name: Name, body: UserChangeBody, asker: UserManager) -> dict[str, Any]:
         """Shut a user out at once, or let him in again."""
         name = spelt_alike(name)
@@ -101,12 +102,12 @@ def _add_list(api: FastAPI, control: Control) -> None:
 def _add_grants(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.post("/api/v1/users/{name}/grants")
+    @api.post("/api/v1/users/{name}/grants", response_model=UserAnswer)
     async def grant(name: Name, body: GrantBody, asker: UserManager) -> dict[str, Any]:
         """Give a user a role at a unit and everything below it."""
         return _user_row(await accounts.grant(asker, spelt_alike(name), body.grant()), asker)
 
-    @api.post("/api/v1/users/{name}/grants/withdraw")
+    @api.post("/api/v1/users/{name}/grants/withdraw", response_model=UserAnswer)
     async def withdraw(name: Name, body: GrantBody, asker: UserManager) -> dict[str, Any]:
         """Take a role at a unit from a user; what he says on air by it is ended."""
         return _user_row(await accounts.withdraw(asker, spelt_alike(name), body.grant()), asker)
@@ -120,7 +121,11 @@ def _add_secrets(api: FastAPI, control: Control) -> None:
         """Choose a password of your own, just after you signed in; or give another a first one."""
         await accounts.set_password(asker, spelt_alike(name), body.password)
 
-    @api.put("/api/v1/users/{name}/codes")
+    @api.put(
+        "/api/v1/users/{name}/codes",
+        response_model=TotpAnswer,
+        response_model_exclude_unset=True,
+    )
     async def codes(name: Name, body: CodesBody, asker: Anybody) -> dict[str, Any]:
         """Have one-time codes wanted too: first without a code, for a secret; then with one."""
         name = spelt_alike(name)
@@ -140,7 +145,7 @@ def _add_secrets(api: FastAPI, control: Control) -> None:
 def _add_tokens(api: FastAPI, control: Control) -> None:
     accounts = control.accounts
 
-    @api.get("/api/v1/tokens")
+    @api.get("/api/v1/tokens", response_model=list[TokenAnswer])
     async def tokens(asker: Anybody, page: Paged) -> list[dict[str, Any]]:
         """Your tokens, and those of users whom you administer."""
         book = accounts.book
@@ -152,7 +157,7 @@ def _add_tokens(api: FastAPI, control: Control) -> None:
         )
         return [_token_row(token) for token in page.rows(mine, lambda token: token.number)]
 
-    @api.post("/api/v1/tokens", status_code=201)
+    @api.post("/api/v1/tokens", response_model=NewTokenAnswer, status_code=201)
     async def add(body: TokenBody, asker: Anybody) -> dict[str, Any]:
         """Make a token of yours; it is shown this once."""
         grants = [grant.grant() for grant in body.grants]
