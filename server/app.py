@@ -5,10 +5,9 @@ import ipaddress
 import itertools
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from server import pace
 from server.accounts import Accounts
@@ -32,25 +31,17 @@ from server.processes.bus import StreamOrder, StreamReport
 from server.processes.child import Birth, read_secret, socket_address
 from server.processes.notebook import Notebook
 from server.programmes import LiveRequest, Programme
+from server.queries import Queries
 from server.recovery import ADAPT_S, Recovery
 from server.retention import Retention
 from server.rights.identity import Identity
 from server.sessions import Sessions
 from server.station import Station
-from server.stepping import Stepping, Steps
-from server.store.records import Contents, ProgrammeRecord
+from server.store.records import Contents
 from server.store.store import Store
 from server.users.book import UserBook
 from server.users.passwords import Passwords
-from server.views import (
-    is_online,
-    programme_rows,
-    sdp_path,
-    sender_row,
-    speaker_rows,
-    state_of,
-    usher_row,
-)
+from server.views import is_online, sdp_path
 from server.zones.definition import parse
 from server.zones.membership import ZoneBook
 from transport.clock.timeline import NS_PER_SECOND
@@ -74,19 +65,6 @@ _NS_PER_MINUTE = 60 * NS_PER_SECOND
 # Of a session's number: how often the station has begun stands above.
 _COUNT_BITS = 32
 _log = logging.getLogger(__name__)
-
-
-class Part(Protocol):
-    """The part of a station that somebody sees; see `server.api.seen`."""
-
-    whole: bool
-    names: frozenset[str]
-
-    def zones(self) -> Mapping[str, frozenset[str]]:
-        """Those within, `all` among them."""
-
-    def programme(self, programme: Programme) -> bool:
-        """Whether it is seen."""
 
 
 class Control:
@@ -150,8 +128,19 @@ class Control:
             recorder.ticket_refused,
         )
         self._recovery = Recovery()
-        self._stepping = Stepping(self.station)
-        self.watching = Watching(self.station, self.enrolling, self._clock.now_ns, self.steps)
+        self.queries = Queries(
+            self.name,
+            self._ports,
+            self.station,
+            self.books,
+            self.neighbours,
+            self.discovery,
+            store,
+            keeper,
+            self._describe,
+            now_ns,
+        )
+        self.watching = Watching(self.station, self.enrolling, now_ns, self.queries.steps)
         # What is to be declared at the next tick: everything, or who is sent what.
         self._overdue = False
         self._moved = False
@@ -412,75 +401,9 @@ class Control:
         everywhere = ipaddress.ip_address(bind).is_unspecified
         return StationAddress(self._birth.interface if everywhere else bind, self._ports["control"])
 
-    def summary(self, seen: Part | None = None) -> dict[str, Any]:
-        """The station at a glance, or the part of it that is seen."""
-        now_ns, station = self._clock.now_ns(), self.station
-        whole = seen is None or seen.whole
-        names = station.directory.endpoints if seen is None else seen.names
-        here = [station.speakers[name] for name in names if name in station.speakers]
-        programmes = station.programmes.values()
-        zones = len(station.zones.definitions)
-        return {
-            "name": self.name,
-            "ports": self._ports,
-            "speakers": len(names),
-            "sessions": sum(s.session is not None for s in here),
-            "online": sum(is_online(s, now_ns) for s in here),
-            # `all` is no zone that somebody has defined.
-            "zones": zones if seen is None or whole else len(seen.zones()) - 1,
-            "programmes": sum(seen is None or seen.programme(p) for p in programmes),
-            "sender": sender_row(self.neighbours.sender_reports) if whole else {},
-            "usher": usher_row(self.neighbours.usher_report) if whole else {},
-            "step": self.steps().row if whole else {},
-        }
-
     def keeper_queue(self) -> int:
         """How many changes the disk has yet to take."""
         return self._keeper.queue
-
-    def speakers(self, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
-        """Each loudspeaker's state and figures, by name, or those of these."""
-        if names is None:
-            names = sorted(self.station.directory.endpoints)
-        last_seen, now_ns = self.books.last_seen, self._clock.now_ns()
-        return speaker_rows(self.station, names, last_seen, now_ns, self.steps())
-
-    def state(self, name: str) -> str:
-        """What a registered loudspeaker's row says of its state."""
-        return state_of(self.station, self.station.directory.endpoint(name), self._clock.now_ns())
-
-    def steps(self) -> Steps:
-        """How far neighbours are apart."""
-        return self._stepping.steps(self._clock.now_ns())
-
-    def programmes(self) -> list[dict[str, Any]]:
-        """Each programme's state; tickets stay secret."""
-        return programme_rows(self.station)
-
-    async def past_programmes(self, before: int | None, limit: int) -> tuple[ProgrammeRecord, ...]:
-        """The newest programmes there were, or the newest before that number, newest first."""
-        return await self._keeper.do(self._store.programmes, limit, before)
-
-    def found(self) -> list[dict[str, Any]]:
-        """The loudspeakers that mDNS has found, and whether they are registered here."""
-        known = self.station.directory.endpoints
-        return [
-            {**asdict(speaker), "registered": speaker.name in known}
-            for speaker in self.discovery.found
-        ]
-
-    def description(self, name: str) -> str:
-        """A programme's SDP; StationError where there is none."""
-        programme = self.station.programme(name)
-        if not programme.clear:
-            raise StationError(
-                f"{name} is sealed, and no stock player can hear it: `loa zones clear ZONE on` has "
-                "the next programme to that zone heard in clear too"
-            )
-        text = self._describe(programme)
-        if text is None:
-            raise StationError(f"{name} has not started yet: try again in a moment")
-        return text
 
 
 def _station(birth: Birth, contents: Contents, boot: int) -> Station:

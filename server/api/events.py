@@ -251,7 +251,7 @@ class Rows:
         return made[1]
 
     def _speaker(self, change: Change, _: Identity) -> Row:
-        return self._control.speakers([change.name])[0]
+        return self._control.queries.speakers([change.name])[0]
 
     def _unit(self, change: Change, identity: Identity) -> str | None:
         there = change.name in self._control.station.directory.units
@@ -265,7 +265,7 @@ class Rows:
         return zone_row(seen, self._control.station, change.name, len(its))
 
     def _programme(self, change: Change, identity: Identity) -> Row | None:
-        row = self._listed(change, self._control.programmes, "name")
+        row = self._listed(change, self._control.queries.programmes, "name")
         if row is None or change.name not in self._control.station.programmes:
             return None
         return next(iter(self._seen_by(identity).programmes([row])), None)

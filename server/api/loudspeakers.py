@@ -80,7 +80,7 @@ class Wanted:
             return names
         # Some may have been forgotten since the page was begun.
         there = (name for name in names if name in control.station.directory.endpoints)
-        return [name for name in there if control.state(name) == self._state]
+        return [name for name in there if control.queries.state(name) == self._state]
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether one is, by its row."""
@@ -117,7 +117,7 @@ def _add_list(api: FastAPI, control: Control) -> None:
         """One loudspeaker."""
         name = spelt_alike(name)
         check_named(asker, Deed.SEE, control.station, [name])()
-        return control.speakers([name])[0]
+        return control.queries.speakers([name])[0]
 
 
 def _add_changes(api: FastAPI, control: Control) -> None:
@@ -144,7 +144,7 @@ def _add_changes(api: FastAPI, control: Control) -> None:
                 asker.check(Deed.MANAGE_SPEAKERS, {here})
 
         await control.editing.change_endpoints([name], wanted, check=check)
-        return control.speakers([name])[0]
+        return control.queries.speakers([name])[0]
 
     @api.delete("/api/v1/speakers/{name}", status_code=204)
     async def remove(name: Name, asker: Enroller) -> None:
@@ -162,7 +162,7 @@ async def _wanted_rows(
     found: list[dict[str, Any]] = []
     for at in range(0, len(behind), _AT_ONCE):
         some = wanted.by_state(behind[at : at + _AT_ONCE], control)
-        found += filter(wanted.fits, control.speakers(some))
+        found += filter(wanted.fits, control.queries.speakers(some))
         if len(found) > page.limit:
             break
         await asyncio.sleep(0)

@@ -43,7 +43,7 @@ def _figures(control: Control, handshakes: int, lag: LoopLag) -> Figures:
 
 
 def _control(control: Control, handshakes: int, lag: LoopLag) -> ControlFigures:
-    summary, station = control.summary(), control.station
+    summary, station = control.queries.summary(), control.station
     here = [speaker for speaker in station.speakers.values() if speaker.session is not None]
     return ControlFigures(
         name=control.name,
@@ -59,5 +59,5 @@ def _control(control: Control, handshakes: int, lag: LoopLag) -> ControlFigures:
         queue=control.keeper_queue(),
         lag=lag.counts,
         lag_s=lag.total_s,
-        steps=control.steps(),
+        steps=control.queries.steps(),
     )

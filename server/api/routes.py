@@ -91,7 +91,7 @@ def _add_station(api: FastAPI, control: Control) -> None:
     @api.get("/api/v1/station", response_model=StationAnswer)
     async def station(asker: Viewer) -> dict[str, Any]:
         """Where the station's other ports are, and how its processes do."""
-        return control.summary(Seen(asker, control.station))
+        return control.queries.summary(Seen(asker, control.station))
 
     @api.get("/api/v1/found", response_model=list[FoundAnswer])
     async def found(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def _add_station(api: FastAPI, control: Control) -> None:
         strangers = seen.whole or bool(asker.reach(Deed.ENROL))
         rows = (
             row
-            for row in control.found()
+            for row in control.queries.found()
             if (row["name"] in seen.names if row["registered"] else strangers)
         )
         return page.rows(rows, lambda row: str(row["name"]))
@@ -122,7 +122,7 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
     async def programmes(asker: Viewer, page: Paged) -> list[dict[str, Any]]:
         """What is on air."""
         on_air = control.station.programmes
-        rows = Seen(asker, control.station).programmes(control.programmes())
+        rows = Seen(asker, control.station).programmes(control.queries.programmes())
         return page.numbered(rows, lambda row: on_air[row["name"]].number)
 
     @api.get("/api/v1/programmes/{name}/key", response_model=KeyAnswer)
@@ -143,7 +143,7 @@ def _add_programmes(api: FastAPI, control: Control) -> None:
     )
     async def description(name: Annotated[str, Path(max_length=64)]) -> Response:
         """What of a programme goes out in clear, in SDP, for stock players."""
-        return Response(control.description(name), media_type="application/sdp")
+        return Response(control.queries.description(name), media_type="application/sdp")
 
 
 def _add_past(api: FastAPI, control: Control) -> None:
@@ -163,7 +163,9 @@ def _add_past(api: FastAPI, control: Control) -> None:
                 return found
             return None
 
-        found = await page.sifted(control.past_programmes, lambda record: record.number, wanted)
+        found = await page.sifted(
+            control.queries.past_programmes, lambda record: record.number, wanted
+        )
         return list(map(asdict, found))
 
 

@@ -136,7 +136,7 @@ def test_copies_that_the_producer_did_not_hear_of_are_ordered_again(play_control
 def test_a_ticket_comes_with_all_a_source_must_know(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         grant = await room.control.open_live(replace(TO_ALL, playout_delay_ms=100.0))
-        ports = room.control.summary()["ports"]
+        ports = room.control.queries.summary()["ports"]
         assert grant["programme"] == "live-1"
         assert grant["ticket"] == room.ordered[-1].programmes[0].ticket
         assert (grant["ingest_port"], grant["time_port"]) == (ports["ingest"], ports["time"])
@@ -178,16 +178,16 @@ def test_only_what_goes_out_in_clear_has_a_description(play_control: Play) -> No
         grant = await room.control.open_live(LiveRequest(zones=("sealed",)))
         assert grant["sdp"] is None
         with pytest.raises(StationError, match="loa zones clear ZONE on"):
-            room.control.description("live-1")
+            room.control.queries.description("live-1")
         grant = await room.control.open_live(LiveRequest(zones=("open",)))
         assert grant["sdp"] == "/programmes/live-2.sdp"
-        assert "a=ptime:10\r\n" in room.control.description("live-2")
+        assert "a=ptime:10\r\n" in room.control.queries.description("live-2")
         await room.settle()
         (twin,) = (route for route in room.routed[-1].routes if route.announce is not None)
-        assert twin.announce == room.control.description("live-2")
+        assert twin.announce == room.control.queries.description("live-2")
         assert twin.stream == room.ordered[-1].programmes[1].streams[0].clear
         with pytest.raises(NoSuchError, match="'live-9'"):
-            room.control.description("live-9")
+            room.control.queries.description("live-9")
 
     play_control(scenario)
 
@@ -210,7 +210,7 @@ def test_a_programme_nobody_got_a_ticket_for_is_taken_back(play_control: Play) -
             await room.control.open_live(TO_ALL)
         await room.settle()
         assert ordered(room) == []
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
 
     play_control(scenario)
 
@@ -338,9 +338,9 @@ def test_loudspeakers_are_offline_to_a_control_born_again_until_they_return(
     async def scenario(room: Room) -> None:
         room.join("a")
         await room.restart_control()
-        assert [row["state"] for row in room.control.speakers()] == ["offline"]
+        assert [row["state"] for row in room.control.queries.speakers()] == ["offline"]
         room.join("a")
-        assert [row["state"] for row in room.control.speakers()] == ["syncing"]
+        assert [row["state"] for row in room.control.queries.speakers()] == ["syncing"]
 
     play_control(scenario)
 
@@ -366,7 +366,7 @@ def test_a_notebook_of_nonsense_is_told_of_and_control_begins_with_nothing(
         await room.control.open_live(TO_ALL)
         room.control._notebook.write(b"of a later version")
         await room.restart_control()
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
 
     play_control(scenario)
     assert "begins with nothing" in caplog.text
@@ -377,7 +377,7 @@ def test_a_torn_notebook_is_taken_for_an_empty_one(play_control: Play) -> None:
         await room.control.open_live(TO_ALL)
         os.ftruncate(room.births["server"].notebook, 0)
         await room.restart_control()
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
 
     play_control(scenario)
 
@@ -386,7 +386,13 @@ def test_a_torn_notebook_is_taken_for_an_empty_one(play_control: Play) -> None:
 def test_tickets_are_shown_to_nobody_else(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
         grant = await room.control.open_live(TO_ALL)
-        shown = str([room.control.programmes(), room.control.speakers(), room.control.summary()])
+        shown = str(
+            [
+                room.control.queries.programmes(),
+                room.control.queries.speakers(),
+                room.control.queries.summary(),
+            ]
+        )
         assert grant["ticket"] not in shown
 
     play_control(scenario)
@@ -396,7 +402,7 @@ def test_a_programme_is_shown_as_the_producer_reports_it(play_control: Play) -> 
     async def scenario(room: Room) -> None:
         room.join("a")
         await room.control.open_live(LiveRequest(("a",)))
-        (row,) = room.control.programmes()
+        (row,) = room.control.queries.programmes()
         assert (row["name"], row["to"], row["state"]) == ("live-1", ["a"], "waiting")
         assert (row["seconds"], row["level_dbfs"], row["sdp"]) == (1.5, -20.0, None)
 
@@ -405,7 +411,7 @@ def test_a_programme_is_shown_as_the_producer_reports_it(play_control: Play) -> 
 
 def test_the_figures_of_senders_and_usher_are_shown(play_control: Play) -> None:
     async def scenario(room: Room) -> None:
-        assert room.control.summary()["sender"] == {
+        assert room.control.queries.summary()["sender"] == {
             "datagrams": 1,
             "overruns": 2,
             "errors": 3,
@@ -414,7 +420,7 @@ def test_the_figures_of_senders_and_usher_are_shown(play_control: Play) -> None:
             "late_p99_ms": 200.0,
             "late_max_ms": 200.0,
         }
-        assert room.control.summary()["usher"] == {
+        assert room.control.queries.summary()["usher"] == {
             "time_answers": 4,
             "malformed": 5,
             "refused": 6,
@@ -432,10 +438,10 @@ def test_a_loudspeaker_is_shown_as_it_says_it_is_while_it_is_heard_of(play_contr
         room.join("a")
         speaker = room.control.station.speakers["a"]
         speaker.telemetry = Telemetry("playing", -20.0, 5.0, 6.0, 7, 8, 9, 10, 12.0, 11)
-        assert room.control.speakers()[0]["state"] == "playing"
+        assert room.control.queries.speakers()[0]["state"] == "playing"
         speaker.last_seen_ns -= 6_000_000_000
-        assert room.control.speakers()[0]["state"] == "offline"
-        assert room.control.speakers()[0]["last_seen_s"] == pytest.approx(6.0, abs=0.2)
+        assert room.control.queries.speakers()[0]["state"] == "offline"
+        assert room.control.queries.speakers()[0]["last_seen_s"] == pytest.approx(6.0, abs=0.2)
 
     play_control(scenario)
 

@@ -74,7 +74,7 @@ def test_a_programme_that_cannot_be_recorded_is_refused_and_taken_back(
         with pytest.raises(StationError, match="nothing was changed: /data: the disk is full"):
             await room.control.open_live(TO_ALL)
         await room.settle()
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
         assert room.ordered[-1].programmes == ()
 
     play_control(scenario)
@@ -178,7 +178,7 @@ def test_what_was_on_air_when_the_station_went_dark_has_ended(play_control: Play
         forget_everything(room)
         await room.restart_control()
         assert rows(room)["live-1"].why_ended == "the station stopped"
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
 
     play_control(scenario)
 
@@ -275,7 +275,7 @@ def test_loudspeakers_are_known_after_the_station_went_dark(play_control: Play) 
         await room.settle()
         forget_everything(room)
         await room.restart_control()
-        (row,) = room.control.speakers()
+        (row,) = room.control.queries.speakers()
         assert (row["name"], row["state"], row["address"]) == ("a", "offline", None)
         assert row["last_seen_s"] == pytest.approx(0, abs=9)
 
@@ -436,8 +436,13 @@ def test_no_list_that_people_are_shown_tells_a_key(play_control: Play) -> None:
         await room.control.open_live(TO_ALL)
         await room.settle()
         control = room.control
-        shown = [control.programmes(), control.speakers(), control.summary(), control.found()]
-        told = str([*shown, await control.past_programmes(None, 50)])
+        shown = [
+            control.queries.programmes(),
+            control.queries.speakers(),
+            control.queries.summary(),
+            control.queries.found(),
+        ]
+        told = str([*shown, await control.queries.past_programmes(None, 50)])
         secret = [*drawn(room), room.control._own.keys.key.seed, room.control._own.token.encode()]
         for key in secret:
             assert key.hex() not in told

@@ -121,7 +121,7 @@ def test_a_loudspeaker_s_session_over_a_real_socket(play_control: Play) -> None:
             await speaker.hello()
             welcome = await speaker.word()
             assert isinstance(welcome, Welcome)
-            ports = room.control.summary()["ports"]
+            ports = room.control.queries.summary()["ports"]
             assert (welcome.time_port, welcome.media_port) == (ports["time"], ports["media"])
             assert await speaker.word() == Adjust(100, muted=False)
             assert isinstance(await speaker.word(), Listen)

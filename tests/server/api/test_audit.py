@@ -181,7 +181,7 @@ def test_nothing_is_done_that_cannot_be_written_down(
                 reply = await post(room, path, body)
                 assert (reply.status, "disk is full" in reply.error()) == (409, True)
             await room.settle()
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
         assert room.control.station.directory.units == {ROOT}
         assert room.store.load().units == (ROOT,)
         with pytest.raises(StationError):

@@ -75,7 +75,7 @@ def test_a_wrong_field_is_named_in_one_line_and_nothing_begins(
         assert reply.status == 422
         assert reply.error().startswith(said)
         await room.settle()
-        assert room.control.programmes() == []
+        assert room.control.queries.programmes() == []
 
     play_control(scenario)
 
@@ -225,7 +225,7 @@ def test_a_mistake_of_ours_is_one_line_too(
         def fail() -> None:
             raise ZeroDivisionError("secret\nand long")
 
-        monkeypatch.setattr(room.control, "summary", fail)
+        monkeypatch.setattr(room.control.queries, "summary", fail)
         reply = await ask(room, "GET", "/api/v1/station")
         assert reply.status == 500
         assert "secret" not in reply.error()
