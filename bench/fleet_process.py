@@ -43,7 +43,10 @@ def parts(endpoints: int, last: int = 0, most: int = 10_000) -> list[Part]:
 class Fleet:
     """One such process, which ends with its bench."""
 
-    def __init__(self, bench: Bench, keys: Path, part: Part, *options: str) -> None:
+    def __init__(
+        self, bench: Bench, keys: Path, part: Part, *options: str, niceness: int = 0
+    ) -> None:
+        """With a `niceness` it gives way to the station: its loudspeakers are other machines."""
         self.part = part
         self._log = f"fleet-{part.first}"
         self._bench = bench
@@ -53,7 +56,10 @@ class Fleet:
         self.rows: list[dict[str, Any]] = []
         words = ["--server", bench.address, "--keys", str(keys)]
         words += ["--first", str(part.first), "--count", str(part.count), *options]
-        self._process = bench.start("fleet", *words, log=self._log, stdin=subprocess.PIPE)
+        under = ("nice", "-n", str(niceness)) if niceness else ()
+        self._process = bench.start(
+            "fleet", *words, log=self._log, stdin=subprocess.PIPE, under=under
+        )
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
