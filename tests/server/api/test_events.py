@@ -283,13 +283,13 @@ def test_a_row_is_made_once_for_all_who_see_it(play_control: Play) -> None:
         await two_communes(room)
         api = build_api(room.control)
         async with reading(room, api=api) as one, reading(room, api=api) as two:
-            rows = room.control.speakers
+            rows = room.control.queries.speakers
 
             def counted(names: Any) -> Any:
                 made.update(names)
                 return rows(names)
 
-            room.control.speakers = counted
+            room.control.queries.speakers = counted
             await volume(room, "a1", 1)
             assert one.told == two.told == [("speaker", "a1", "changed")]
             assert made == {"a1": 1}
