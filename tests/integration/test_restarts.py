@@ -21,6 +21,7 @@ from endpoints.outputs.virtual import NullSink, VirtualDevice
 from endpoints.simulate import Crystal, Simulation
 from endpoints.station.enrol import Enrolment, Wish
 from endpoints.station.store import SpeakerStore
+from tests.support.ports import port_of_its_own
 from transport.net.clocks import HostClock, now_ns
 from transport.security.enrolment import EnrolmentCode
 
@@ -118,8 +119,8 @@ async def _hundred_speakers(
 def test_a_station_killed_and_restarted_is_found_by_a_hundred_speakers_within_ten_seconds(
     station: Bench,
 ) -> None:
-    port = int(station.address.rpartition(":")[2])
-    # Ports of their own, for `--port 0` would choose others the second time.
+    # `--port 0` would choose others the second time.
+    port = port_of_its_own()
     end(station.station)
     station.start_station(port=port)
 
