@@ -127,7 +127,8 @@ def loudest_hz(sound: Samples) -> float:
 def beeps(sound: Samples) -> int:
     """How often sound begins, to 10 ms."""
     blocks = np.abs(sound[: len(sound) // 480 * 480]).reshape(-1, 480).max(axis=1) > 0.05
-    return int(np.count_nonzero(np.diff(blocks.astype(int)) == 1))
+    # It may begin with the first sample.
+    return int(np.count_nonzero(np.diff(blocks.astype(int), prepend=0) == 1))
 
 
 def seconds_heard(played: Samples) -> int:
