@@ -236,13 +236,15 @@ class Directory:
         return len(self._by_key)
 
     def names_in(self, units: Iterable[str]) -> Iterator[str]:
-        """The loudspeakers that belong to these very units, not below."""
+        """The loudspeakers that belong to one of these units, or below it."""
         if self._by_unit_version != self.version:
             self._by_unit, self._by_unit_version = {}, self.version
             for name, endpoint in self.endpoints.items():
                 self._by_unit.setdefault(endpoint.unit, []).append(name)
-        for unit in units:
-            yield from self._by_unit.get(unit, ())
+        outer = tuple(units)
+        for unit, names in self._by_unit.items():
+            if any(is_within(unit, above) for above in outer):
+                yield from names
 
     def by_key(self, key: bytes) -> Endpoint | None:
         """The loudspeaker whose public key this is; None if none is enrolled with it."""

@@ -82,8 +82,8 @@ class Editing:
     ) -> None:
         """`changed` is called when a change is on the disk.
 
-        In its place `loudness` is, with whose it is, where nothing else is different: to tell
-        10,000 that one is louder takes a tenth of a second.
+        In its place `loudness` is, with whose it is, where nothing else is different: 10,000 need
+        not be told that one is louder.
 
         Who else changes something for good holds `lock` meanwhile.
         """

@@ -151,13 +151,18 @@ def call(
     `path` as `path_of` makes it. Without `credentials`, those that `find_credentials` finds.
     ApiError if the station refuses or is not there.
     """
+    address, credentials = _whom(server, credentials)
+    return _asked(address, method, path, body, timeout_s, credentials)[0]
+
+
+def _whom(
+    server: str, credentials: Credentials | None = None
+) -> tuple[StationAddress, Credentials]:
     try:
         address = StationAddress.parse(server)
     except ValueError as error:
         raise ApiError(str(error)) from None
-    if credentials is None:
-        credentials = find_credentials(os.environ, server)
-    return _asked(address, method, path, body, timeout_s, credentials)[0]
+    return address, credentials or find_credentials(os.environ, server)
 
 
 def _asked(
@@ -218,12 +223,7 @@ def listed(
     most: int | None = None,
 ) -> list[Any]:
     """The same for a list of anything."""
-    try:
-        address = StationAddress.parse(server)
-    except ValueError as error:
-        raise ApiError(str(error)) from None
-    if credentials is None:
-        credentials = find_credentials(os.environ, server)
+    address, credentials = _whom(server, credentials)
     size = _A_PAGE if most is None else min(most, _A_PAGE)
     found: list[Any] = []
     path = f"{path}{'&' if '?' in path else '?'}limit={size}"
@@ -237,11 +237,7 @@ def listed(
 
 def download(server: str, path: str) -> Iterator[bytes]:
     """What the station answers, part by part as it comes, however long; ApiError as `call`."""
-    try:
-        address = StationAddress.parse(server)
-    except ValueError as error:
-        raise ApiError(str(error)) from None
-    credentials = find_credentials(os.environ, server)
+    address, credentials = _whom(server)
     connection = _Connection(address, _DOWNLOAD_TIMEOUT_S, credentials.trust)
     with _explaining(address), closing(connection):
         headers = {"Authorization": f"Bearer {credentials.token}"}

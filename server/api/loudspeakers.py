@@ -24,7 +24,7 @@ from server.api.pages import Page, Paged
 from server.api.rights import Changer, Enroller, Manager, Viewer, check_named
 from server.api.seen import Seen
 from server.app import Control
-from server.directory import check_path, is_within
+from server.directory import check_path
 from server.distance import delays
 from server.editing import EndpointChange
 from server.rights.identity import Identity
@@ -69,7 +69,7 @@ class Wanted:
             names = station.zones.members(self._zone, station.directory).intersection(names)
         if self._unit is not None:
             unit = station.directory.check_unit(self._unit)
-            names = [name for name in names if is_within(endpoints[name].unit, unit)]
+            names = set(station.directory.names_in([unit])).intersection(names)
         if self._tag is not None:
             names = [name for name in names if self._tag in endpoints[name].tags]
         return names

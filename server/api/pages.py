@@ -13,7 +13,7 @@ from server.api.errors import SenselessError
 _T = TypeVar("_T")
 
 # Of a list that is read from the store and sifted: whoever wants more asks for the next page.
-# Of 500 at once a store is busy for 10 ms, in which nothing is written.
+# Of 500 at once a store is busy for 3 ms, in which nothing is written.
 _MOST_LOOKED_AT, _MOST_AT_ONCE = 2_000, 500
 
 

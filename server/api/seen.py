@@ -30,9 +30,7 @@ class Seen:
         self.whole = station.directory.root in self._reach
         directory = station.directory
         self.names = frozenset(
-            directory.endpoints
-            if self.whole
-            else directory.names_in(u for u in directory.units if is_reached(u, self._reach))
+            directory.endpoints if self.whole else directory.names_in(self._reach)
         )
         self._zones: dict[str, frozenset[str]] | None = None
 

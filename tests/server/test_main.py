@@ -16,11 +16,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from server.__main__ import _open_store, _server
-from server.keys.tls import Trust, certificate_hash, server_context
+from server.__main__ import _open_store
+from server.keys.tls import Trust, certificate_hash
 from server.limits import Limits
-from server.processes.child import Birth, adopt
+from server.processes.child import Birth
 from server.remote import ApiError, Credentials, call
+from tests.support.serving import serving
 from tests.support.stations import signer_of_name
 from tests.support.tls import station_tls
 from transport.control.messages import (
@@ -44,24 +45,6 @@ Word = Welcome | Refused | Adjust | Listen
 
 # Never waited for unless something is broken.
 PATIENCE_S = 5.0
-
-
-@asynccontextmanager
-async def serving(room: Room, limits: Limits | None = None) -> AsyncIterator[str]:
-    """Control serves; `host:port`."""
-    birth = room.births["server"]
-    context = server_context(Path(birth.tls_certificate), Path(birth.tls_key))
-    server = _server(room.control, context, limits)
-    with adopt(birth.http) as listening:
-        host, port = listening.getsockname()
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0)
-        try:
-            yield f"{host}:{port}"
-        finally:
-            server.should_exit = server.force_exit = True
-            await task
 
 
 class Loudspeaker:

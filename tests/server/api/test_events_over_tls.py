@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server import remote
-from server.__main__ import _server
 from server.changes.wire import Event, read_events
 from server.directory import Endpoint
-from server.keys.tls import Trust, certificate_hash, server_context
+from server.keys.tls import Trust, certificate_hash
 from server.limits import Limits
-from server.processes.child import adopt
 from server.remote import ApiError, Credentials, download
+from tests.support.serving import serving
 from tests.support.tls import station_tls
 
 Room = Any  # the fixture's; see conftest
@@ -25,24 +23,6 @@ pytestmark = pytest.mark.realtime
 
 # Never waited for unless something is broken.
 PATIENCE_S = 10.0
-
-
-@asynccontextmanager
-async def serving(room: Room, limits: Limits) -> AsyncIterator[str]:
-    """Control serves; `host:port`."""
-    birth = room.births["server"]
-    context = server_context(Path(birth.tls_certificate), Path(birth.tls_key))
-    server = _server(room.control, context, limits)
-    with adopt(birth.http) as listening:
-        host, port = listening.getsockname()
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0)
-        try:
-            yield f"{host}:{port}"
-        finally:
-            server.should_exit = server.force_exit = True
-            await task
 
 
 def put(room: Room, name: str, **parts: Any) -> None:
