@@ -1,7 +1,8 @@
 """Two loudspeaker processes on a sound server's cards, in one recording.
 
-Through ALSA, which guesses at the sound server's latency, the first ten seconds of a stream may be
-off by some milliseconds, and on a busy machine more than one later: the limit there is another.
+ALSA guesses at the sound server's latency: the first ten seconds of a stream may be off by some
+milliseconds, and on a busy machine it leaps again later. So in step is ten seconds on end, which
+libpulse has to give at once and ALSA within a minute, to another limit.
 """
 
 import pytest
@@ -12,21 +13,15 @@ from tests.support.sound import Duet
 pytestmark = pytest.mark.realtime
 
 LIMIT_US = 1_000
+SETTLES_S = 2.0
 OPTIONS = ("--buffer-ms", "40")
 GONE = "loa speaker: the sound card is gone: its stream was ended; silence until it returns"
 BACK = "loa speaker: the sound card is back and plays"
 OUTPUTS = pytest.mark.parametrize(
-    ("output", "settles_s", "limit_us"),
-    [("pulse", 2.0, LIMIT_US), ("device:pulse", 15.0, 3 * LIMIT_US)],
+    ("output", "limit_us", "within_s"),
+    [("pulse", LIMIT_US, 10), ("device:pulse", 3 * LIMIT_US, 60)],
     ids=["pulse", "portaudio"],
 )
-
-
-def worst_us(duet: Duet, begin_s: float, end_s: float) -> float:
-    apart = duet.apart_us(begin_s, end_s)
-    print("apart, us:", [round(us) for us in apart])
-    assert apart
-    return max(map(abs, apart))
 
 
 def sounds_throughout(duet: Duet, name: str, begin_s: float, end_s: float) -> bool:
@@ -35,20 +30,17 @@ def sounds_throughout(duet: Duet, name: str, begin_s: float, end_s: float) -> bo
 
 
 @OUTPUTS
-def test_two_loudspeakers_agree(duet: Duet, output: str, settles_s: float, limit_us: float) -> None:
+def test_two_loudspeakers_agree(duet: Duet, output: str, limit_us: float, within_s: float) -> None:
     duet.start(output, *OPTIONS)
     with duet.recording():
-        duet.wait(settles_s)
-        began_s = duet.now_s
-        duet.wait(12)
-        ended_s = duet.now_s
-    assert worst_us(duet, began_s, ended_s) < limit_us
+        duet.wait(SETTLES_S)
+        duet.wait_until_in_step(limit_us, within_s)
     assert (duet.said("left"), duet.said("right")) == ([], [])
 
 
 @OUTPUTS
 def test_a_card_that_is_lost_is_said_once_and_in_step_when_it_returns(
-    duet: Duet, output: str, settles_s: float, limit_us: float
+    duet: Duet, output: str, limit_us: float, within_s: float
 ) -> None:
     duet.start(output, *OPTIONS)
     with duet.recording():
@@ -61,13 +53,11 @@ def test_a_card_that_is_lost_is_said_once_and_in_step_when_it_returns(
         duet.server.add_side("left")
         wait_until(lambda: duet.said("left") == [GONE, BACK], "the line about its return")
         print(f"back {duet.now_s - returns_s:.1f} s after its card")
-        duet.wait(settles_s)
-        settled_s = duet.now_s
-        duet.wait(10)
+        duet.wait(SETTLES_S)
+        duet.wait_until_in_step(limit_us, within_s)
         ended_s = duet.now_s
     assert duet.peak("left", lost_s + 0.5, returns_s) == 0.0
     assert sounds_throughout(duet, "right", lost_s, ended_s)
-    assert worst_us(duet, settled_s, ended_s) < limit_us
     assert duet.said("right") == []
     assert duet.said("left") == [GONE, BACK]
 
@@ -82,9 +72,9 @@ def test_a_stream_that_the_sound_server_moves_plays_on_in_step(duet: Duet) -> No
         duet.wait(2)
         duet.server.ask("unload-module", duet.sides["left"])
         moved_s = duet.now_s
-        duet.wait(6)
+        duet.wait(1)
+        # The right side is the sum of both: were they apart, it would sound as a comb does.
+        duet.wait_until_in_step(LIMIT_US, 10)
         ended_s = duet.now_s
     assert sounds_throughout(duet, "left", moved_s + 1, ended_s)
     assert duet.said("left") == []
-    # The right side is the sum of both: were they apart, it would sound as a comb does.
-    assert worst_us(duet, moved_s + 1, ended_s) < LIMIT_US

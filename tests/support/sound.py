@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 
 from bench.demo import VOICE
-from bench.measure import Recording, offset_seconds
+from bench.measure import MeasureError, Recording, offset_seconds
 from bench.processes import LOA, Bench, end, wait_until
 from codec.format import SAMPLE_RATE
 
 TOOLS = ("pulseaudio", "pactl", "pacat", "parec")
 SIDES = {"left": "front-left", "right": "front-right"}
 SECOND = 1_000_000_000
+_WINDOW_S = 2.0
+_ON_END = 5
 _FAST = "--latency-msec=20"
 _LINE = "loa speaker: "
 _OF_THE_STATION = (f"{_LINE}enrolled as", f"{_LINE}joined the station")
@@ -181,14 +183,25 @@ class Duet:
         stretch = self.heard(name)[round(begin_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
         return float(np.max(np.abs(stretch), initial=0.0))
 
-    def apart_us(self, begin_s: float, end_s: float, window_s: float = 2.0) -> list[float]:
-        """By how much `right` sounds later, in each window of these seconds of the recording."""
+    def wait_until_in_step(self, limit_us: float, within_s: float) -> None:
+        """Until five windows on end have `right` no further than this from `left`."""
+        began_s, apart_us = self.now_s, list[float]()
+        while sum(apart < limit_us for apart in apart_us[-_ON_END:]) < _ON_END:
+            at_s = began_s + len(apart_us) * _WINDOW_S
+            assert at_s + _WINDOW_S <= began_s + within_s, f"us apart: {apart_us}"
+            self.wait(at_s + _WINDOW_S - self.now_s)
+            apart_us.append(self._apart_us(at_s))
+        print("us apart:", [round(apart, 1) for apart in apart_us])
+
+    def _apart_us(self, at_s: float) -> float:
+        """Infinite where more than one offset fits, as when one of them leaps within the window."""
         one, two = (Recording(self.heard(name), SAMPLE_RATE, 0) for name in SIDES)
-        starts_s = np.arange(begin_s, end_s - window_s, window_s)
-        return [
-            offset_seconds(one, two, int(at_s * SECOND), int(window_s * SECOND)).seconds * 1e6
-            for at_s in starts_s
-        ]
+        try:
+            offset = offset_seconds(one, two, int(at_s * SECOND), int(_WINDOW_S * SECOND))
+        except MeasureError as error:
+            print(f"at {at_s:.1f} s: {error}")
+            return np.inf
+        return abs(offset.seconds) * 1e6
 
     def said(self, name: str) -> list[str]:
         """The lines of its standard error that are about sound."""
