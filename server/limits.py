@@ -44,9 +44,13 @@ class Limits:
 
     A connection younger than `fresh_s` makes room for others only when there are `together` of
     them: after a restart, 10,000 loudspeakers behind one address come at once.
+
+    Who has been answered has `rest_s` to ask again: a person thinks longer than 5 s, and each new
+    connection costs both ends a handshake.
     """
 
     patience_s: float = 10.0
+    rest_s: int = 60
     each: int = 256
     together: int = 4096
     fresh_s: float = 1.0
@@ -92,6 +96,7 @@ def wait_for_words(listening: socket.socket) -> None:
 class Turn(Enum):
     """What a connection waits for."""
 
+    REST = auto()  # for another request, of which nothing has come
     IDLE = auto()  # for a whole request head, or for the peer to read
     BODY = auto()
     ANSWER = auto()  # for us
@@ -103,7 +108,7 @@ class _Group:
 
     size: int = 0
     waiting: dict[Turn, dict[Guest, float]] = field(
-        default_factory=lambda: {Turn.IDLE: {}, Turn.BODY: {}}
+        default_factory=lambda: {Turn.REST: {}, Turn.IDLE: {}, Turn.BODY: {}}
     )
 
     def turn(self, guest: Guest, turn: Turn | None, now_s: float) -> None:
@@ -113,7 +118,7 @@ class _Group:
             self.waiting[turn][guest] = now_s
 
     def oldest(self, before_s: float) -> Guest | None:
-        """Whoever has kept us waiting longest; a body that comes is worth more than nothing."""
+        """Whoever has kept us waiting longest, but who loses least before who loses more."""
         for queue in self.waiting.values():
             guest = next(iter(queue), None)
             if guest is not None and queue[guest] <= before_s:
@@ -248,23 +253,33 @@ class HttpConnection(H11Protocol):
     def _whose_turn(self) -> Turn:
         # It is None before the first request, whatever its type says, and stays after the last.
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete or self.flow.write_paused:
+        if cycle is None or self.flow.write_paused:
             return Turn.IDLE
+        if cycle.response_complete:
+            unread = self.conn.trailing_data[0] or self.transport.get_write_buffer_size()
+            # Whoever was answered before all was said may say no more.
+            return Turn.IDLE if unread or cycle.more_body else Turn.REST
         return Turn.BODY if cycle.more_body else Turn.ANSWER
 
     def _take(self, turn: Turn) -> None:
         self._stop_waiting()
         self._turn = turn
         if turn is Turn.IDLE:  # a body has its own deadline, which is answered
-            self._wait()
+            self._wait(self.limits.patience_s)
+        elif turn is Turn.REST:  # uvicorn ends it, and this whom that does not
+            self._wait(self.limits.rest_s + self.limits.patience_s)
 
-    def _wait(self) -> None:
+    def _wait(self, patience_s: float) -> None:
         self._unread = self.transport.get_write_buffer_size()
-        self._timer = self.loop.call_later(self.limits.patience_s, self._overdue)
+        self._timer = self.loop.call_later(patience_s, self._overdue)
 
     def _overdue(self) -> None:
+        before = self._turn
+        self._review()  # nobody tells us of what was sent in the meantime
+        if self._turn is not before:
+            return
         if 0 < self.transport.get_write_buffer_size() <= self._unread - _LEAST_PROGRESS:
-            self._wait()
+            self._wait(self.limits.patience_s)
         else:
             self.drop()
 
@@ -377,5 +392,6 @@ def connections(application: ASGIApp, limits: Limits) -> uvicorn.Config:
         ws_max_size=1 << 16,
         # Loudspeakers ping, and say how they are; TCP tells of those that are gone.
         ws_ping_interval=None,
+        timeout_keep_alive=limits.rest_s,
         timeout_graceful_shutdown=1,
     )

@@ -8,10 +8,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
-import uvicorn
 import uvloop
 from fastapi import FastAPI, Request, WebSocket
 
@@ -23,10 +22,9 @@ from server.limits import (
     Crowd,
     HttpConnection,
     Limits,
-    SessionConnection,
     Turn,
+    connections,
     give_up_on_the_deaf,
-    http_connection,
     limits_here,
     wait_for_words,
 )
@@ -141,16 +139,8 @@ class Peer:
 async def serving(
     limits: Limits, handshake_s: float = PATIENCE_S, **budget: float
 ) -> AsyncIterator[Station]:
-    connection = http_connection(limits)
-    config = uvicorn.Config(
-        little_api(**budget),
-        lifespan="off",
-        log_level="critical",
-        http=connection,
-        ws=SessionConnection,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=1,
-    )
+    config = connections(little_api(**budget), limits)
+    connection = cast("type[HttpConnection]", config.http)
     server = _Server(config, station_tls().accepting(), Manners(handshake_s, handshake_s))
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         give_up_on_the_deaf(listening)
@@ -174,7 +164,7 @@ async def serving(
 )
 def test_who_says_no_more_is_sent_away(said: bytes) -> None:
     async def scenario() -> None:
-        async with serving(Limits(patience_s=0.1)) as station:
+        async with serving(Limits(patience_s=0.1, rest_s=0)) as station:
             peer = await station.connect(said)
             await peer.is_sent_away()
             await station.hosts(0)
@@ -182,10 +172,24 @@ def test_who_says_no_more_is_sent_away(said: bytes) -> None:
     play(scenario())
 
 
-def test_a_head_that_drips_is_not_waited_for() -> None:
+def test_who_has_been_answered_may_think() -> None:
     async def scenario() -> None:
         async with serving(Limits(patience_s=0.1)) as station:
-            peer = await station.connect(b"GET /short HTTP/1.1\r\nX: ")
+            peer = await station.connect(GET)
+            assert await peer.status() == b"200"
+            # Came later, has said nothing, and is sent away.
+            await (await station.connect()).is_sent_away()
+            peer.writer.write(GET)
+            assert await peer.status() == b"200"
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["the first", "the next"])
+def test_a_head_that_drips_is_not_waited_for(before: bytes) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(patience_s=0.1)) as station:
+            peer = await station.connect(before + b"GET /short HTTP/1.1\r\nX: ")
 
             async def drip() -> None:
                 while True:
