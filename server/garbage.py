@@ -2,14 +2,15 @@
 
 A session has 120 objects that the collector tracks. 10,000 of them take it half a second, in which
 nobody is heard; they hold no rings, and are gone with their last reference (measured: of 200 that
-had ended it found nothing). So what has lived a second is looked at no more, but for once an hour.
+had ended it found nothing, nor of 120 connections of callers that had lived six seconds). So what
+has lived a second is looked at no more, but for once a day.
 """
 
 import asyncio
 import gc
 
 _EVERY_S = 1.0
-_TIMES_AN_HOUR = 3600
+_TIMES_A_DAY = 86_400
 
 
 def collect_young() -> None:
@@ -25,9 +26,9 @@ def collect_all() -> None:
 
 
 async def collect_for_ever() -> None:
-    """The young each second, and all of it each hour."""
+    """The young each second, and all of it each day."""
     while True:
-        for _ in range(_TIMES_AN_HOUR):
+        for _ in range(_TIMES_A_DAY):
             await asyncio.sleep(_EVERY_S)
             collect_young()
         collect_all()

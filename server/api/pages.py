@@ -109,7 +109,7 @@ class Page:
                     found.append(seen)
             if len(rows) < size:
                 return found
-            looked, size = looked + size, min(4 * size, _MOST_AT_ONCE)
+            looked, size = looked + size, _MOST_AT_ONCE
         self.goes_on(str(before))
         return found
 

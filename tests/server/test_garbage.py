@@ -49,11 +49,11 @@ def test_the_old_is_looked_at_only_with_everything() -> None:
     assert ring is None
 
 
-def test_it_is_done_each_second_and_all_of_it_each_hour(
+def test_it_is_done_each_second_and_all_of_it_each_day(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(garbage, "_TIMES_AN_HOUR", 5)
+    monkeypatch.setattr(garbage, "_TIMES_A_DAY", 5)
     monkeypatch.setattr(garbage, "collect_young", lambda: done.append("young"))
     monkeypatch.setattr(garbage, "collect_all", lambda: done.append("all"))
 
