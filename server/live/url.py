@@ -1,38 +1,33 @@
 """Internet radio and other sound behind an address: HTTP, Icecast, HLS.
 
-FFmpeg demuxes and decodes, but opens nothing: every byte it wants is fetched here. Left to itself
-(as PyAV builds it) it would verify no certificate, and if told to, still none of an HLS stream's
-segments; and a playlist could name files. Here Python's own `ssl` verifies all of them, against
-the system's authorities, and there is nothing but HTTP. No ICY metadata is asked for, so none can
-be mistaken for sound.
+FFmpeg demuxes and decodes, but opens nothing: `fetching` fetches every byte it wants. Left to
+itself (as PyAV builds it) it would verify no certificate, and if told to, still none of an HLS
+stream's segments; and a playlist could name files. No ICY metadata is asked for, so none can be
+mistaken for sound.
 """
 
 import http.client
-import socket
 import ssl
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit
-from weakref import WeakSet
 
 import av
 import av.error
-from typing_extensions import override
 
 from codec.dsp.silence import SilenceDetector
 from codec.errors import SourceError
 from codec.format import SAMPLE_RATE, Samples
 from codec.sources.blocks import reblock
 from codec.sources.convert import Converter
+from server.live.fetching import QUIET_SOCKET_S, Network
 
-_QUIET_SOCKET_S: Final = 5.0
 # An HLS stream is quiet between segments of ten seconds and more; beyond this it has stopped.
 _QUIET_STREAM_S: Final = 30.0
 # A server that sends a byte a second is never quiet: so much for all of an opening.
@@ -51,22 +46,6 @@ _OPTIONS: Final = {
     "http_persistent": "0",
     "http_multiple": "0",
 }
-# Some servers turn "Python-urllib" away.
-_HEADERS: Final = {"User-Agent": "Loa", "Accept": "*/*"}
-
-
-class _Response(Protocol):
-    """What is used of an HTTP response."""
-
-    def read1(self, size: int, /) -> bytes:
-        """At most `size` bytes, as they come; b"" at the end."""
-
-    def close(self) -> None:
-        """Nothing more is wanted."""
-
-
-Fetch = Callable[[str], _Response]
-Taken = Callable[[socket.socket], None]
 
 
 def _ignore(_: str) -> None:
@@ -155,7 +134,7 @@ class UrlSource:
             yield from stream.blocks()
 
     def _open(self) -> "_Stream":
-        network = _Network(self._tls)
+        network = Network(self._tls)
         return _begun(partial(_Stream, self.name, self._channels, network), network, self._begin_s)
 
     def _listen(self, block: Samples) -> None:
@@ -181,7 +160,7 @@ def _is_address(url: str) -> bool:
     return sendable and parts.scheme in {"http", "https"}
 
 
-def _begun(begin: Callable[[], "_Stream"], network: "_Network", limit_s: float) -> "_Stream":
+def _begun(begin: Callable[[], "_Stream"], network: Network, limit_s: float) -> "_Stream":
     """What `begin` gives, on a thread of its own: no signal shall arrive inside of FFmpeg.
 
     SourceError if it takes longer than `limit_s`. A thread that is not waited for any more finds
@@ -214,7 +193,7 @@ def _fulfil(future: "Future[_Stream]", begin: Callable[[], "_Stream"]) -> None:
         stream.close()
 
 
-def _leave(future: "Future[_Stream]", network: "_Network") -> None:
+def _leave(future: "Future[_Stream]", network: Network) -> None:
     if future.cancel():
         network.abandon()
     elif future.exception() is None:
@@ -224,7 +203,7 @@ def _leave(future: "Future[_Stream]", network: "_Network") -> None:
 class _Stream:
     """One opening of the address; it closes the network."""
 
-    def __init__(self, url: str, channels: int, network: "_Network") -> None:
+    def __init__(self, url: str, channels: int, network: Network) -> None:
         self._channels = channels
         self._network = network
         with ExitStack() as failing:
@@ -265,7 +244,7 @@ class _Stream:
         self._held.close()
 
 
-def _open(url: str, network: "_Network") -> Any:
+def _open(url: str, network: Network) -> Any:
     timeout = (_QUIET_STREAM_S, _QUIET_STREAM_S)
     try:
         container = av.open(
@@ -280,168 +259,8 @@ def _open(url: str, network: "_Network") -> Any:
         options = {**_OPTIONS, "protocol_whitelist": "http,tcp", "icy": "0"}
         options["format_whitelist"] = "mp3,aac,ogg"
         network.failure = None
-        return av.open(url, options=options, timeout=_QUIET_SOCKET_S, metadata_errors="replace")
+        return av.open(url, options=options, timeout=QUIET_SOCKET_S, metadata_errors="replace")
     return container
-
-
-class _Network:
-    """FFmpeg's way out.
-
-    The first failure is kept, and FFmpeg sees the end of the data instead: an exception in its
-    callbacks reaches us well, but PyAV prints it if a second one comes before, and passes on none
-    that is no Exception, such as Ctrl-C, but goes on with what it has not got.
-    """
-
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self.failure: BaseException | None = None
-        self._fetch = _fetcher(tls, self._taken)
-        self._responses: set[_Response] = set()
-        # To be cut from another thread: that of the reader hangs in them.
-        self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._abandoned = False
-        self._lock = threading.Lock()
-
-    def abandon(self) -> None:
-        """From another thread: nobody waits any more, so nothing more shall be waited for."""
-        with self._lock:
-            self._abandoned = True
-            taken = list(self._sockets)
-        self.fail(SourceError("it is not waited for any more"))
-        for connection in taken:
-            with suppress(OSError):
-                # TLS's own would forget its state, under the hands of whoever reads.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    def _taken(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._sockets.add(connection)
-            if self._abandoned:
-                raise SourceError("it is not waited for any more")
-
-    def fail(self, error: BaseException) -> None:
-        """The first is kept. An address we were led to may be one that cannot be."""
-        if isinstance(error, ValueError | http.client.InvalidURL):
-            error = SourceError(f"an address in it cannot be ({error}); check the address")
-        self.failure = self.failure or error
-
-    def close(self) -> None:
-        """Whatever FFmpeg has not closed: what it never got to use, it forgets."""
-        for response in self._responses:
-            response.close()
-        self._responses.clear()
-
-    def closed(self, response: _Response) -> None:
-        """One is not wanted any more."""
-        response.close()
-        self._responses.discard(response)
-
-    def check(self) -> None:
-        """Raise what failed, if anything did."""
-        if self.failure is not None:
-            raise self.failure
-
-    def check_interrupt(self) -> None:
-        """Raise what is no failure of the network, such as Ctrl-C."""
-        if not isinstance(self.failure, Exception | None):
-            raise self.failure
-
-    @property
-    def speaks_icy(self) -> bool:
-        """Whether the server is older than its protocol."""
-        answer = self.failure
-        return isinstance(answer, http.client.BadStatusLine) and str(answer).startswith("ICY")
-
-    def open(self, url: str, _flags: int, _options: dict[str, str]) -> "_Pipe":
-        """As av.open's io_open."""
-        if self.failure is None:
-            try:
-                response = self._fetch(url)
-                self._responses.add(response)
-                return _Pipe(self, response)
-            except BaseException as error:  # noqa: BLE001 - raised when FFmpeg has returned
-                self.fail(error)
-        return _Pipe(self, None)
-
-
-class _Pipe:
-    """A response as FFmpeg wants it: what has come, without waiting for more."""
-
-    def __init__(self, network: _Network, response: _Response | None) -> None:
-        self._network = network
-        self._response = response
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes; b"" at the end."""
-        if self._response is None or self._network.failure is not None:
-            return b""
-        try:
-            return self._response.read1(size)
-        except BaseException as error:  # noqa: BLE001 - raised when FFmpeg has returned
-            self._network.fail(error)
-            return b""
-
-    def close(self) -> None:
-        """Nothing more is wanted."""
-        if self._response is not None:
-            self._network.closed(self._response)
-
-
-class _Plain(http.client.HTTPConnection):
-    """A connection that shows its socket."""
-
-    def __init__(self, taken: Taken, *words: Any, **options: Any) -> None:
-        super().__init__(*words, **options)
-        self._taken = taken
-
-    @override
-    def connect(self) -> None:
-        super().connect()
-        self._taken(self.sock)
-
-
-class _Secure(_Plain, http.client.HTTPSConnection):
-    """The same with TLS."""
-
-
-class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """HTTP with and without TLS, over connections that show their sockets."""
-
-    def __init__(self, tls: ssl.SSLContext, taken: Taken) -> None:
-        super().__init__()
-        self._tls = tls
-        self._taken = taken
-
-    @override
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Plain, self._taken), req)
-
-    @override
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Secure, self._taken), req, context=self._tls)
-
-
-def _fetcher(tls: ssl.SSLContext, taken: Taken) -> Fetch:
-    """A fetch of addresses by HTTP, redirections followed, and by nothing else: no file, no FTP.
-
-    `taken` sees every socket that is connected.
-    """
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        _Handler(tls, taken),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-
-    def fetch(url: str) -> _Response:
-        request = urllib.request.Request(url, headers=_HEADERS)  # noqa: S310 - see the handlers
-        response: _Response = opener.open(request, timeout=_QUIET_SOCKET_S)
-        return response
-
-    return fetch
 
 
 # What a network, a server and its bytes can do to us. FFmpegError first among equals.

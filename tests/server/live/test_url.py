@@ -4,6 +4,7 @@ import concurrent.futures
 import http.client
 import io
 import itertools
+import socket
 import ssl
 import subprocess
 import threading
@@ -24,9 +25,10 @@ from typing_extensions import override
 from codec.dsp.silence import SilenceDetector
 from codec.errors import SourceError
 from codec.format import Samples
-from server.live.url import UrlSource, _Network
+from server.live.fetching import Network
+from server.live.url import UrlSource
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -249,7 +251,7 @@ def test_pauses_grow_to_eight_seconds_and_are_short_again_after_a_good_stretch(
 def test_a_stream_that_gives_nothing_any_more_is_lost(
     radio: Radio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.live.url._QUIET_SOCKET_S", 0.1)
+    monkeypatch.setattr("server.live.fetching.QUIET_SOCKET_S", 1.0)
     radio.answers = [hang(radio, MP3), send(MP3)]
     said: list[str] = []
     source = UrlSource(radio.url, on_event=said.append, pause=lambda _: None)
@@ -367,7 +369,11 @@ def test_a_playlist_that_names_what_is_no_address_is_said(radio: Radio) -> None:
 
 
 def openings() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "opening"]
+    """Those that go on; what ends at once may have its last turn later on a busy machine."""
+    those = [thread for thread in threading.enumerate() if thread.name == "opening"]
+    for thread in those:
+        thread.join(2)
+    return [thread for thread in those if thread.is_alive()]
 
 
 def test_a_server_that_never_begins_is_given_up_and_left(radio: Radio) -> None:
@@ -393,7 +399,7 @@ def test_a_stream_that_does_not_begin_again_is_given_up_and_tried_again(radio: R
     radio.answers = [send(MP3), trickle(radio), send(MP3)]
     said: list[str] = []
     pauses: list[float] = []
-    source = UrlSource(radio.url, on_event=said.append, pause=pauses.append, begin_s=1)
+    source = UrlSource(radio.url, on_event=said.append, pause=pauses.append, begin_s=3)
     assert len(take(iter(source), 3)) >= 3 * 48_000
     assert len(pauses) == 2
     assert said[-1] == f"{radio.url} is back"
@@ -419,15 +425,15 @@ def test_what_was_opened_as_the_interrupt_came_is_closed(
         concurrent.futures.wait(futures, limit_s)
         raise KeyboardInterrupt
 
-    closed: list[_Network] = []
-    close = _Network.close
+    closed: list[Network] = []
+    close = Network.close
 
-    def closing_it(network: _Network) -> None:
+    def closing_it(network: Network) -> None:
         closed.append(network)
         close(network)
 
     monkeypatch.setattr("server.live.url.wait", interrupted)
-    monkeypatch.setattr(_Network, "close", closing_it)
+    monkeypatch.setattr(Network, "close", closing_it)
     radio.answers = [send(MP3)]
     with pytest.raises(KeyboardInterrupt):
         UrlSource(radio.url).connect()
@@ -464,13 +470,14 @@ def test_an_interrupt_while_reading_ends_it(radio: Radio, monkeypatch: pytest.Mo
         list(itertools.islice(blocks, 100_000))
 
 
-def test_nobody_there_is_said(radio: Radio) -> None:
-    radio.end()
-    with pytest.raises(SourceError) as error:
-        next(iter(UrlSource(radio.url)))
-    assert str(error.value) == (
-        f"{radio.url}: Connection refused; check the address and the network"
-    )
+def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as silent:  # nobody listens there, and nobody else can
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(SourceError) as error:
+            next(iter(UrlSource(url)))
+    assert str(error.value) == f"{url}: Connection refused; check the address and the network"
 
 
 @pytest.mark.parametrize(
