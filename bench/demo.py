@@ -163,7 +163,10 @@ def _speak(bench: Bench, seconds: float, console: Console) -> list[Phase]:
 def _start_voice(bench: Bench, file: Path, zone: str, priority: str) -> subprocess.Popen[str]:
     words = [str(file), "--repeat", "1000", "--server", bench.address, "--zone", zone]
     words += ["--priority", priority, "--playout-delay-ms", str(_PLAYOUT_DELAY_MS)]
-    return bench.start("live", *words, log=f"live-{zone}")
+    voice = bench.start("live", *words, log=f"live-{zone}")
+    assert voice.stdout is not None  # noqa: S101 - it is a pipe
+    voice.stdout.readline()  # it is on air: a busy machine may begin a process seconds late
+    return voice
 
 
 def _watch(

@@ -20,7 +20,8 @@ from server.remote import ApiError, Credentials, call, credentials_of, rows
 
 # A loudspeaker that looks for its station by mDNS may rest half a minute between two looks.
 _START_S = 90.0
-_END_S = 5.0
+# A voice waits for 5 s by itself, for its last words to have been said.
+_END_S = 15.0
 _POLL_S = 0.02
 # Thousands of loudspeakers may be on their way in, before a call of the API.
 _ANSWER_S = 30.0
@@ -98,6 +99,18 @@ class Bench:
         if self._station is None:
             raise ProcessError("no station has been started")
         return self._station
+
+    def kill_station(self) -> None:
+        """Without warning. Its processes notice that, and have its ports until they do."""
+        pid = self.station.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.station.kill()
+        self.station.wait()
+
+        def gone() -> bool:
+            return not any(Path(f"/proc/{child}/exe").exists() for child in children)
+
+        wait_until(gone, "the end of the station's processes")
 
     def start_speaker(
         self,
