@@ -114,7 +114,8 @@ def test_a_loudspeaker_behind_it_plays_what_came_in_step(path: str, bench: Bench
     print(f"{path}: {heard.loss:.3f} of {heard.packets} lost; {simulated}")
     print(f"{heard.apart_s * 1e6:.0f} us apart; {heard.figures['late_p99_ms']} ms late at p99")
     assert (heard.packets > 500, heard.rows["far"]["way"]) == (True, "udp")
-    assert heard.rows["near"]["packets_lost"] == 0
+    # Nothing is lost on the way there, but the station may have had no time to send it.
+    assert heard.rows["near"]["packets_lost"] <= bench.get("/api/v1/station")["sender"]["stale"]
     assert simulated.least <= heard.loss <= simulated.most
     # The way up is as long as the way down, so it knows the time well in spite of the distance.
     assert abs(heard.apart_s) < 0.002

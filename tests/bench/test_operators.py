@@ -150,6 +150,7 @@ def test_operators_are_answered_and_heard_of(
     assert found["calls"] > 100
     assert {"read", "change", "wait for loudspeakers"} <= found["groups"].keys()
     assert found["sign_in_before"]["calls"] == 6
-    assert found["media"]["received_ratio"] == 1.0
+    assert found["media"]["received"] > 0
+    assert found["media"]["lost"] <= found["media"]["sender_stale"]
     assert found["database"]["audited_by_people"]["speaker.change"] > 0
     assert found["cut_short"] == ""

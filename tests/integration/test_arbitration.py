@@ -24,13 +24,15 @@ NORTH, SOUTH, NOBODY = "north-alone", "south-alone", "elsewhere"
 ZONES = {"north": [NORTH, *BOTH], "south": [SOUTH, *BOTH]}
 LIMIT_NS = 1_000_000
 WINDOW_NS = 1_000_000_000
+# D, and what a loudspeaker asks for ahead: room for a machine that takes a processor away.
+DELAY_MS, BUFFER_MS = 1000, 300
 # Half of the steepest a raised cosine of 5 ms turns in one sample, times pi.
 FADE_SLOPE = np.pi / 2 / 240
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Recordings, and when the urgent voice came and went, CLOCK_BOOTTIME."""
+    """Recordings, and roughly when the urgent voice came and went, CLOCK_BOOTTIME."""
 
     recordings: dict[str, Recording]
     came_ns: int
@@ -40,7 +42,7 @@ class Heard:
 @contextmanager
 def _voice(bench: Bench, name: str, zone: str, priority: str, source: int) -> Iterator[None]:
     words = ["-", "--raw", "s16le:48000:1", "--zone", zone, "--priority", priority]
-    words += ["--server", bench.address, "--playout-delay-ms", "300"]
+    words += ["--server", bench.address, "--playout-delay-ms", str(DELAY_MS)]
     process = bench.start("live", *words, log=name, stdin=source)
     yield
     assert end(process) == 0, bench.log(name)
@@ -55,7 +57,12 @@ def _first_words_ns(bench: Bench, zone: str) -> int:
         )
 
     wait_until(live, f"a voice in {zone}")
-    return now_ns() + 300_000_000
+    return _heard_ns()
+
+
+def _heard_ns() -> int:
+    """When it is heard what is said now."""
+    return now_ns() + DELAY_MS * 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
     with Bench(tmp_path_factory.mktemp("arbitration")) as bench:
         bench.start_station()
         for number, name in enumerate(everybody):
-            words = ["--buffer-ms", "120", *(["--multicast"] if "group" in name else [])]
+            words = ["--buffer-ms", str(BUFFER_MS), *(["--multicast"] if "group" in name else [])]
             bench.start_speaker(name, *words, simulate=wrong_world(draw, number))
         bench.wait_until_idle(everybody)
         bench.define_zones(ZONES)
@@ -76,11 +83,19 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Heard:
                 with _voice(bench, "high", "south", "priority", other):
                     came_ns = _first_words_ns(bench, "south")
                     time.sleep(5)  # and then interrupted
-                went_ns = now_ns() + 300_000_000
+                went_ns = _heard_ns()
                 time.sleep(3)  # and then resumed
             wait_until(lambda: not bench.get("/api/v1/programmes"), "the end of both")
     recordings = {name: Recording.load(bench.recording(name)) for name in everybody}
     return Heard(recordings, came_ns, went_ns)
+
+
+def _urgent_ns(heard: Heard) -> tuple[int, int]:
+    """When the urgent voice was first heard, and last: nothing else is meant for SOUTH."""
+    south = heard.recordings[SOUTH]
+    loud = np.flatnonzero(np.abs(south.samples) > 1e-3)
+    first, last = (int(loud[n]) * 1_000_000_000 // SAMPLE_RATE for n in (0, -1))
+    return south.first_sample_time_ns + first, south.first_sample_time_ns + last
 
 
 def _same(heard: Heard, one: str, other: str, at_ns: int) -> bool:
@@ -93,31 +108,26 @@ def _same(heard: Heard, one: str, other: str, at_ns: int) -> bool:
 def test_where_both_are_meant_the_urgent_voice_is_heard_while_it_lasts(
     heard: Heard, name: str
 ) -> None:
-    assert _same(heard, name, NORTH, heard.came_ns - 3 * WINDOW_NS)
-    assert _same(heard, name, SOUTH, heard.came_ns + WINDOW_NS)
-    assert _same(heard, name, SOUTH, heard.went_ns - 2 * WINDOW_NS)
-    assert _same(heard, name, NORTH, heard.went_ns + WINDOW_NS)
+    begins_ns, ends_ns = _urgent_ns(heard)
+    assert _same(heard, name, NORTH, begins_ns - 2 * WINDOW_NS)
+    assert _same(heard, name, SOUTH, begins_ns + WINDOW_NS)
+    assert _same(heard, name, SOUTH, ends_ns - 2 * WINDOW_NS)
+    assert _same(heard, name, NORTH, ends_ns + WINDOW_NS)
 
 
 def test_where_one_is_meant_nothing_else_is_heard(heard: Heard) -> None:
     assert is_silent(heard.recordings[NOBODY])
-    south = heard.recordings[SOUTH]
-    first, last = (np.flatnonzero(np.abs(south.samples) > 1e-3)[n] for n in (0, -1))
-    # The pipe had spoken a little before it was asked how long.
-    begins_ns = south.first_sample_time_ns + int(first) * 1_000_000_000 // SAMPLE_RATE
-    ends_ns = south.first_sample_time_ns + int(last) * 1_000_000_000 // SAMPLE_RATE
-    assert abs(begins_ns - heard.came_ns) < WINDOW_NS
-    assert abs(ends_ns - heard.went_ns) < WINDOW_NS
+    begins_ns, ends_ns = _urgent_ns(heard)
+    # The pipe had spoken a little before it was asked how long, and its process ends when all is
+    # said; the other voice is heard for 4 s before, and for 3 s after.
+    assert abs(begins_ns - heard.came_ns) < 2 * WINDOW_NS
+    assert abs(ends_ns - heard.went_ns) < 2 * WINDOW_NS
 
 
 def _changes_ns(heard: Heard, name: str, *, back: bool) -> tuple[int, int]:
     pair = heard.recordings[NORTH], heard.recordings[SOUTH]
     before, after = reversed(pair) if back else pair
-    south = heard.recordings[SOUTH]
-    loud = np.flatnonzero(np.abs(south.samples) > 1e-3)
-    near = int(loud[-1] if back else loud[0])
-    near_ns = south.first_sample_time_ns + near * 1_000_000_000 // SAMPLE_RATE
-    return change_over_ns(heard.recordings[name], before, after, near_ns, 0.25)
+    return change_over_ns(heard.recordings[name], before, after, _urgent_ns(heard)[back], 0.25)
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["interrupted", "resumed"])

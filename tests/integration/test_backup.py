@@ -8,6 +8,7 @@ import pytest
 from bench.demo import VOICE
 from bench.processes import Bench, end, wait_until
 from server.data import DataFolder
+from tests.support.ports import port_of_its_own
 from tests.support.postgresql import Server
 
 pytestmark = pytest.mark.realtime
@@ -24,8 +25,8 @@ def bench(request: pytest.FixtureRequest, bench: Bench) -> Bench:
 
 
 def test_loudspeakers_take_a_station_put_back_for_theirs(bench: Bench, tmp_path: Path) -> None:
-    bench.start_station()
-    port = int(bench.address.rpartition(":")[2])
+    port = port_of_its_own()
+    bench.start_station(port=port)
     bench.start_speaker("market")
     bench.wait_until_idle(["market"])
     bench.send("PUT", "/api/v1/zones/before", {"definition": {"tag": "x"}})

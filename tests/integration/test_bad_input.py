@@ -8,6 +8,7 @@ import socket
 import subprocess
 import wave
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from transport.security.enrolment import EnrolmentCode, key_of, number_of
 from transport.security.keys import fingerprint
 
 pytestmark = pytest.mark.realtime
+# Who has not answered in 0.3 s, of a busy machine, joins a moment later, and that is said.
+_LATE = "not listening yet: other; they join when they return"
 # The secret of a code that nobody can use any more.
 _EXPIRED = b"ten years "
 
@@ -42,7 +45,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         bench.wait_until_idle(["steady", "other", "spare"])
         assert end(spare, signal.SIGTERM) == 0
         words = [str(VOICE), "--repeat", "100", "--server", bench.address, "--to", "steady"]
-        bench.start("live", *words, "--playout-delay-ms", "300", log="live")
+        # A busy machine may take half a second from whoever sends or plays.
+        bench.start("live", *words, "--playout-delay-ms", "800", log="live")
         wait_until(lambda: bench.speakers()["steady"]["packets_received"] > 0, "sound")
         yield bench
 
@@ -71,7 +75,7 @@ def _speaker(
 
 
 def _assert_one_line(done: subprocess.CompletedProcess[str], *said: str) -> None:
-    lines = done.stderr.strip().splitlines()
+    lines = [line for line in done.stderr.strip().splitlines() if line != _LATE]
     assert done.returncode != 0
     assert len(lines) == 1, done.stderr
     for words in said:
@@ -126,10 +130,17 @@ def test_a_bad_encoder_setting(busy: Bench) -> None:
     _assert_one_line(_live(busy, VOICE, "--frame-ms", "7"), "7")
 
 
+@contextmanager
+def _nobodys_port() -> Iterator[int]:
+    """Where nobody listens, nor can while this lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 def test_a_station_that_is_not_there(busy: Bench) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    done = busy.run("live", str(VOICE), "--server", f"127.0.0.1:{port}", "--to", "all")
+    with _nobodys_port() as port:
+        done = busy.run("live", str(VOICE), "--server", f"127.0.0.1:{port}", "--to", "all")
     _assert_one_line(done, "station not found", str(port))
 
 
@@ -296,14 +307,13 @@ def test_a_speaker_whose_station_is_not_there_says_so_and_goes_on_trying(station
 
 
 def test_a_code_of_a_station_that_is_not_there_is_tried_again(bench: Bench, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = StationAddress("127.0.0.1", taken.getsockname()[1])
-    code = EnrolmentCode(address, bytes(16), bytes(10)).text
-    words = ["--enrol", code, "--state", str(tmp_path / "new.json"), "--output", "null"]
-    speaker = bench.start("speaker", *words, log="lonely")
-    wait_until(lambda: "trying again" in bench.log("lonely"), "a word")
-    assert speaker.poll() is None
-    assert len(bench.log("lonely").splitlines()) == 1
+    with _nobodys_port() as port:
+        code = EnrolmentCode(StationAddress("127.0.0.1", port), bytes(16), bytes(10)).text
+        words = ["--enrol", code, "--state", str(tmp_path / "new.json"), "--output", "null"]
+        speaker = bench.start("speaker", *words, log="lonely")
+        wait_until(lambda: "trying again" in bench.log("lonely"), "a word")
+        assert speaker.poll() is None
+        assert len(bench.log("lonely").splitlines()) == 1
 
 
 def test_an_output_that_cannot_be_opened(busy: Bench) -> None:

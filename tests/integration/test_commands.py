@@ -14,6 +14,9 @@ from bench.processes import LOA, Bench, wait_until
 
 pytestmark = pytest.mark.realtime
 
+# For a process to end by itself; whoever hangs, hangs for good.
+ENDS_S = 20
+
 
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*LOA, *words], capture_output=True, text=True, timeout=60, check=False)
@@ -29,8 +32,9 @@ def test_the_demo_finds_everybody_in_step_and_nobody_speaking_out_of_turn(tmp_pa
     assert figures["spread_ms"] < 0.2
     # Unknown, where a speaker paused just then; test_arbitration measures it.
     assert figures["change_over_ms"] is None or figures["change_over_ms"] < 1
-    # None on a quiet machine; on a busy one a process may sleep through a frame.
-    assert figures["frames_lost"] <= 20
+    # None on a quiet machine; on a busy one a process may sleep for half a second, and all six
+    # miss the same 50 frames.
+    assert figures["frames_lost"] <= 6 * 50
 
 
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_a_tone_plays_until_ctrl_c_and_says_how_long_it_was(station: Bench) -> N
     voice.send_signal(signal.SIGINT)
     assert voice.stdout is not None
     said = voice.stdout.read()
-    assert voice.wait(5) == 0
+    assert voice.wait(ENDS_S) == 0
     assert "live-1 ended after" in said
 
 
@@ -81,12 +85,12 @@ def test_a_pipe_output_carries_the_sound(station: Bench) -> None:
     assert speaker.stdout is not None
     station.wait_until_idle(["one"])
     station.start("live", "tone", "--server", station.address, "--to", "one", log="tone")
-    heard, deadline = b"", time.monotonic() + 10
+    heard, deadline = b"", time.monotonic() + 30
     while _level(heard[-9600:]) < 0.06:  # a peak of -20 dBFS is an RMS of 0.0707
         assert time.monotonic() < deadline
         heard += os.read(speaker.stdout.fileno(), 4096)
     speaker.send_signal(signal.SIGTERM)
-    assert speaker.wait(5) == 0
+    assert speaker.wait(ENDS_S) == 0
 
 
 def test_a_speaker_that_asks_for_sound_too_early_says_what_to_do(station: Bench) -> None:
@@ -104,8 +108,9 @@ def test_a_voice_that_is_told_to_stop_ends_in_good_order(station: Bench, number:
     voice = station.start("live", "tone", "--server", station.address, "--to", "one", log="tone")
     wait_until(lambda: station.speakers()["one"]["packets_received"] > 0, "the tone")
     voice.send_signal(number)
-    assert voice.wait(5) == 0
-    wait_until(lambda: not station.get("/api/v1/programmes"), "the programme's end", 2)
+    assert voice.wait(ENDS_S) == 0
+    # For a voice that says no farewell the producer waits for 5 s, and for its last words 1.3 s.
+    wait_until(lambda: not station.get("/api/v1/programmes"), "the programme's end", 5)
 
 
 def test_figures_that_could_not_be_written_are_refused_beforehand() -> None:

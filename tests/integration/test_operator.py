@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bench.processes import LOA, Bench, end, wait_until
+from tests.support.ports import port_of_its_own
 
 pytestmark = pytest.mark.realtime
 
@@ -69,7 +70,7 @@ def test_zones_follow_where_loudspeakers_belong(commune: Bench) -> None:
 
 
 def test_a_tone_is_as_loud_as_was_said(commune: Bench) -> None:
-    tone = ("tone", "--to", "chợ", "--seconds", "30")
+    tone = ("tone", "--to", "chợ", "--seconds", "60")
     assert _does(commune, *tone) == "tone: chợ\n"
     wait_until(_sounds(commune, "chợ", TONE_DBFS), "the tone")
     assert _show(commune, "trường")["level_dbfs"] == -96.0
@@ -83,8 +84,13 @@ def test_a_tone_is_as_loud_as_was_said(commune: Bench) -> None:
 
 
 def test_one_that_identifies_itself_is_heard(commune: Bench) -> None:
-    assert _does(commune, "identify", "--to", "trường") == "identify: trường\n"
-    wait_until(lambda: commune.speakers()["trường"]["level_dbfs"] > -60, "a beep")
+    # Three beeps may be over before a busy machine has ended the command.
+    words = ("--to", "trường", "--server", commune.address)
+    asked = commune.start("identify", *words, log="identify")
+    wait_until(lambda: commune.speakers()["trường"]["level_dbfs"] > -60, "a beep", 30)
+    assert asked.wait(10) == 0
+    assert asked.stdout is not None
+    assert (asked.stdout.read(), commune.log("identify")) == ("identify: trường\n", "")
 
 
 def test_one_that_restarts_begins_anew_in_its_own_process(station: Bench) -> None:
@@ -92,8 +98,8 @@ def test_one_that_restarts_begins_anew_in_its_own_process(station: Bench) -> Non
     station.wait_until_idle(["chợ"])
     wait_until(lambda: station.speakers()["chợ"]["uptime_s"] > 3, "some time")
     assert _does(station, "restart", "--to", "chợ") == "restart: chợ\n"
-    wait_until(lambda: station.speakers()["chợ"].get("uptime_s", 9) < 2, "another life", 10)
-    wait_until(lambda: station.speakers()["chợ"]["state"] == "idle", "its return", 10)
+    wait_until(lambda: station.speakers()["chợ"].get("uptime_s", 9) < 3, "another life", 20)
+    wait_until(lambda: station.speakers()["chợ"]["state"] == "idle", "its return", 20)
     assert speaker.poll() is None, "it is the same process"
 
 
@@ -106,11 +112,13 @@ def test_stop_ends_a_voice_that_says_so_in_one_line(commune: Bench) -> None:
     status = voice.wait(10)
     assert voice.stdout is not None
     said = (voice.stdout.read() + commune.log("voice")).splitlines()[1:]
+    # Who has not answered in 0.3 s, of a busy machine, joins a moment later.
+    said = [line for line in said if not line.startswith("not listening yet: ")]
     print(f"loa live was stopped: {status}, {said}")
     assert status in {0, 1}
     assert len(said) == 1
     assert "ended" in said[0]
-    wait_until(lambda: not commune.get("/api/v1/programmes"), "the programme's end", 5)
+    wait_until(lambda: not commune.get("/api/v1/programmes"), "the programme's end", 20)
     assert "it was stopped" in _does(commune, "programmes", "--past")
 
 
@@ -183,12 +191,13 @@ def on_terminal(bench: Bench, *words: str) -> Iterator[Screen]:
 
 
 def test_top_outlives_its_station_and_ends_with_ctrl_c(bench: Bench) -> None:
-    bench.start_station(port=27_460)
+    port = port_of_its_own()
+    bench.start_station(port=port)
     with on_terminal(bench, "top", "--server", bench.address) as screen:
         screen.wait_for("0/0 online")
         end(bench.station)
         screen.wait_for("station not found")
-        bench.start_station(port=27_460)
+        bench.start_station(port=port)
         bench.start_speaker("chợ", "--output", "null")
         screen.wait_for("1/1 online")
         screen.process.send_signal(signal.SIGINT)

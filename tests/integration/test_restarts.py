@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from bench.demo import VOICE
-from bench.measure import Recording, offset_seconds
+from bench.measure import offset_seconds
 from bench.processes import Bench, end, wait_until
 from endpoints.app import Loudspeaker, SpeakerSettings
 from endpoints.outputs.virtual import NullSink, VirtualDevice
@@ -22,17 +22,19 @@ from endpoints.simulate import Crystal, Simulation
 from endpoints.station.enrol import Enrolment, Wish
 from endpoints.station.store import SpeakerStore
 from tests.support.ports import port_of_its_own
+from tests.support.recordings import recorded
 from transport.net.clocks import HostClock, now_ns
 from transport.security.enrolment import EnrolmentCode
 
 pytestmark = pytest.mark.realtime
 
+SECOND = 1_000_000_000
 WINDOW_NS = 1_500_000_000
 HUNDRED = 100
 
 
-def _speak(bench: Bench, *to: str) -> None:
-    words = [str(VOICE), "--repeat", "50", "--server", bench.address, "--to", *to]
+def _speak(bench: Bench, to: str, *source: str) -> None:
+    words = [*source, "--server", bench.address, "--to", to]
     bench.start("live", *words, "--playout-delay-ms", "200", log="live")
 
 
@@ -40,16 +42,28 @@ def _speaker(bench: Bench, name: str, clock_offset_s: float = 3.0) -> Callable[[
     """Starts a loudspeaker; what is returned kills it without warning."""
     world = {"clock_offset_s": clock_offset_s, "clock_skew_ppm": 30, "dac_ppm": -30}
     process = bench.start_speaker(name, "--buffer-ms", "40", simulate=world)
-    return lambda: process.send_signal(signal.SIGKILL)
+
+    def kill() -> None:
+        process.kill()
+        process.wait()  # it has its state to itself until it is gone
+
+    return kill
 
 
 def _level(bench: Bench, name: str) -> float:
     return float(bench.speakers().get(name, {}).get("level_dbfs", -96.0))
 
 
-def _offset_s(bench: Bench, one: str, two: str, at_ns: int) -> float:
-    recordings = [Recording.load(bench.recording(name)) for name in (one, two)]
-    return offset_seconds(recordings[0], recordings[1], at_ns, WINDOW_NS).seconds
+def _offset_s(bench: Bench, one: str, two: str, started_ns: int) -> float:
+    """2 s after the start of the other.
+
+    Or when its output is a second old, if that is later: a busy machine begins a process late.
+    """
+    at_ns = started_ns + 2 * SECOND
+    begun = recorded(bench.recording(two), at_ns, started_ns)
+    at_ns = max(at_ns, begun.first_sample_time_ns + SECOND)
+    first, second = (recorded(bench.recording(n), at_ns + WINDOW_NS) for n in (one, two))
+    return offset_seconds(first, second, at_ns, WINDOW_NS).seconds
 
 
 def test_a_speaker_started_or_restarted_in_mid_programme_is_in_step_within_two_seconds(
@@ -57,19 +71,17 @@ def test_a_speaker_started_or_restarted_in_mid_programme_is_in_step_within_two_s
 ) -> None:
     _speaker(station, "first")
     station.wait_until_idle(["first"])
-    _speak(station, "all")
+    _speak(station, "all", str(VOICE), "--repeat", "50")
     wait_until(lambda: _level(station, "first") > -60, "the first to sound")
 
     started_ns = now_ns()
     kill = _speaker(station, "second", clock_offset_s=-7.0)
-    wait_until(lambda: now_ns() > started_ns + 4_500_000_000, "the measured stretch")
+    started = _offset_s(station, "first", "second", started_ns)
     kill()
-    started = _offset_s(station, "first", "second", started_ns + 2_000_000_000)
 
     restarted_ns = now_ns()
     _speaker(station, "second", clock_offset_s=9.0)
-    wait_until(lambda: now_ns() > restarted_ns + 4_500_000_000, "the measured stretch")
-    restarted = _offset_s(station, "first", "second", restarted_ns + 2_000_000_000)
+    restarted = _offset_s(station, "first", "second", restarted_ns)
 
     print(
         f"2 s after its start: {started * 1e6:.1f} us; after its restart: {restarted * 1e6:.1f} us"
@@ -125,9 +137,8 @@ def test_a_station_killed_and_restarted_is_found_by_a_hundred_speakers_within_te
     station.start_station(port=port)
 
     def restart() -> None:
-        station.station.send_signal(signal.SIGKILL)
-        station.station.wait()
         restarted_s.append(time.monotonic())
+        station.kill_station()
         station.start_station(port=port)
 
     def everybody_back() -> float:
@@ -151,16 +162,15 @@ def test_sound_is_back_within_a_second_when_a_process_of_the_station_is_killed(
 ) -> None:
     _speaker(station, "one")
     station.wait_until_idle(["one"])
-    _speak(station, "one")
+    # A voice pauses for up to 0.35 s, and what a busy machine takes would come on top of that.
+    _speak(station, "one", "tone")
     wait_until(lambda: _level(station, "one") > -60, "sound")
     wait_until(lambda: station.speakers()["one"]["packets_received"] > 200, "two seconds of sound")
     killed_ns = now_ns()
     _kill_child(station, module)
-    wait_until(lambda: now_ns() > killed_ns + 3_500_000_000, "what follows")
-    recording = Recording.load(station.recording("one"))
-    gap_s = _longest_silence_s(recording.window(killed_ns, 3_000_000_000).samples, recording.rate)
+    recording = recorded(station.recording("one"), killed_ns + 3 * SECOND)
+    gap_s = _longest_silence_s(recording.window(killed_ns, 3 * SECOND).samples, recording.rate)
     print(f"{module} killed: longest silence {gap_s:.2f} s")
-    # The voice itself pauses for up to 0.35 s.
     assert gap_s < (1.0 if module == "server.producer" else 0.5)
 
 

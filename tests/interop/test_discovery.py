@@ -7,16 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
 
 from bench.demo import VOICE
-from bench.measure import Recording, offset_seconds
+from bench.measure import Recording
 from bench.processes import Bench, end, wait_until
 from endpoints.station.store import KnownStation, SpeakerState, SpeakerStore
 from server.keys.folder import KeyFolder
 from tests.support.cable import SPEAKER, STATION, Cable, laid_cable
+from tests.support.integrator import SECOND_NS, fit
 from transport.control.address import StationAddress
 from transport.security.keys import shown_fingerprint
 
@@ -123,19 +125,23 @@ def test_at_two_ends_of_a_cable_they_play(bench: Bench, cable: Cable) -> None:
     names = {"by-unicast": (), "by-multicast": ("--multicast",)}
     start(bench, 0)
     for name, options in names.items():
-        look(bench, cable, name, "--output", f"wav:{bench.recording(name)}", *options)
+        output = ("--output", f"wav:{bench.recording(name)}", "--buffer-ms", "250")
+        look(bench, cable, name, *output, *options)
     bench.wait_until_idle(tuple(names))
-    words = (str(VOICE), "--zone", "all", "--server", bench.address, "--playout-delay-ms", "120")
+    # So much of D and of buffers leaves a busy machine time.
+    words = (str(VOICE), "--zone", "all", "--server", bench.address, "--playout-delay-ms", "1000")
     voice = bench.start("live", *words, log="live")
     assert voice.wait(30) == 0, bench.log("live")
     wait_until(lambda: not bench.get("/api/v1/programmes"), "the programme's end")
     one, other = (Recording.load(bench.recording(name)) for name in names)
     loud = int(np.argmax(np.abs(one.samples) > 0.01))
-    began_ns = one.first_sample_time_ns + loud * 1_000_000_000 // one.rate
-    offset = offset_seconds(one, other, began_ns, 5_000_000_000)
-    print(f"two networks: {abs(offset.seconds) * 1e6:.1f} us apart")
-    assert offset.correlation > 0.99
-    assert abs(offset.seconds) < 200e-6
+    began_ns = one.first_sample_time_ns + loud * SECOND_NS // one.rate
+    # The first second is left to whoever heard of it late, and one with a hole is not the median.
+    offsets = [fit(one, other, began_ns + number * SECOND_NS) for number in range(1, 6)]
+    apart_s = median(abs(offset.seconds) for offset in offsets)
+    print(f"two networks: {apart_s * 1e6:.1f} us apart")
+    assert median(offset.correlation for offset in offsets) > 0.99
+    assert apart_s < 200e-6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ended", "killed"])

@@ -14,7 +14,7 @@ import pytest
 
 from bench.measure import Recording
 from bench.processes import Bench, end, wait_until
-from codec.format import SAMPLE_RATE
+from codec.format import SAMPLE_RATE, Samples
 from tests.protocol.page import KNOWN, PUBLIC, VECTORS
 from tests.support.integrator import (
     ENOUGH,
@@ -33,6 +33,7 @@ from tests.support.integrator import (
     those,
     with_a_wrong_tag,
 )
+from tests.support.ports import port_of_its_own
 from tests.support.wire import Forger, Sniffer, needs_root, udp_ports
 
 CLIENT = Path(__file__).with_name("integrator_speaker.py")
@@ -123,7 +124,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """An integrator's loudspeaker with a code for `NAME`."""
     folder = tmp_path_factory.mktemp("integrator")
     with Bench(folder) as bench, (folder / "client.log").open("w") as log:
-        bench.start_station()
+        # Not one that somebody who calls may have when the station begins anew there.
+        bench.start_station(port=port_of_its_own())
         command = [sys.executable, str(CLIENT), str(bench.state(NAME)), str(bench.recording(NAME))]
         process = subprocess.Popen([*command, bench.code(NAME)], stderr=log, cwd=folder)
         try:
@@ -136,11 +138,35 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             process.wait()
 
 
+def given_up(scene: Scene) -> int:
+    """How many packets the station had no time to send: nobody has lost them on the way."""
+    return int(scene.bench.get("/api/v1/station")["sender"]["stale"])
+
+
+def settle(scene: Scene) -> None:
+    """Until it plays by all that it was told: it hears words in their order, and this is one."""
+    assert scene.post("tone", seconds=0.1) == {"done": [NAME], "failed": {}}
+    since = scene.samples()
+    wait_until(lambda: scene.samples() > since + SAMPLE_RATE // 2, "half a second of sound", 30)
+
+
+def sounded(scene: Scene, since: int) -> Samples:
+    """What it plays from there on, as soon as that has sounded and is over."""
+
+    def is_over() -> bool:
+        played = scene.played(since)
+        # Longer than from one beep to the next.
+        return bool(np.any(played) and not np.any(played[-SAMPLE_RATE * 2 // 5 :]))
+
+    wait_until(is_over, "a sound and its end", 30)
+    return scene.played(since)
+
+
 @pytest.mark.realtime
 def test_it_is_one_of_the_stations(scene: Scene) -> None:
+    wait_until(lambda: scene.row["way"] == "udp", "its way to be open", 30)
     row = scene.row
     assert row["enrolled"]
-    assert row["way"] == "udp"
     assert row["in_step"]
     assert 0 < row["clock_uncertainty_us"] < 100_000
     assert scene.bench.state(NAME).stat().st_mode & 0o777 == 0o600
@@ -151,16 +177,18 @@ def test_it_plays_what_is_spoken_and_says_so(scene: Scene) -> None:
     before, since = scene.row, scene.samples()
     voice = scene.speak()
     scene.wait_until_hearing()
-    row = scene.row
-    assert row["hearing"] in {live["name"] for live in scene.bench.get("/api/v1/programmes")}
-    assert row["state"] == "playing"
-    assert row["authenticated"]
+    heard = scene.row
+    assert heard["hearing"] in {live["name"] for live in scene.bench.get("/api/v1/programmes")}
+    assert heard["state"] == "playing"
+    assert heard["authenticated"]
     assert voice.wait(60) == 0, scene.bench.log("live")
     scene.wait_until_idle()
     row = scene.row
     assert row["packets_received"] - before["packets_received"] > 500
-    for lacking in ("packets_lost", "packets_dropped", "packets_late"):
-        assert row[lacking] == before[lacking], lacking
+    assert 0 <= row["packets_lost"] - before["packets_lost"] <= given_up(scene)
+    assert row["packets_late"] == before["packets_late"]
+    # The station waits 0.3 s for it to know the stream: what comes before it does it cannot open.
+    assert row["packets_dropped"] == heard["packets_dropped"]
     assert seconds_heard(scene.played(since)) >= ENOUGH
 
 
@@ -171,8 +199,8 @@ def test_it_sounds_when_its_neighbour_does(scene: Scene) -> None:
     scene.bench.wait_until_idle(["hut"])
     voice = scene.speak("hut")
     scene.wait_until_hearing()
-    time.sleep(4)
-    began_ns = scene.began_ns()
+    time.sleep(3)
+    began_ns = min(scene.began_ns() for _ in range(3))  # it may have been held up for one of them
     end(voice)
     end(neighbour)
     ours = Recording.load(scene.bench.recording("hut"))
@@ -191,28 +219,25 @@ def test_it_does_what_it_is_told(scene: Scene) -> None:
     """A tone at volume 50 is a tone at an eighth; muted, it is none."""
     done = {"done": [NAME], "failed": {}}
     assert scene.post("volume", volume=50) == {"changed": [NAME]}
-    # It is told to the loudspeaker apart from its row, and is reached within a block of sound.
-    time.sleep(0.5)
+    settle(scene)
     since = scene.samples()
     assert scene.post("tone", seconds=0.5) == done
-    time.sleep(1)
-    tone = scene.played(since)
+    tone = sounded(scene, since)
     assert loudest_hz(tone) == pytest.approx(1000, abs=2)
     assert float(np.max(np.abs(tone))) == pytest.approx(0.1 / 8, abs=1e-3)
     assert np.count_nonzero(tone) == pytest.approx(SAMPLE_RATE / 2, rel=0.1)
     assert scene.post("mute", muted=True) == {"changed": [NAME]}
-    time.sleep(0.5)
+    settle(scene)
     since = scene.samples()
     assert scene.post("identify") == done
-    time.sleep(0.5)
+    wait_until(lambda: scene.samples() > since + SAMPLE_RATE, "a second of silence", 30)
     assert not np.any(scene.played(since))
     assert scene.post("mute", muted=False) == {"changed": [NAME]}
     assert scene.post("volume", volume=100) == {"changed": [NAME]}
-    time.sleep(0.5)
+    settle(scene)
     since = scene.samples()
     assert scene.post("identify") == done
-    time.sleep(1.5)
-    assert beeps(scene.played(since)) == 3
+    assert beeps(sounded(scene, since)) == 3
 
 
 @pytest.mark.realtime
@@ -230,7 +255,7 @@ def test_it_does_not_beep_into_a_programme(scene: Scene) -> None:
 def test_it_begins_anew_as_the_same(scene: Scene) -> None:
     uptime_s = scene.row["uptime_s"]
     assert scene.post("restart") == {"done": [NAME], "failed": {}}
-    wait_until(lambda: scene.row.get("uptime_s", uptime_s) < uptime_s, "a new beginning", 20)
+    wait_until(lambda: scene.row.get("uptime_s", uptime_s) < uptime_s, "a new beginning", 30)
     scene.wait_until_idle()
     assert scene.row["enrolled"]
 
@@ -248,6 +273,11 @@ def test_it_comes_again_to_a_station_that_began_anew(scene: Scene) -> None:
     assert seconds_heard(scene.played(since)) >= ENOUGH
 
 
+def sound_to(here: tuple[str, int], wire: Sniffer) -> list[bytes]:
+    """What the wire has heard of it so far."""
+    return [seen.data for seen in wire.seen if seen.to == here and seen.data[0] == 0x90]
+
+
 @pytest.mark.realtime
 def test_it_is_deaf_to_forgers(scene: Scene) -> None:
     """Replays, a wrong tag and a thief's seal without a signature, all in the station's name."""
@@ -256,12 +286,13 @@ def test_it_is_deaf_to_forgers(scene: Scene) -> None:
     media = scene.bench.get("/api/v1/station")["ports"]["media"]
     (port,) = (p for p, to in udp_ports(scene.process.pid).items() if to[1] == media)
     station, here = ("127.0.0.1", media), ("127.0.0.1", port)
-    before, since = scene.row, scene.samples()
+    since = scene.samples()
     voice = scene.speak()
     scene.wait_until_hearing()
+    before = scene.row
     with Sniffer(frozenset({media})) as wire:
-        time.sleep(0.3)
-    true = [s.data for s in wire.seen if s.to == here and s.data[0] == 0x90]
+        wait_until(lambda: len(sound_to(here, wire)) >= 10, "ten packets of the voice", 30)
+    true = sound_to(here, wire)
     forged = [*true[:10], *(with_a_wrong_tag(data) for data in true[:10])]
     told = scene.bench.get(f"/api/v1/programmes/{scene.row['hearing']}/key")["streams"][0]
     forged += stolen(told, true[-1])
@@ -273,5 +304,5 @@ def test_it_is_deaf_to_forgers(scene: Scene) -> None:
     scene.wait_until_idle()
     row = scene.row
     assert row["packets_dropped"] - before["packets_dropped"] == len(forged) == 30
-    assert row["packets_lost"] == before["packets_lost"]
+    assert 0 <= row["packets_lost"] - before["packets_lost"] <= given_up(scene)
     assert seconds_heard(scene.played(since)) >= ENOUGH

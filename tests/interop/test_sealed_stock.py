@@ -19,6 +19,7 @@ from bench.quality import through_opus
 from codec.format import SAMPLE_RATE, Samples
 from codec.opus import Encoder, EncoderSettings
 from codec.sources.file import FileSource
+from tests.support.wire import udp_ports
 from transport.security.keys import SigningKey
 from transport.security.sealing import SealedSender
 
@@ -37,30 +38,19 @@ def _sender() -> SealedSender:
     return SealedSender(SigningKey(draw(32)), 1, 12_345, 20.0, "loa", lambda: 0.5, draw)
 
 
-def _command(port: int, ssrc: int, key: bytes, output: Path) -> list[str]:
+def _command(ssrc: int, key: bytes, output: Path) -> list[str]:
     caps = (
         "application/x-srtp,media=audio,clock-rate=48000,encoding-name=OPUS,payload=96,"
         f"ssrc=(uint){ssrc},srtp-key=(buffer){key.hex()},"
         "srtp-cipher=aes-128-gcm,srtp-auth=null,srtcp-cipher=aes-128-gcm,srtcp-auth=null"
     )
     pipeline = (
-        f"udpsrc address=127.0.0.1 port={port} caps={caps} ! srtpdec "
+        f"udpsrc address=127.0.0.1 port=0 caps={caps} ! srtpdec "  # any port that is free
         "! rtpjitterbuffer latency=200 ! rtpopusdepay ! opusdec ! audioconvert ! audioresample "
         f"! audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=1 "
         f"! wavenc ! filesink location={output}"
     )
     return ["gst-launch-1.0", "--eos-on-shutdown", *pipeline.split()]
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_bound(port: int) -> bool:
-    """/proc/net/udp lists addresses as little-endian hexadecimal."""
-    return f"0100007F:{port:04X}" in Path("/proc/net/udp").read_text()
 
 
 def _speak(sender: SealedSender, port: int, sound: Samples) -> None:
@@ -77,14 +67,15 @@ def _speak(sender: SealedSender, port: int, sound: Samples) -> None:
 
 def _play(folder: Path, key: bytes, sender: SealedSender, sound: Samples) -> Samples:
     """What GStreamer with this key makes of a stream."""
-    port, output = _free_port(), folder / "out.wav"
-    command = _command(port, sender.ssrc, key, output)
+    output = folder / "out.wav"
+    command = _command(sender.ssrc, key, output)
     with (
         (folder / "player.log").open("w") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as player,
     ):
         try:
-            wait_until(lambda: _is_bound(port), "GStreamer to listen")
+            wait_until(lambda: bool(udp_ports(player.pid)), "GStreamer to listen")
+            (port,) = udp_ports(player.pid)
             _speak(sender, port, sound)
             time.sleep(0.5)  # its jitter buffer plays out
             player.send_signal(signal.SIGINT)

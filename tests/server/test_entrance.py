@@ -19,7 +19,7 @@ from tests.support.tls import station_tls
 from transport.control.messages import SUBPROTOCOL
 
 # Never waited for unless something is broken.
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class Exhausted(socket.socket):

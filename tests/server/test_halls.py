@@ -216,8 +216,8 @@ def test_who_does_not_read_keeps_control_waiting_and_nobody_else() -> None:
     async def serve(session: RelayedSession) -> None:
         if (await session.receive())["bytes"] == b"deaf":
             try:
-                async with asyncio.timeout(0.5):
-                    while True:
+                while True:
+                    async with asyncio.timeout(0.5):  # of one: many go out until none does
                         await session.send_bytes(bytes(60_000))
             except TimeoutError:
                 patience.append("is over")
@@ -260,6 +260,7 @@ def test_who_says_much_is_not_heard_faster_than_control_listens() -> None:
                 await caller.send(word)
 
         saying = asyncio.create_task(say())
+        await door.until(lambda: bool(sessions) and bool(sessions[0]._said))
         await asyncio.sleep(0.3)
         assert not saying.done()  # 12 MB wait at the loudspeaker
         assert len(sessions[0]._said) == 1

@@ -56,7 +56,8 @@ def test_a_card_that_is_lost_is_said_once_and_in_step_when_it_returns(
         duet.wait(SETTLES_S)
         duet.wait_until_in_step(limit_us, within_s)
         ended_s = duet.now_s
-    assert duet.peak("left", lost_s + 0.5, returns_s) == 0.0
+    # What has been recorded may be a moment behind what sounds; nobody pauses for two seconds.
+    assert duet.peak("left", lost_s + 2, returns_s) == 0.0
     assert sounds_throughout(duet, "right", lost_s, ended_s)
     assert duet.said("right") == []
     assert duet.said("left") == [GONE, BACK]

@@ -21,9 +21,11 @@ class Fleet:
     """`loa fleet`, what it says, and what it is told."""
 
     def __init__(self, bench: Bench, keys: Path, *words: str) -> None:
+        self.bench = bench
         given = ("--server", bench.address, "--keys", str(keys), *words)
         self.process = bench.start("fleet", *given, log="fleet", stdin=subprocess.PIPE)
         self.last: dict[str, Any] = {}
+        self._answer: dict[str, Any] = {}
         self._asked = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -34,6 +36,7 @@ class Fleet:
             told = json.loads(line)
             self.last |= told
             if "late_histogram" in told:
+                self._answer = told
                 self._asked.set()
 
     def tell(self, word: str) -> None:
@@ -44,8 +47,9 @@ class Fleet:
     def figures(self) -> dict[str, Any]:
         self._asked.clear()
         self.tell("figures")
-        assert self._asked.wait(10)
-        return dict(self.last)
+        assert self._asked.wait(30)
+        # Not `last`, which may have more by now: what it says each second, without histograms.
+        return dict(self._answer)
 
     def wait(self, what: str, value: int) -> None:
         wait_until(lambda: self.last.get(what) == value, f"{what} = {value}: {self.last}", 30)
@@ -65,7 +69,7 @@ def fleet_on_air(folder: Path, *words: str, multicast: bool = False) -> Iterator
         wait_until(lambda: fleet.figures()["received"] > COUNT, "sound")
         yield fleet
         fleet.tell("quit")
-        assert fleet.process.wait(10) == 0
+        assert fleet.process.wait(30) == 0
 
 
 def received_since(fleet: Fleet, count: int) -> dict[str, Any]:
@@ -75,8 +79,14 @@ def received_since(fleet: Fleet, count: int) -> dict[str, Any]:
     return fleet.figures()
 
 
-def check_all_is_well(figures: dict[str, Any]) -> None:
-    assert figures["expected"] == figures["received"] > 0, figures
+def given_up(fleet: Fleet) -> int:
+    """As many copies at most the station had no time to send: one may be a group's."""
+    return COUNT * int(fleet.bench.get("/api/v1/station")["sender"]["stale"])
+
+
+def check_all_is_well(fleet: Fleet, figures: dict[str, Any]) -> None:
+    assert figures["received"] > 0, figures
+    assert figures["expected"] - figures["received"] <= given_up(fleet), figures
     assert figures["corrupt"] == figures["duplicate"] == figures["stray"] == 0, figures
     assert 0 < figures["transit_p99_ms"] < 5_000
     assert len(figures["gaps_ms"]) == COUNT
@@ -86,13 +96,13 @@ def check_all_is_well(figures: dict[str, Any]) -> None:
 
 def test_everybody_hears_everything_and_comes_back_after_a_power_cut(tmp_path: Path) -> None:
     with fleet_on_air(tmp_path) as fleet:
-        check_all_is_well(received_since(fleet, 50 * COUNT))
+        check_all_is_well(fleet, received_since(fleet, 50 * COUNT))
         fleet.tell("hush 10")
         fleet.wait("joined", COUNT - 10)
         fleet.tell("wake")
         fleet.wait("joined", COUNT)
         wait_until(lambda: fleet.figures()["rejoined"] >= 10, "ten to have come back")
-        check_all_is_well(received_since(fleet, 50 * COUNT))
+        check_all_is_well(fleet, received_since(fleet, 50 * COUNT))
 
 
 def test_who_is_stalled_hears_nothing_and_is_not_missed(tmp_path: Path) -> None:
@@ -101,15 +111,15 @@ def test_who_is_stalled_hears_nothing_and_is_not_missed(tmp_path: Path) -> None:
         while_stalled = received_since(fleet, 20 * COUNT)
         silent = [gap for gap in while_stalled["gaps_ms"] if not gap]
         assert len(silent) == COUNT // 2
-        assert while_stalled["lost"] == 0, while_stalled
+        assert while_stalled["lost"] <= given_up(fleet), while_stalled
         fleet.tell("unstall")
         fleet.wait("joined", COUNT)
-        check_all_is_well(received_since(fleet, 50 * COUNT))
+        check_all_is_well(fleet, received_since(fleet, 50 * COUNT))
 
 
 def test_a_group_is_heard_by_all_that_joined_it(tmp_path: Path) -> None:
     with fleet_on_air(tmp_path, "--multicast", multicast=True) as fleet:
-        check_all_is_well(received_since(fleet, 100 * COUNT))
+        check_all_is_well(fleet, received_since(fleet, 100 * COUNT))
 
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
@@ -120,4 +130,4 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
         fleet.wait("joined", 2)
         assert fleet.process.stdin is not None
         fleet.process.stdin.close()
-        assert fleet.process.wait(10) == 0
+        assert fleet.process.wait(30) == 0

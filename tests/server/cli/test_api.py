@@ -59,10 +59,11 @@ def answering() -> Iterator[type[_Handler]]:
 
 
 @pytest.fixture
-def nowhere() -> str:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+def nowhere() -> Iterator[str]:
+    """An address where nobody listens, and nobody else can meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def test_a_refusal_is_the_station_s_own_line(answering: type[_Handler]) -> None:

@@ -33,6 +33,8 @@ class FakeStation:
         self.shown: list[str | None] = []  # what stood in the head of each request
         self.reply: tuple[int, bytes] | None = None
         self.ingest: list[Callable[[ObjectStream, Any], None]] = []
+        self.playout_delay_ms = 40.0  # D of what is granted
+        self.broke_off = threading.Event()  # a connection of a source is over
         self.clock = MediaClock(media_epoch_ns())
         self._over = threading.Event()
         self._time = held.enter_context(udp_socket("127.0.0.1", 0))
@@ -69,7 +71,7 @@ class FakeStation:
             "ticket": "ticket",
             "ingest_port": self.ingest_port,
             "time_port": self.time_port,
-            "playout_delay_ms": 40.0,
+            "playout_delay_ms": self.playout_delay_ms,
             "listening": ["a"],
             "not_listening": ["b"],
             "sdp": None,
@@ -121,6 +123,7 @@ class FakeStation:
                 stream = ObjectStream(secured)
                 if act is not None:
                     act(stream, stream.receive())
+            self.broke_off.set()
 
     def _next_ingest(self) -> Callable[[ObjectStream, Any], None] | None:
         # Once all that was foreseen has happened, the last behaviour is repeated.

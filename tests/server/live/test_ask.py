@@ -117,10 +117,11 @@ def test_what_speaks_no_tls_is_no_station(answer: bytes) -> None:
 
 
 def test_where_nobody_listens_no_station_is_found_and_the_reason_said() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # nobody else can listen there meanwhile
+        taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    with pytest.raises(LiveError) as refused:
-        ask(f"127.0.0.1:{port}", {})
+        with pytest.raises(LiveError) as refused:
+            ask(f"127.0.0.1:{port}", {})
     said = str(refused.value)
     assert said.startswith(f"station not found at 127.0.0.1:{port}: Connection refused (start it")
 

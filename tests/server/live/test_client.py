@@ -4,6 +4,7 @@ import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -59,6 +60,12 @@ def refuse(stream: ObjectStream, items: Iterator[Any]) -> None:
 
 def hang_up(_: ObjectStream, items: Iterator[Any]) -> None:
     next(items)
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_may_be_busy(station: Station) -> None:
+    """Late by half of D is a hole; a test that has no hole in mind shall see none of 20 ms."""
+    station.playout_delay_ms = 4_000.0
 
 
 @pytest.fixture
@@ -132,17 +139,18 @@ def test_silence_is_told_from_sound(station: Station, taken: Taken) -> None:
 def test_a_source_that_stalled_leaves_a_hole_and_goes_on_from_now(
     station: Station, taken: Taken
 ) -> None:
+    station.playout_delay_ms = 600.0
     stalled = threading.Event()
 
     def blocks() -> Iterator[Samples]:
         yield TONE
-        stalled.wait(0.1)  # as a pipe does; nobody ever sets it
+        stalled.wait(0.7)  # as a pipe does; nobody ever sets it
         yield TONE
 
     client = LiveClient(station.address, {})
     say(client, blocks())
     first, second = [start for start, _ in taken.blocks]
-    assert second - first - 480 > 48 * 20
+    assert second - first - 480 > 48 * 300
     assert client.progress.holes == 1
     assert client.progress.seconds == pytest.approx(0.02)
 
@@ -178,8 +186,13 @@ def test_a_source_that_fails_fails_the_talk_with_its_own_words(
 def test_a_producer_that_died_is_found_again_with_the_same_ticket(
     station: Station, taken: Taken
 ) -> None:
+    def blocks() -> Iterator[Samples]:
+        yield from [TONE] * 3
+        station.broke_off.wait(5)  # else as many are lost as it takes to die
+        yield from [TONE] * 37
+
     station.ingest.insert(0, taken.take(limit=3))
-    say(LiveClient(station.address, {}), iter([TONE] * 40))
+    say(LiveClient(station.address, {}), blocks(), patience_s=10.0)
     assert taken.over.wait(5)
     assert taken.hellos == [{"version": VERSION, "ticket": "ticket"}] * 2
     starts = [start for start, _ in taken.blocks]
@@ -253,15 +266,16 @@ def test_what_else_the_station_says_in_the_end_is_said(
 def test_a_station_that_went_for_good_is_lost_after_twelve_seconds(
     station: Station, taken: Taken, quick: QuickTime
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        gone = other.getsockname()[1]
     station.ingest[:] = [taken.take(limit=3)]
     client = LiveClient(station.address, {})
     progress = client.speak(iter([TONE] * 300))
     next(progress)
-    client.grant = replace(client.grant, ingest_port=gone)
-    with pytest.raises(LiveError) as lost:
-        list(progress)
+    with socket.socket() as held:  # nobody listens there, and nobody else can
+        held.bind(("127.0.0.1", 0))
+        gone = held.getsockname()[1]
+        client.grant = replace(client.grant, ingest_port=gone)
+        with pytest.raises(LiveError) as lost:
+            list(progress)
     client.finish()
     assert str(lost.value) == f"lost the station at 127.0.0.1:{gone}: Connection refused"
     assert quick.now_s == pytest.approx(12.0, abs=0.1)
@@ -305,10 +319,10 @@ def test_a_source_that_had_to_wait_while_the_station_was_away_has_not_stopped(
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(1_000_000):
-        if true():
-            return
-    pytest.fail("it never came true")
+    until_s = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until_s, "it never came true"
+        time.sleep(0.001)
 
 
 def test_a_programme_that_was_stopped_is_over_at_once(station: Station, taken: Taken) -> None:
@@ -336,11 +350,12 @@ def test_a_producer_that_hangs_up_is_said_not_to_have_answered(station: Station)
 
 
 def test_a_producer_that_is_not_there_is_a_station_lost(station: Station) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    station.reply = (201, json.dumps({**station.grant(), "ingest_port": port}).encode())
-    with pytest.raises(LiveError) as lost:
-        say(LiveClient(station.address, {}), iter([TONE]))
+    with socket.socket() as held:  # nobody listens there, and nobody else can
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        station.reply = (201, json.dumps({**station.grant(), "ingest_port": port}).encode())
+        with pytest.raises(LiveError) as lost:
+            say(LiveClient(station.address, {}), iter([TONE]))
     assert str(lost.value) == f"lost the station at 127.0.0.1:{port}: Connection refused"
 
 
@@ -351,10 +366,11 @@ def heard(taken: Taken) -> Samples:
 def test_what_waits_for_us_goes_through_a_live_buffer_as_it_is(
     station: Station, taken: Taken
 ) -> None:
-    ramp = np.linspace(0.1, 0.9, 4_800, dtype=np.float32)
-    live = LiveBuffer(bound_ms=40, patient=True)
+    # Half a second is kept: the thread that reads may wait so long for its turn.
+    ramp = np.linspace(0.1, 0.9, 48_000, dtype=np.float32)
+    live = LiveBuffer(bound_ms=500, patient=True)
     client = LiveClient(station.address, {})
-    say(client, iter(ramp.reshape(10, 480)), live=live)
+    say(client, iter(ramp.reshape(100, 480)), live=live)
     assert taken.over.wait(5)
     # But for the fade at its beginning.
     assert pcm16(ramp[240:]) in pcm16(heard(taken))
@@ -410,6 +426,7 @@ def test_a_source_that_can_wait_is_read_no_further_than_the_buffer_holds(
 def test_time_that_we_lost_is_lost_of_a_live_source_too(
     station: Station, taken: Taken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    station.playout_delay_ms = 900.0
     client = LiveClient(station.address, {})
     steady = client._clock.now_ns
     live = LiveBuffer(bound_ms=5_000)
@@ -420,8 +437,10 @@ def test_time_that_we_lost_is_lost_of_a_live_source_too(
     client.finish()
     assert taken.over.wait(5)
     starts = [start for start, _ in taken.blocks]
-    assert max(np.diff(starts)) > 23_000
-    assert 23_000 <= client.progress.dropped_samples < 26_000
+    # And whatever else it lost at that moment.
+    lost = max(np.diff(starts)) - 480
+    assert lost > 23_000
+    assert client.progress.dropped_samples == pytest.approx(lost, abs=1_000)
     assert client.progress.holes == 1
 
 
@@ -431,7 +450,9 @@ def test_what_a_live_source_gives_too_much_of_is_dropped_and_counted(
     client = LiveClient(station.address, {})
     say(client, iter([TONE] * 100), live=LiveBuffer(bound_ms=100))
     assert client.progress.dropped_samples > 24_000
-    assert client.progress.dropped_samples + len(heard(taken)) < 48_000 + 4_800
+    # Without the silence before its first block came.
+    said = np.trim_zeros(heard(taken), "f")
+    assert client.progress.dropped_samples + len(said) < 48_000 + 4_800
 
 
 def test_a_live_source_that_stops_is_said_to_have_stopped_and_read_no_more(

@@ -31,7 +31,7 @@ from transport.net.clocks import MediaClock
 
 ORDER = ProgrammeOrder("live-1", (StreamOrder(1, 10.0, 1),), "ticket", 24_000, 9, False, False, 0)
 # Never waited for unless something is broken.
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class Talk:

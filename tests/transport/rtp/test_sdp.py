@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.ports import port_of_its_own
 from transport.errors import MalformedPacket
 from transport.rtp.sdp import MAX_SDP_BYTES, StreamDescription, parse_address
 
@@ -349,7 +350,7 @@ def test_any_other_form_of_address_is_refused(text: str) -> None:
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
 def test_ffprobe_finds_one_opus_stream_in_it(tmp_path: Path) -> None:
     # A unicast session to ourselves; without the time-out ffprobe waits ten seconds for packets.
-    stream = replace(STREAM, destination="127.0.0.1", ttl=None, source=None, port=40_116)
+    stream = replace(STREAM, destination="127.0.0.1", ttl=None, source=None, port=port_of_its_own())
     path = tmp_path / "stream.sdp"
     path.write_bytes(stream.serialise().encode())
     shown = subprocess.run(
