@@ -6,6 +6,7 @@ from dataclasses import asdict
 from server.audit.caller import STATION, Caller
 from server.audit.row import instant
 from server.keeper import Keeper
+from server.named import Named
 from server.programmes import Programme
 from server.recording import Recorder
 from server.station import Station
@@ -13,6 +14,18 @@ from server.store.store import Store
 from server.views import is_online
 from transport.clock.timeline import NS_PER_SECOND
 from transport.control.priority import Priority
+
+# So many of the newest are looked up when control begins, which takes 20 ms.
+_KNOWN = 2_000
+
+
+def _named(store: Store) -> Named:
+    newest = store.programmes(_KNOWN)
+    named = Named(newest[-1].number if len(newest) == _KNOWN else 0)
+    for record in reversed(newest):
+        asked = record.request  # by whatever version of Loa
+        named.add(record.number, (*asked.get("to", ()), *asked.get("zones", ())))
+    return named
 
 
 class Books:
@@ -33,6 +46,7 @@ class Books:
         self._now_ns = now_ns
         self._recorder = recorder
         self.last_seen = dict(last_seen)
+        self.named = _named(store)
         # Programmes whose end is written, or is being.
         self._ended: set[int] = set()
 
@@ -43,6 +57,8 @@ class Books:
     async def begin(self, programme: Programme) -> None:
         """A programme is on the disk when this returns; StationError if it cannot be."""
         request = programme.request
+        # At once: if it is never written, who asks for this number finds none.
+        self.named.add(programme.number, (*request.to, *request.zones))
         told = {
             "programme": programme.name,
             "priority": Priority(programme.priority).name.lower(),

@@ -1,6 +1,6 @@
 """What is asked of the station's state, and changes nothing: rows, as the API shows them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -100,9 +100,27 @@ class Queries:
         """Each programme's state; tickets stay secret."""
         return programme_rows(self._station)
 
-    async def past_programmes(self, before: int | None, limit: int) -> tuple[ProgrammeRecord, ...]:
-        """The newest programmes there were, or the newest before that number, newest first."""
-        return await self._keeper.do(self._store.programmes, limit, before)
+    async def past_programmes(
+        self, before: int | None, limit: int, naming: Collection[str] | None = None
+    ) -> Sequence[ProgrammeRecord]:
+        """The newest programmes there were, or the newest before that number, newest first.
+
+        Those that named one of `naming`, loudspeakers and zones, if that is given; where that is
+        not known any more, all.
+        """
+        read, named = self._store.programmes, self._books.named
+        if naming is None:
+            return await self._keeper.do(read, limit, before)
+        numbers, floor = named.naming(naming, before), named.floor
+        found: list[ProgrammeRecord] = []
+        # Some may be forgotten by now.
+        while numbers and len(found) < limit:
+            asked, numbers = numbers[: limit - len(found)], numbers[limit - len(found) :]
+            found += await self._keeper.do(read, limit, among=asked)
+        if len(found) < limit and floor:
+            older = floor if before is None else min(floor, before)
+            found += await self._keeper.do(read, limit - len(found), older)
+        return found
 
     def found(self) -> list[dict[str, Any]]:
         """The loudspeakers that mDNS has found, and whether they are registered here."""

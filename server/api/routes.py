@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -163,9 +164,9 @@ def _add_past(api: FastAPI, control: Control) -> None:
                 return found
             return None
 
-        found = await page.sifted(
-            control.queries.past_programmes, lambda record: record.number, wanted
-        )
+        naming = seen.named if zone is None else {zone}
+        read = partial(control.queries.past_programmes, naming=naming)
+        found = await page.sifted(read, lambda record: record.number, wanted)
         return list(map(asdict, found))
 
 

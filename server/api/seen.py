@@ -80,6 +80,11 @@ class Seen:
                 return True
 
     # ------------------------------------------------------------- programmes
+    @property
+    def named(self) -> frozenset[str] | None:
+        """The loudspeakers and zones that a programme it is to see may have named; None: any."""
+        return None if self.whole else frozenset((*self.names, *self.zones(), EVERYBODY))
+
     def programme(self, programme: Programme) -> bool:
         """Whether somebody within hears it, or it was opened for within."""
         if self.whole or self._station.audience(programme) & self.names:

@@ -336,12 +336,19 @@ class Store(AuditTrail):
             )
         return bool(forgotten.rowcount)
 
-    def programmes(self, limit: int, before: int | None = None) -> tuple[ProgrammeRecord, ...]:
-        """The newest so many, or the newest before that number, newest first."""
+    def programmes(
+        self, limit: int, before: int | None = None, among: Sequence[int] | None = None
+    ) -> tuple[ProgrammeRecord, ...]:
+        """The newest so many, or the newest before that number, newest first.
+
+        Only those of these numbers, if some are given.
+        """
         columns = ProgrammeRow.__table__.columns
         newest = select(*columns).order_by(ProgrammeRow.number.desc()).limit(limit)
         if before is not None:
             newest = newest.where(ProgrammeRow.number < before)
+        if among is not None:
+            newest = newest.where(ProgrammeRow.number.in_(among))
         with self._transaction() as connection:
             rows = connection.execute(newest).mappings().all()
         return tuple(
