@@ -7,38 +7,18 @@ import pytest
 
 from bench.fleet_faults import stormed
 from bench.fleet_load import shares
-from bench.fleet_scene import Scene, Window
 from bench.processes import Bench
-from tests.support.fleet import TWO_HUNDRED, on_air
+from tests.support.fleet import TWO_HUNDRED, on_air, undisturbed
 
 pytestmark = pytest.mark.realtime
 
 SECONDS = 4.0
 PACKETS_A_SECOND = 50
-WINDOWS = 3
-
-
-def _undisturbed(scene: Scene) -> Window:
-    """Some seconds on air in which nobody here slept; if there are none, the last.
-
-    A sender that comes late to what it has to send says so, and a simulator that does not come to
-    read. Those that lose packets for another reason lose them in the first.
-    """
-
-    def watched() -> Window:
-        return scene.watch(lambda: scene.wait(SECONDS, "on air"))
-
-    for _ in range(WINDOWS - 1):
-        before, window = scene.sent(), watched()
-        # Asked anew: what it said at the end of the window may have been half a second old.
-        if not (scene.sent().since(before).stale or window.fleet.simulator_dropped):
-            return window
-    return watched()
 
 
 def test_two_hundred_loudspeakers_receive_every_packet(tmp_path: Path) -> None:
     with on_air(tmp_path) as scene:
-        window = _undisturbed(scene)
+        window = undisturbed(scene, SECONDS)
     heard, sent = window.fleet, window.sent
     print(
         f"{heard.received} of {heard.expected} received, p99 {heard.late_at_ms(0.99):.2f} ms late "

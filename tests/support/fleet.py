@@ -7,11 +7,12 @@ from pathlib import Path
 from rich.progress import Progress
 
 from bench.fleet_process import parts
-from bench.fleet_scene import Cast, Scene, staged
+from bench.fleet_scene import Cast, Scene, Window, staged
 
 TWO_HUNDRED = 200
 # Of each frame length, after the first packet: all know of the programme, and the way is open.
 _SETTLE_S = 2.0
+_WINDOWS = 3
 
 
 @contextmanager
@@ -30,3 +31,21 @@ def on_air(
         scene.speak()
         scene.wait(_SETTLE_S, "settling")
         yield scene
+
+
+def undisturbed(scene: Scene, seconds: float) -> Window:
+    """Some seconds on air in which nobody here slept; if there are none, the last.
+
+    A sender that comes late to what it has to send says so, and a simulator that does not come to
+    read. Those that lose packets for another reason lose them in the first.
+    """
+
+    def watched() -> Window:
+        return scene.watch(lambda: scene.wait(seconds, "on air"))
+
+    for _ in range(_WINDOWS - 1):
+        before, window = scene.sent(), watched()
+        # Asked anew: what it said at the end of the window may have been half a second old.
+        if not (scene.sent().since(before).stale or window.fleet.simulator_dropped):
+            return window
+    return watched()
