@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -87,3 +88,25 @@ def test_a_group_of_two_hundred_costs_one_packet_a_frame(tmp_path: Path) -> None
     alone = [packet for packet in seen if not IPv4Address(packet.to[0]).is_multicast]
     assert [(packet.to, packet.data[:12].hex(), len(packet.data)) for packet in alone] == []
     assert min(members) > SECONDS / 2 * FRAMES_A_SECOND * 0.5
+
+
+def test_a_capture_has_nothing_else_in_it() -> None:
+    """It once heard what came before it had its filter: parts of TCP, which looked like RTP."""
+    needs_root()
+    over = threading.Event()
+
+    def chatter() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            while not over.is_set():
+                other.sendto(b"x", ("127.0.0.1", 9))
+
+    talking = threading.Thread(target=chatter, daemon=True)
+    talking.start()
+    heard = []
+    for _ in range(8):
+        with Sniffer(frozenset({9})) as wire:
+            pass
+        heard += wire.seen
+    over.set()
+    talking.join()
+    assert heard == []

@@ -58,7 +58,8 @@ class Sniffer:
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP))
+        # Of no protocol until it is bound: it would hear everything before it has its filter.
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
         _attach(wire, _only_from(self.ports))
         wire.bind(("lo", _ETH_P_IP))
