@@ -240,9 +240,7 @@ def test_kill_after_kill_no_index_repeats_under_a_key(bench: Bench) -> None:
     assert len(set(indices)) == len(indices)
     assert len(set(report_indices)) == len(report_indices)
     assert len(ssrcs) >= kills / 2, "a producer that was born anew took an SSRC again"
-    # Of ten, one may be longer by the half second that a busy machine takes from who is born anew.
-    assert np.quantile(silences, 0.9, method="lower") <= 1.0
-    assert max(silences) <= 1.5
+    assert max(silences) <= 1.0
 
 
 def _silence_s(recording: Recording, at_ns: int) -> float:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from server.enrolment import Code
 from server.keys.folder import KeyFolder
 from server.keys.tls import certificate_hash
 from server.store.store import Store
+from tests.support.ports import nobodys_port
 from transport.control.address import StationAddress
 from transport.security.enrolment import EnrolmentCode, key_of, number_of
 from transport.security.keys import fingerprint
@@ -130,16 +130,8 @@ def test_a_bad_encoder_setting(busy: Bench) -> None:
     _assert_one_line(_live(busy, VOICE, "--frame-ms", "7"), "7")
 
 
-@contextmanager
-def _nobodys_port() -> Iterator[int]:
-    """Where nobody listens, nor can while this lasts."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
 def test_a_station_that_is_not_there(busy: Bench) -> None:
-    with _nobodys_port() as port:
+    with nobodys_port() as port:
         done = busy.run("live", str(VOICE), "--server", f"127.0.0.1:{port}", "--to", "all")
     _assert_one_line(done, "station not found", str(port))
 
@@ -307,7 +299,7 @@ def test_a_speaker_whose_station_is_not_there_says_so_and_goes_on_trying(station
 
 
 def test_a_code_of_a_station_that_is_not_there_is_tried_again(bench: Bench, tmp_path: Path) -> None:
-    with _nobodys_port() as port:
+    with nobodys_port() as port:
         code = EnrolmentCode(StationAddress("127.0.0.1", port), bytes(16), bytes(10)).text
         words = ["--enrol", code, "--state", str(tmp_path / "new.json"), "--output", "null"]
         speaker = bench.start("speaker", *words, log="lonely")

@@ -32,9 +32,8 @@ def test_the_demo_finds_everybody_in_step_and_nobody_speaking_out_of_turn(tmp_pa
     assert figures["spread_ms"] < 0.2
     # Unknown, where a speaker paused just then; test_arbitration measures it.
     assert figures["change_over_ms"] is None or figures["change_over_ms"] < 1
-    # None on a quiet machine; on a busy one a process may sleep for half a second, and all six
-    # miss the same 50 frames.
-    assert figures["frames_lost"] <= 6 * 50
+    # None on a quiet machine; on a busy one a process may sleep through a frame.
+    assert figures["frames_lost"] <= 20
 
 
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:

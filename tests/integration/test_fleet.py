@@ -54,8 +54,7 @@ def test_the_bench_says_what_others_look_for(bench: Bench, tmp_path: Path) -> No
     assert made.returncode == 0, made.stderr
     figures = json.loads(file.read_text())
     assert figures["endpoints"] == 20
-    # How many exactly is shown above: of 2 s, a sender that sleeps for 0.3 s may lose a part.
-    assert 0.8 <= figures["received_ratio"] <= 1
+    assert figures["received_ratio"] >= 0.999
     assert figures["cpu_us_per_endpoint_second"] > 0
     assert {"control", "sender", "usher", "producer", "gateway", "simulator", "voice"} <= set(
         figures["processes"]

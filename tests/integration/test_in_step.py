@@ -6,7 +6,6 @@ two without the time exchange, to show that the measurement sees it when either 
 
 import itertools
 import random
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -143,13 +142,10 @@ def _clips(
 def test_speech_is_within_a_tenth_of_pesq_of_opus_alone(heard: Heard) -> None:
     try:
         for name in ("a", "d"):
-            better = []
             for spoken, sounded in _clips(heard, name, 10.0, 5):
                 alone = pesq_wb(spoken, through_opus(spoken, EncoderSettings()))
                 ours = pesq_wb(spoken, sounded)
                 print(f"PESQ-WB at {name}: {ours:.3f}, Opus alone {alone:.3f}")
-                better.append(ours - alone)
-            # Where a process slept there is a hole, which is no matter of how it sounds.
-            assert statistics.median(better) > -0.1
+                assert ours > alone - 0.1
     except NoPesqError as error:
         pytest.skip(str(error))

@@ -1,8 +1,9 @@
-"""Ports for a station that is started again at the same ones."""
+"""Ports for a station that is started again at the same ones, and where there is none."""
 
 import random
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 # Below what Linux takes for whoever calls: one that has just been left might be somebody's by then.
 _FIRST, _BEHIND = 20_000, 32_000
@@ -23,3 +24,11 @@ def port_of_its_own() -> int:
             except OSError:
                 continue
         return port
+
+
+@contextmanager
+def nobodys_port() -> Iterator[int]:
+    """A TCP port where nobody listens, nor can while this lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

@@ -13,6 +13,7 @@ from server.audit.anchors import Anchor, FileAnchor, SyslogAnchor, WebhookAnchor
 from server.audit.lines import head_line, parse_line
 from server.audit.places import AnchorError, check_file, check_webhook, syslog_address
 from tests.support.logs import log_of
+from tests.support.ports import nobodys_port
 
 HEAD = log_of(5).heads[5]
 LINE = head_line(HEAD).encode()
@@ -109,11 +110,8 @@ def test_a_web_hook_that_is_none_is_an_error() -> None:
         with pytest.raises(OSError, match="no web server"):
             WebhookAnchor(f"http://127.0.0.1:{port}/").put(HEAD)
         thread.join()
-    with socket.socket() as silent:  # nobody listens there, and nobody else can
-        silent.bind(("127.0.0.1", 0))
-        port = silent.getsockname()[1]
-        with pytest.raises(OSError, match="refused"):
-            WebhookAnchor(f"http://127.0.0.1:{port}/").put(HEAD)
+    with nobodys_port() as port, pytest.raises(OSError, match="refused"):
+        WebhookAnchor(f"http://127.0.0.1:{port}/").put(HEAD)
 
 
 def test_what_is_shown_of_an_anchor_has_no_secret() -> None:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from server.cli import commands, loudness, speakers, stop, top, zones
 from server.remote import ApiError, call, path_of, rows
+from tests.support.ports import nobodys_port
 from tests.support.tls import TOKEN, station_tls
 
 
@@ -61,9 +62,8 @@ def answering() -> Iterator[type[_Handler]]:
 @pytest.fixture
 def nowhere() -> Iterator[str]:
     """An address where nobody listens, and nobody else can meanwhile."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{taken.getsockname()[1]}"
+    with nobodys_port() as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_a_refusal_is_the_station_s_own_line(answering: type[_Handler]) -> None:

@@ -13,6 +13,7 @@ from server.keys.tls import Trust
 from server.live.station import Grant, LiveError
 from server.live.station import ask as ask_with
 from server.remote import Credentials
+from tests.support.ports import nobodys_port
 from tests.support.tls import TOKEN, station_tls
 
 Station = Any  # the fixture's; see conftest
@@ -117,11 +118,8 @@ def test_what_speaks_no_tls_is_no_station(answer: bytes) -> None:
 
 
 def test_where_nobody_listens_no_station_is_found_and_the_reason_said() -> None:
-    with socket.socket() as taken:  # nobody else can listen there meanwhile
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        with pytest.raises(LiveError) as refused:
-            ask(f"127.0.0.1:{port}", {})
+    with nobodys_port() as port, pytest.raises(LiveError) as refused:
+        ask(f"127.0.0.1:{port}", {})
     said = str(refused.value)
     assert said.startswith(f"station not found at 127.0.0.1:{port}: Connection refused (start it")
 

@@ -19,6 +19,7 @@ from server.ingest import VERSION, ObjectStream
 from server.live.client import LiveClient
 from server.live.pace import LiveBuffer
 from server.live.station import LiveError, LiveOverError
+from tests.support.ports import nobodys_port
 from transport.clock.timeline import NS_PER_MS, ns_of_samples
 
 Station = Any  # the fixture's; see conftest
@@ -270,9 +271,7 @@ def test_a_station_that_went_for_good_is_lost_after_twelve_seconds(
     client = LiveClient(station.address, {})
     progress = client.speak(iter([TONE] * 300))
     next(progress)
-    with socket.socket() as held:  # nobody listens there, and nobody else can
-        held.bind(("127.0.0.1", 0))
-        gone = held.getsockname()[1]
+    with nobodys_port() as gone:
         client.grant = replace(client.grant, ingest_port=gone)
         with pytest.raises(LiveError) as lost:
             list(progress)
@@ -350,9 +349,7 @@ def test_a_producer_that_hangs_up_is_said_not_to_have_answered(station: Station)
 
 
 def test_a_producer_that_is_not_there_is_a_station_lost(station: Station) -> None:
-    with socket.socket() as held:  # nobody listens there, and nobody else can
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    with nobodys_port() as port:
         station.reply = (201, json.dumps({**station.grant(), "ingest_port": port}).encode())
         with pytest.raises(LiveError) as lost:
             say(LiveClient(station.address, {}), iter([TONE]))

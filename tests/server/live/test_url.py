@@ -4,7 +4,6 @@ import concurrent.futures
 import http.client
 import io
 import itertools
-import socket
 import ssl
 import subprocess
 import threading
@@ -27,6 +26,7 @@ from codec.errors import SourceError
 from codec.format import Samples
 from server.live.fetching import Network
 from server.live.url import UrlSource
+from tests.support.ports import nobodys_port
 
 PATIENCE_S = 20.0
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -472,9 +472,8 @@ def test_an_interrupt_while_reading_ends_it(radio: Radio, monkeypatch: pytest.Mo
 
 def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    with socket.socket() as silent:  # nobody listens there, and nobody else can
-        silent.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    with nobodys_port() as port:
+        url = f"http://127.0.0.1:{port}"
         with pytest.raises(SourceError) as error:
             next(iter(UrlSource(url)))
     assert str(error.value) == f"{url}: Connection refused; check the address and the network"
